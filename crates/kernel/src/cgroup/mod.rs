@@ -1,0 +1,1 @@
+//! Programs attached to a cgroup.

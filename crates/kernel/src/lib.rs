@@ -1,0 +1,4 @@
+//! See Cargo.toml.
+#![forbid(unsafe_code)]
+
+pub mod cgroup;

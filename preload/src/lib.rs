@@ -1,0 +1,5 @@
+//! libpacketmark.
+#![cfg_attr(not(test), no_std)]
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! { loop {} }
