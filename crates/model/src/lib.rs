@@ -1,2 +1,29 @@
-//! See Cargo.toml.
+//! The nouns of narrowgate. No I/O, no clock, no policy: what the other rooms talk about.
+//!
+//! Read in the order of the data flow: [`config`] and [`facts`] come in, [`state`] is what policy makes of them
+//! (desired, observed and the steps between), [`net`] and [`nft`] are the kernel's objects in our words.
 #![forbid(unsafe_code)]
+
+pub mod config;
+pub mod facts;
+mod mark;
+pub mod net;
+pub mod nft;
+mod prefix;
+mod server;
+pub mod state;
+mod time;
+
+pub use config::Config;
+pub use facts::Facts;
+pub use mark::{Mark, ParseMarkError};
+pub use prefix::{ParsePrefixError, Prefix};
+pub use server::{ParseServerError, Server};
+pub use time::Time;
+
+/// Routing protocol number (`RTA_PROTOCOL`, `FRA_PROTOCOL`, `IFA_PROTO`) on every route, rule and address that is ours.
+/// Numbers above `RTPROT_STATIC` belong to userland; this one is in none of iproute2's tables.
+pub const PROTOCOL: u8 = 110;
+
+/// Name of our nftables tables, one in each of the families `inet`, `arp` and `netdev`.
+pub const NFT_TABLE: &str = "narrowgate";
