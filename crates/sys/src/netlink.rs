@@ -1,1 +1,633 @@
-//! TODO netlink
+//! A netlink socket and the frame around its messages (RFC 3549; Documentation/userspace-api/netlink/intro.rst).
+//!
+//! What is inside the messages is not known here: bodies go in and out as bytes. Families that we use (rtnetlink,
+//! nfnetlink, sock_diag) work on a request inside sendmsg(2) itself, so all answers but the later parts of a dump are
+//! waiting when it returns.
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+/// What is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Links, addresses, routes, rules, neighbours.
+    Route,
+    /// nftables, conntrack.
+    Netfilter,
+    /// Sockets of this host.
+    SockDiag,
+}
+
+/// A netlink socket: requests, or events, better not both.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    port: u32,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// Requests that are sent together, each a header and a body.
+#[derive(Debug, Default, Clone)]
+pub struct Requests {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+/// One message as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// `nlmsg_type`.
+    pub kind: u16,
+    /// `nlmsg_flags`.
+    pub flags: u16,
+    /// `nlmsg_seq`: that of the request that it answers.
+    pub sequence: u32,
+    /// `nlmsg_pid`: the port of the socket that caused it; 0 for the kernel itself.
+    pub port: u32,
+    /// What follows the header.
+    pub body: &'a [u8],
+}
+
+/// The messages of a datagram; ends early at one that is cut off.
+#[derive(Debug, Clone)]
+pub struct Messages<'a> {
+    rest: &'a [u8],
+}
+
+/// The answer to a dump: all its messages, without the one that ends it.
+#[derive(Debug, Default)]
+pub struct Dump {
+    bytes: Vec<u8>,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// The error number, positive.
+    pub errno: i32,
+    /// What the kernel says about it (extended acknowledgement).
+    pub text: Option<String>,
+    /// Which of the [`Requests`] it was; `None` if it was none in particular.
+    pub index: Option<usize>,
+}
+
+/// What an event socket has.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Some messages.
+    Messages(Messages<'a>),
+    /// Some were lost, since we were too slow: read everything again. The receive buffer has been doubled.
+    Lost,
+}
+
+impl Socket {
+    /// Opens a socket in this network namespace. Fails as socket(2) does.
+    pub fn open(protocol: Protocol) -> io::Result<Socket> {
+        let number = match protocol {
+            Protocol::Route => libc::NETLINK_ROUTE,
+            Protocol::Netfilter => libc::NETLINK_NETFILTER,
+            Protocol::SockDiag => libc::NETLINK_SOCK_DIAG,
+        };
+        // SAFETY: socket(2) has no preconditions.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, number) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: socket(2) has just made this descriptor and nobody else has it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: all fields of sockaddr_nl are integers, of which 0 is a value; port 0 asks for any.
+        let mut any: libc::sockaddr_nl = unsafe { mem::zeroed() };
+        any.nl_family = AF_NETLINK;
+        // SAFETY: the pointer and the length are those of `any`.
+        let bound = unsafe { libc::bind(fd.as_raw_fd(), ptr::from_ref(&any).cast(), SOCKADDR_LEN) };
+        if bound != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Socket::adopt(fd)
+    }
+
+    /// A socket that another [`Socket`] of the same protocol was, say before an exec: it keeps its port, and so what it
+    /// owns. Fails with EINVAL or the like if `fd` is no bound netlink socket.
+    pub fn adopt(fd: OwnedFd) -> io::Result<Socket> {
+        // SAFETY: integers only, 0 is a value.
+        let mut name: libc::sockaddr_nl = unsafe { mem::zeroed() };
+        let mut len = SOCKADDR_LEN;
+        // SAFETY: the pointers are to a sockaddr_nl and its length.
+        let named = unsafe {
+            libc::getsockname(fd.as_raw_fd(), ptr::from_mut(&mut name).cast(), ptr::from_mut(&mut len))
+        };
+        if named != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if name.nl_family != AF_NETLINK || name.nl_pid == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let socket = Socket { fd, port: name.nl_pid, sequence: 1, buffer: Vec::new() };
+        // Kernels before 4.12, 4.3 and 4.20 lack these and do without: no texts, whole requests back, unfiltered dumps.
+        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK, libc::NETLINK_GET_STRICT_CHK] {
+            let _ = socket.set_option(libc::SOL_NETLINK, option, 1);
+        }
+        Ok(socket)
+    }
+
+    /// The address of this socket: `nlmsg_pid` of what it causes, and the owner of what it owns.
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Joins a multicast group (`RTNLGRP_*`, `NFNLGRP_*`). ENOENT or EINVAL if this kernel has no such group.
+    pub fn join(&self, group: u32) -> io::Result<()> {
+        self.set_option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, group as libc::c_int)
+    }
+
+    /// Sends all requests in one datagram and reads the answers. The first that was refused is the error. Messages that
+    /// ask for it with `NLM_F_ACK` are acknowledged: if none was, the answer is lost, ENOBUFS.
+    pub fn transact(&mut self, requests: &mut Requests) -> Result<(), Error> {
+        self.discard_pending();
+        let first = self.send(requests)?;
+        let wanted = requests.wants_ack();
+        let mut seen_ack = false;
+        let mut refused = None;
+        while let Some(datagram) = self.receive(libc::MSG_DONTWAIT)? {
+            for message in messages(datagram) {
+                let index = message.sequence.wrapping_sub(first) as usize;
+                if message.kind != NLMSG_ERROR || index >= requests.starts.len() {
+                    continue;
+                }
+                match message.error(index) {
+                    Some(error) => refused = refused.or(Some(error)),
+                    None => seen_ack = true,
+                }
+            }
+        }
+        match refused {
+            Some(error) => Err(error),
+            None if wanted && !seen_ack => Err(Error { errno: libc::ENOBUFS, text: None, index: None }),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a request for a dump (`NLM_F_DUMP` is added) and reads all of it; again, if something changed meanwhile or
+    /// was lost, up to ten times. A kernel that goes on changing gets what it has then: events will tell.
+    pub fn dump(&mut self, kind: u16, body: &[u8]) -> Result<Dump, Error> {
+        for _ in 0..DUMP_TRIES {
+            if let (dump, true) = self.try_dump(kind, body)? {
+                return Ok(dump);
+            }
+        }
+        self.try_dump(kind, body).map(|(dump, _)| dump)
+    }
+
+    /// The next events of the groups that were joined, without waiting.
+    pub fn next_event(&mut self) -> io::Result<Option<Event<'_>>> {
+        match self.receive(libc::MSG_DONTWAIT) {
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => Ok(Some(Event::Messages(messages(&self.buffer)))),
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                self.double_receive_buffer();
+                Ok(Some(Event::Lost))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether the dump is whole.
+    fn try_dump(&mut self, kind: u16, body: &[u8]) -> Result<(Dump, bool), Error> {
+        let mut request = Requests::default();
+        request.push(kind, NLM_F_DUMP, |bytes| bytes.extend_from_slice(body));
+        self.discard_pending();
+        let sequence = self.send(&mut request)?;
+        let mut dump = Dump::default();
+        let mut whole = true;
+        loop {
+            let datagram = match self.receive(0) {
+                Ok(Some(datagram)) => datagram,
+                Ok(None) => continue,
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.double_receive_buffer();
+                    return Ok((dump, false));
+                }
+                Err(e) => return Err(e.into()),
+            };
+            for message in messages(datagram).filter(|m| m.sequence == sequence) {
+                whole &= message.flags & NLM_F_DUMP_INTR == 0;
+                match message.kind {
+                    NLMSG_DONE => {
+                        return match message.error(0).filter(|_| message.body.len() >= 4) {
+                            Some(error) => Err(error),
+                            None => Ok((dump, whole)),
+                        };
+                    }
+                    NLMSG_ERROR => {
+                        return match message.error(0) {
+                            Some(error) => Err(error),
+                            None => Ok((dump, whole)),
+                        };
+                    }
+                    _ => dump.add(message),
+                }
+            }
+        }
+    }
+
+    /// Fills in sequence numbers and sends; the sequence number of the first.
+    fn send(&mut self, requests: &mut Requests) -> io::Result<u32> {
+        let first = self.sequence;
+        for (i, start) in requests.starts.iter().enumerate() {
+            put(&mut requests.bytes, start + 8, first.wrapping_add(i as u32));
+        }
+        self.sequence = first.wrapping_add(requests.starts.len() as u32).max(1);
+        loop {
+            let bytes = &requests.bytes;
+            // SAFETY: the pointer and the length are those of the vector; a connected peer is not needed, an unaddressed
+            // netlink datagram goes to the kernel.
+            let sent = unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+            if sent >= 0 {
+                return Ok(first);
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Answers that a failed exchange has left behind.
+    fn discard_pending(&mut self) {
+        loop {
+            match self.receive(libc::MSG_DONTWAIT) {
+                Ok(Some(_)) => {}
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// One datagram of the kernel's; `None` if there is none (with `MSG_DONTWAIT`).
+    fn receive(&mut self, flags: libc::c_int) -> io::Result<Option<&[u8]>> {
+        loop {
+            // The length first: a link with many virtual functions is longer than any buffer that we would keep.
+            let len = match self.receive_into(flags | libc::MSG_PEEK | libc::MSG_TRUNC, false) {
+                Ok((len, _)) => len,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            self.buffer.resize(len, 0);
+            match self.receive_into(flags | libc::MSG_TRUNC, true) {
+                Ok((got, true)) if got <= len => {
+                    self.buffer.truncate(got);
+                    return Ok(Some(&self.buffer));
+                }
+                Ok(_) => continue, // from another process: not for us
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// recvfrom(2) into the buffer, or into nothing; the datagram's length and whether the kernel sent it.
+    fn receive_into(&mut self, flags: libc::c_int, into_buffer: bool) -> io::Result<(usize, bool)> {
+        // SAFETY: integers only, 0 is a value.
+        let mut from: libc::sockaddr_nl = unsafe { mem::zeroed() };
+        let mut from_len = SOCKADDR_LEN;
+        let (pointer, len) = match into_buffer {
+            true => (self.buffer.as_mut_ptr(), self.buffer.len()),
+            false => (ptr::NonNull::dangling().as_ptr(), 0),
+        };
+        // SAFETY: `pointer` is valid for `len` bytes (none, if it dangles); the address and its length are our own.
+        let got = unsafe {
+            libc::recvfrom(
+                self.fd.as_raw_fd(),
+                pointer.cast(),
+                len,
+                flags,
+                ptr::from_mut(&mut from).cast(),
+                ptr::from_mut(&mut from_len),
+            )
+        };
+        match usize::try_from(got) {
+            Ok(got) => Ok((got, from.nl_pid == 0)),
+            Err(_) => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn double_receive_buffer(&self) {
+        let mut size: libc::c_int = 0;
+        let mut len = mem::size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the pointers are to an int and its length.
+        let got = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUF,
+                ptr::from_mut(&mut size).cast(),
+                ptr::from_mut(&mut len),
+            )
+        };
+        // The kernel doubles what is set, so what it tells is twice what was asked for: setting that doubles it.
+        if got == 0 && size < MAX_RECEIVE_BUFFER {
+            let _ = self
+                .set_option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size)
+                .or_else(|_| self.set_option(libc::SOL_SOCKET, libc::SO_RCVBUF, size));
+        }
+    }
+
+    fn set_option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        let len = mem::size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the pointer and the length are those of `value`.
+        let set =
+            unsafe { libc::setsockopt(self.fd.as_raw_fd(), level, name, ptr::from_ref(&value).cast(), len) };
+        if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> OwnedFd {
+        socket.fd
+    }
+}
+
+impl Requests {
+    /// Adds a message; `NLM_F_REQUEST` is added to the flags. `body` appends what follows the header.
+    pub fn push(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; HEADER_LEN]);
+        body(&mut self.bytes);
+        let len = (self.bytes.len() - start) as u32;
+        self.bytes.resize(start + align(len as usize), 0);
+        put(&mut self.bytes, start, len);
+        put(&mut self.bytes, start + 4, kind);
+        put(&mut self.bytes, start + 6, flags | NLM_F_REQUEST);
+        self.starts.push(start);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    fn wants_ack(&self) -> bool {
+        messages(&self.bytes).any(|m| m.flags & NLM_F_ACK != 0)
+    }
+}
+
+impl Dump {
+    /// The messages.
+    pub fn messages(&self) -> Messages<'_> {
+        messages(&self.bytes)
+    }
+
+    fn add(&mut self, message: Message<'_>) {
+        let len = HEADER_LEN + message.body.len();
+        let start = self.bytes.len();
+        self.bytes.resize(start + HEADER_LEN, 0);
+        put(&mut self.bytes, start, len as u32);
+        put(&mut self.bytes, start + 4, message.kind);
+        put(&mut self.bytes, start + 6, message.flags);
+        put(&mut self.bytes, start + 8, message.sequence);
+        put(&mut self.bytes, start + 12, message.port);
+        self.bytes.extend_from_slice(message.body);
+        self.bytes.resize(start + align(len), 0);
+    }
+}
+
+/// Splits a datagram into its messages. Any bytes will do.
+pub fn messages(datagram: &[u8]) -> Messages<'_> {
+    Messages { rest: datagram }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Message<'a>;
+
+    fn next(&mut self) -> Option<Message<'a>> {
+        let len = u32::from_ne_bytes(*self.rest.first_chunk()?) as usize;
+        let (header, body) = self.rest.get(..len)?.split_first_chunk::<HEADER_LEN>()?;
+        self.rest = self.rest.get(align(len)..).unwrap_or_default();
+        let [_, _, _, _, k0, k1, f0, f1, s0, s1, s2, s3, p0, p1, p2, p3] = *header;
+        Some(Message {
+            kind: u16::from_ne_bytes([k0, k1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+            sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+            port: u32::from_ne_bytes([p0, p1, p2, p3]),
+            body,
+        })
+    }
+}
+
+impl Message<'_> {
+    /// What an `NLMSG_ERROR` or `NLMSG_DONE` says; `None` if that is "no error".
+    fn error(&self, index: usize) -> Option<Error> {
+        let errno = self.body.first_chunk().map_or(-libc::EIO, |b| i32::from_ne_bytes(*b));
+        if errno == 0 {
+            return None;
+        }
+        Some(Error { errno: errno.wrapping_neg(), text: self.extended_text(), index: Some(index) })
+    }
+
+    /// `NLMSGERR_ATTR_MSG`, behind the request's header and, unless it is capped, its body.
+    fn extended_text(&self) -> Option<String> {
+        if self.flags & NLM_F_ACK_TLVS == 0 {
+            return None;
+        }
+        let mut at = 4;
+        if self.kind == NLMSG_ERROR {
+            let request = u32::from_ne_bytes(*self.body.get(4..)?.first_chunk()?) as usize;
+            at += if self.flags & NLM_F_CAPPED != 0 { HEADER_LEN } else { align(request) };
+        }
+        let mut rest = self.body.get(at..)?;
+        loop {
+            let (header, _) = rest.split_first_chunk::<4>()?;
+            let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+            let kind = u16::from_ne_bytes([header[2], header[3]]);
+            let value = rest.get(4..len)?;
+            if kind == NLMSGERR_ATTR_MSG {
+                let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
+                return Some(String::from_utf8_lossy(value.get(..end)?).into_owned());
+            }
+            rest = rest.get(align(len)..)?;
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(e: io::Error) -> Error {
+        Error { errno: e.raw_os_error().unwrap_or(libc::EIO), text: None, index: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", io::Error::from_raw_os_error(self.errno))?;
+        self.text.as_ref().map_or(Ok(()), |text| write!(f, ": {text}"))
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Writes a number in the host's byte order.
+fn put<const N: usize>(bytes: &mut [u8], at: usize, number: impl NativeBytes<N>) {
+    if let Some(place) = bytes.get_mut(at..at + N) {
+        place.copy_from_slice(&number.native_bytes());
+    }
+}
+
+trait NativeBytes<const N: usize> {
+    fn native_bytes(self) -> [u8; N];
+}
+
+impl NativeBytes<2> for u16 {
+    fn native_bytes(self) -> [u8; 2] {
+        self.to_ne_bytes()
+    }
+}
+
+impl NativeBytes<4> for u32 {
+    fn native_bytes(self) -> [u8; 4] {
+        self.to_ne_bytes()
+    }
+}
+
+fn align(len: usize) -> usize {
+    len.saturating_add(3) & !3
+}
+
+/// Sent, and answered with an acknowledgement.
+pub const NLM_F_ACK: u16 = 4;
+/// `NLM_F_REPLACE`: replace what is there.
+pub const NLM_F_REPLACE: u16 = 0x100;
+/// `NLM_F_EXCL`: refuse if it is there.
+pub const NLM_F_EXCL: u16 = 0x200;
+/// `NLM_F_CREATE`: create it if it is not there.
+pub const NLM_F_CREATE: u16 = 0x400;
+/// `NLM_F_APPEND`: put it at the end.
+pub const NLM_F_APPEND: u16 = 0x800;
+
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLM_F_DUMP: u16 = 0x300;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+const HEADER_LEN: usize = 16;
+const AF_NETLINK: libc::sa_family_t = libc::AF_NETLINK as libc::sa_family_t;
+const SOCKADDR_LEN: libc::socklen_t = mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+const DUMP_TRIES: usize = 10;
+const MAX_RECEIVE_BUFFER: libc::c_int = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTM_GETLINK: u16 = 18;
+    const RTM_NEWLINK: u16 = 16;
+
+    fn link_request(requests: &mut Requests, index: i32) {
+        requests.push(RTM_GETLINK, NLM_F_ACK, |bytes| {
+            bytes.extend_from_slice(&[0; 4]);
+            bytes.extend_from_slice(&index.to_ne_bytes());
+            bytes.extend_from_slice(&[0; 8]);
+        });
+    }
+
+    #[test]
+    fn a_dump_of_links_has_the_loopback_device() {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let dump = socket.dump(RTM_GETLINK, &[0; 16]).unwrap();
+        assert!(dump.messages().count() >= 1);
+        assert!(dump.messages().all(|m| m.kind == RTM_NEWLINK && m.port == socket.port()));
+        let first = dump.messages().next().unwrap();
+        assert_eq!(first.body.get(4..8), Some(&1i32.to_ne_bytes()[..]), "index of lo");
+    }
+
+    #[test]
+    fn the_refused_request_is_named_with_its_errno() {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let mut requests = Requests::default();
+        link_request(&mut requests, 1);
+        socket.transact(&mut requests).unwrap();
+        link_request(&mut requests, i32::MAX);
+        let error = socket.transact(&mut requests).unwrap_err();
+        assert_eq!((error.errno, error.index), (libc::ENODEV, Some(1)));
+        assert_eq!(requests.len(), 2);
+    }
+
+    #[test]
+    fn the_kernels_own_words_come_with_the_error() {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let error = socket.dump(RTM_GETLINK, &[0xff; 16]).unwrap_err();
+        assert_eq!(error.errno, libc::EINVAL);
+        assert!(error.text.as_ref().is_some_and(|t| t.contains("dump")), "{error}");
+        assert!(error.to_string().starts_with("Invalid argument"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_keeps_its_port_when_it_is_handed_on() {
+        let socket = Socket::open(Protocol::Netfilter).unwrap();
+        let port = socket.port();
+        let again = Socket::adopt(OwnedFd::from(socket)).unwrap();
+        assert_eq!(again.port(), port);
+        let pipe = rustix::pipe::pipe().unwrap().0;
+        assert!(Socket::adopt(pipe).is_err());
+    }
+
+    #[test]
+    fn an_event_socket_without_events_does_not_wait() {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        socket.join(1).unwrap();
+        assert!(socket.join(100_000).is_err());
+        while socket.next_event().unwrap().is_some() {}
+    }
+
+    #[test]
+    fn cut_off_messages_end_the_iteration() {
+        let mut requests = Requests::default();
+        link_request(&mut requests, 7);
+        link_request(&mut requests, 8);
+        let bytes = &requests.bytes;
+        assert_eq!(messages(bytes).count(), 2);
+        for len in 0..bytes.len() {
+            assert!(messages(&bytes[..len]).count() < 2);
+        }
+        for short in 0..16u32 {
+            let mut header = [0u8; 16];
+            header[..4].copy_from_slice(&short.to_ne_bytes());
+            assert_eq!(messages(&header).count(), 0, "a length below the header's own");
+        }
+    }
+
+    #[test]
+    fn any_bytes_make_an_error_without_a_panic() {
+        let mut state = 1u32;
+        for round in 0..20_000 {
+            let body: Vec<u8> = (0..round % 60)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 24) as u8 & if round % 2 == 0 { 0xff } else { 0x13 }
+                })
+                .collect();
+            for (kind, flags) in [(NLMSG_ERROR, 0x200), (NLMSG_ERROR, 0x300), (NLMSG_DONE, 0x200)] {
+                let message = Message { kind, flags, sequence: 0, port: 0, body: &body };
+                let _ = message.error(0);
+            }
+        }
+    }
+}

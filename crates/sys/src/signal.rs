@@ -15,6 +15,8 @@ pub enum Signal {
     Term,
     /// The same, from a terminal.
     Int,
+    /// Go, and leave everything standing.
+    Quit,
     /// Read the config again.
     Hup,
     /// Free for use.
@@ -109,9 +111,10 @@ fn change_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
     }
 }
 
-const TABLE: [(Signal, libc::c_int); 6] = [
+const TABLE: [(Signal, libc::c_int); 7] = [
     (Signal::Term, libc::SIGTERM),
     (Signal::Int, libc::SIGINT),
+    (Signal::Quit, libc::SIGQUIT),
     (Signal::Hup, libc::SIGHUP),
     (Signal::Usr1, libc::SIGUSR1),
     (Signal::Usr2, libc::SIGUSR2),
