@@ -1,1 +1,246 @@
-//! TODO process
+//! What a process is: its user and groups, its namespaces, the program it runs.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A user, as /etc/passwd has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its name; `None` for a number that has none.
+    pub name: Option<String>,
+    /// Its number.
+    pub uid: u32,
+    /// Its primary group; that of the number where /etc/passwd does not know the user.
+    pub gid: u32,
+}
+
+/// The number of a group that is given by name or by number. Read from /etc/group by hand, since a static program has
+/// no other name services.
+///
+/// # Errors
+/// Those of reading the file; NotFound when the group is not in it.
+pub fn group(text: &str) -> io::Result<u32> {
+    match number(text) {
+        Some(gid) => Ok(gid),
+        None => group_in(&std::fs::read_to_string("/etc/group")?, text)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not in /etc/group")),
+    }
+}
+
+/// A user who is given by name or by number.
+///
+/// # Errors
+/// Those of reading /etc/passwd; NotFound when a name is not in it.
+pub fn user(text: &str) -> io::Result<User> {
+    match (user_in(&std::fs::read_to_string("/etc/passwd")?, text), number(text)) {
+        (Some(user), _) => Ok(user),
+        (None, Some(uid)) => Ok(User { name: None, uid, gid: uid }),
+        (None, None) => Err(io::Error::new(io::ErrorKind::NotFound, "not in /etc/passwd")),
+    }
+}
+
+/// The groups that /etc/group lists a user in, beside the primary one.
+///
+/// # Errors
+/// Those of reading the file.
+pub fn groups_of(name: &str) -> io::Result<Vec<u32>> {
+    Ok(groups_in(&std::fs::read_to_string("/etc/group")?, name))
+}
+
+/// The effective user of this process.
+pub fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Sets the supplementary groups.
+///
+/// # Errors
+/// EPERM without CAP_SETGID.
+pub fn set_groups(groups: &[u32]) -> io::Result<()> {
+    // SAFETY: pointer and length are the slice's.
+    check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })
+}
+
+/// Sets the real, effective and saved group, of all threads.
+///
+/// # Errors
+/// EPERM without CAP_SETGID.
+pub fn set_group(gid: u32) -> io::Result<()> {
+    // SAFETY: takes numbers.
+    check(unsafe { libc::setresgid(gid, gid, gid) })
+}
+
+/// Sets the real, effective and saved user, of all threads. Capabilities go with root.
+///
+/// # Errors
+/// EPERM without CAP_SETUID.
+pub fn set_user(uid: u32) -> io::Result<()> {
+    // SAFETY: takes numbers.
+    check(unsafe { libc::setresuid(uid, uid, uid) })
+}
+
+/// The capabilities that are in force, a bit each (capabilities(7)).
+///
+/// # Errors
+/// Those of reading /proc/self/status.
+pub fn effective_capabilities() -> io::Result<u64> {
+    capabilities("CapEff:")
+}
+
+/// The capabilities that a program keeps which another user than root executes.
+///
+/// # Errors
+/// Those of reading /proc/self/status.
+pub fn ambient_capabilities() -> io::Result<u64> {
+    capabilities("CapAmb:")
+}
+
+fn capabilities(set: &str) -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let caps = status.lines().find_map(|line| line.strip_prefix(set));
+    caps.and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no capabilities in /proc/self/status"))
+}
+
+/// CAP_NET_ADMIN, as a bit of a set of capabilities.
+pub const CAP_NET_ADMIN: u64 = 1 << 12;
+/// CAP_NET_RAW, as a bit of a set of capabilities.
+pub const CAP_NET_RAW: u64 = 1 << 13;
+
+/// Moves the calling thread into a namespace; `namespace` is a descriptor of /proc/PID/ns/…, or of a file it is bound to.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN in it; EINVAL when the descriptor is no namespace.
+pub fn enter_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: takes numbers; it changes this thread alone.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), 0) })
+}
+
+/// Becomes another program, found along PATH as execvp(3) does, in an environment where `set` is added to this one. The
+/// signal mask, and what is ignored, stay as this process got them. Returns only when that failed.
+pub fn exec<S: AsRef<OsStr>>(arguments: &[S], set: &[(&str, &OsStr)]) -> io::Error {
+    let c_string = |text: &OsStr| CString::new(text.as_bytes());
+    let arguments: Result<Vec<CString>, _> = arguments.iter().map(|text| c_string(text.as_ref())).collect();
+    let kept = std::env::vars_os().filter(|(name, _)| !set.iter().any(|(other, _)| name == other));
+    let added = set.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    let environment: Result<Vec<CString>, _> = kept
+        .chain(added)
+        .map(|(mut pair, value)| {
+            pair.push("=");
+            pair.push(value);
+            c_string(&pair)
+        })
+        .collect();
+    let (Ok(arguments), Ok(environment)) = (arguments, environment) else {
+        return io::Error::from_raw_os_error(libc::EINVAL);
+    };
+    let argv: Vec<_> = arguments.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+    let envp: Vec<_> = environment.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+    let Some(program) = arguments.first() else { return io::Error::from_raw_os_error(libc::EINVAL) };
+    if !SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed) {
+        // SAFETY: the default action, which Rust's start replaced.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    // SAFETY: a C string, and two arrays of C strings that end with a null pointer; all outlive the call.
+    unsafe { libc::execvpe(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Rust's start ignores SIGPIPE before `main`. What the process was given has to be asked for earlier.
+static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static ASK_SIGPIPE: extern "C" fn() = {
+    extern "C" fn ask() {
+        let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: asks only; `action` has room for the answer, and zeroes are a valid value of it.
+        let action = unsafe {
+            libc::sigaction(libc::SIGPIPE, std::ptr::null(), action.as_mut_ptr());
+            action.assume_init()
+        };
+        SIGPIPE_WAS_IGNORED.store(action.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+    }
+    ask
+};
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A number of a user or group; the last one means "none" to the kernel.
+fn number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| digits && *number != u32::MAX)
+}
+
+/// group(5): `name:password:gid:members`.
+fn group_in(file: &str, name: &str) -> Option<u32> {
+    file.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1).and_then(number)).flatten()
+    })
+}
+
+fn groups_in(file: &str, user: &str) -> Vec<u32> {
+    let listed = |line: &str| {
+        let mut fields = line.split(':');
+        let gid = fields.nth(2).and_then(number)?;
+        fields.next()?.split(',').any(|member| member == user).then_some(gid)
+    };
+    file.lines().filter_map(listed).collect()
+}
+
+/// passwd(5): `name:password:uid:gid:…`. A name that is all digits is taken as a number only when nobody is called that.
+fn user_in(file: &str, text: &str) -> Option<User> {
+    let users = || {
+        file.lines().filter_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            let (uid, gid) = (fields.nth(1).and_then(number)?, fields.next().and_then(number)?);
+            Some(User { name: Some(name.to_owned()), uid, gid })
+        })
+    };
+    let by_number = || users().find(|user| Some(user.uid) == number(text));
+    users().find(|user| user.name.as_deref() == Some(text)).or_else(by_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROUPS: &str =
+        "root:x:0:\nbroken\ngluon-mesh-vpn:x:800:fastd,nobody\nbad:x:y:fastd\nlast:x:9:fastd\n";
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65533::/:\nbad:x::\n";
+
+    #[test]
+    fn groups_are_found_by_name_and_number() {
+        assert_eq!(group_in(GROUPS, "gluon-mesh-vpn"), Some(800));
+        assert_eq!(group_in(GROUPS, "bad"), None);
+        assert_eq!(group_in(GROUPS, "broken"), None);
+        assert_eq!(group("800").ok(), Some(800));
+        assert_eq!(groups_in(GROUPS, "fastd"), [800, 9]);
+        assert_eq!(groups_in(GROUPS, "fast"), []);
+    }
+
+    #[test]
+    fn users_are_found_by_name_and_number() {
+        let nobody = User { name: Some("nobody".into()), uid: 65534, gid: 65533 };
+        assert_eq!(user_in(USERS, "nobody"), Some(nobody.clone()));
+        assert_eq!(user_in(USERS, "65534"), Some(nobody));
+        assert_eq!(user_in(USERS, "bad"), None);
+        assert_eq!(user_in(USERS, ""), None);
+    }
+
+    #[test]
+    fn a_number_is_digits_and_not_the_kernels_none() {
+        assert_eq!(number("4294967294"), Some(u32::MAX - 1));
+        for text in ["", "+1", "-1", "4294967295", "4294967296", "1 "] {
+            assert_eq!(number(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The options of `exec`.
+
+use super::Refusal;
+use lexopt::prelude::*;
+use narrowgate_model::Mark;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What `narrowgate exec --help` prints.
+pub const HELP: &str = "\
+usage: narrowgate exec [OPTION…] [--] COMMAND [ARGUMENT…]
+
+Runs COMMAND in its own place: its sockets are marked, and its DNS goes to the WAN resolver.
+
+  --via WAY         cgroup: by programs in the kernel, reaches every socket of every program
+                    preload: by libpacketmark.so and the group; misses static programs and more
+                    auto: cgroup where that works, else preload (default)
+  --group GROUP     the command's primary group, by name or number
+  --user USER       the command's user, by name or number
+  --mark V[/M]      the mark, decimal or 0x (default 1/1)
+  --resolver A:P    where DNS goes, once or once a family (default 127.0.0.1:54 and [::1]:54)
+  --no-dns          marks only; DNS stays as it is
+  --dns-only        DNS only; sockets stay unmarked
+  --library FILE    libpacketmark.so, where it is not beside the program or in /usr/lib
+  --best-effort     by preload: starts also what it cannot reach fully
+  -v, --verbose     says which way is taken
+
+The exit status is the command's. 1: it cannot be marked, 2: usage, 126: it cannot be executed, 127: it is not there.
+";
+
+/// The options that take a value.
+pub const VALUE_OPTIONS: &[&str] = &["--via", "--group", "--user", "--mark", "--resolver", "--library"];
+
+/// Gluon's group of the mesh VPN.
+pub(super) const GLUON_GROUP: &str = "gluon-mesh-vpn";
+/// Its number, where /etc/group does not have it.
+pub(super) const GLUON_GID: u32 = 800;
+
+/// How sockets are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    Auto,
+    Cgroup,
+    Preload,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Options {
+    pub(super) via: Via,
+    pub(super) group: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) mark: Mark,
+    pub(super) resolvers: Vec<SocketAddr>,
+    pub(super) no_dns: bool,
+    pub(super) dns_only: bool,
+    pub(super) library: Option<PathBuf>,
+    pub(super) best_effort: bool,
+    pub(super) verbose: bool,
+    /// Never empty.
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Parsed {
+    Help,
+    Options(Options),
+}
+
+/// Reads the arguments. The first one that is no option begins the command.
+pub(super) fn parse(args: &[OsString]) -> Result<Parsed, Refusal> {
+    let mut options = Options {
+        via: Via::Auto,
+        group: None,
+        user: None,
+        mark: Mark::DEFAULT,
+        resolvers: Vec::new(),
+        no_dns: false,
+        dns_only: false,
+        library: None,
+        best_effort: false,
+        verbose: false,
+        command: Vec::new(),
+    };
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Parsed::Help),
+            Short('v') | Long("verbose") => options.verbose = true,
+            Long("via") => options.via = via(&text(&mut parser)?)?,
+            Long("group") => options.group = Some(text(&mut parser)?),
+            Long("user") => options.user = Some(text(&mut parser)?),
+            Long("mark") => {
+                let mark = text(&mut parser)?;
+                let bad = |error| Refusal::new(format!("--mark {mark}"), error, "write for example 0x1/0x1");
+                options.mark = mark.parse().map_err(bad)?;
+            }
+            Long("resolver") => resolver(&text(&mut parser)?, &mut options.resolvers)?,
+            Long("no-dns") => options.no_dns = true,
+            Long("dns-only") => options.dns_only = true,
+            Long("library") => options.library = Some(parser.value().map_err(usage)?.into()),
+            Long("best-effort") => options.best_effort = true,
+            Value(program) => {
+                options.command.push(program);
+                options.command.extend(parser.raw_args().map_err(usage)?);
+            }
+            other => return Err(usage(other.unexpected())),
+        }
+    }
+    if options.command.is_empty() {
+        return Err(Refusal::new(
+            "COMMAND",
+            "missing",
+            "write narrowgate exec [OPTION…] [--] COMMAND [ARGUMENT…]",
+        ));
+    }
+    if options.dns_only && options.no_dns {
+        return Err(Refusal::new(
+            "--dns-only and --no-dns",
+            "nothing is left to do",
+            "leave one of them out",
+        ));
+    }
+    Ok(Parsed::Options(options))
+}
+
+fn via(text: &str) -> Result<Via, Refusal> {
+    match text {
+        "auto" => Ok(Via::Auto),
+        "cgroup" => Ok(Via::Cgroup),
+        "preload" => Ok(Via::Preload),
+        _ => Err(Refusal::new(format!("--via {text}"), "no such way", "write auto, cgroup or preload")),
+    }
+}
+
+/// One a family: the kernel's programs send all DNS of a family to one place.
+fn resolver(text: &str, resolvers: &mut Vec<SocketAddr>) -> Result<(), Refusal> {
+    let refused = |cause: &str, mend| Err(Refusal::new(format!("--resolver {text}"), cause, mend));
+    match text.parse::<SocketAddr>() {
+        Err(_) => refused("not ADDR:PORT", "write for example 127.0.0.1:54 or [::1]:54"),
+        Ok(addr) if addr.port() == 0 => refused("there is no port 0", "write the port that it listens on"),
+        Ok(addr) if resolvers.iter().any(|other| other.is_ipv4() == addr.is_ipv4()) => {
+            refused("a second one of its family", "write one for IPv4 and one for IPv6")
+        }
+        Ok(addr) => {
+            resolvers.push(addr);
+            Ok(())
+        }
+    }
+}
+
+fn text(parser: &mut lexopt::Parser) -> Result<String, Refusal> {
+    parser.value().and_then(ValueExt::string).map_err(usage)
+}
+
+fn usage(error: lexopt::Error) -> Refusal {
+    Refusal::new("usage", error, "see narrowgate exec --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(line: &str) -> Result<Options, String> {
+        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        match parse(&args) {
+            Ok(Parsed::Options(options)) => Ok(options),
+            Ok(Parsed::Help) => Err("help".into()),
+            Err(refusal) => Err(refusal.to_string()),
+        }
+    }
+
+    #[test]
+    fn what_follows_the_command_is_the_commands() {
+        let parsed = options("--via cgroup --group 800 curl -v --help -- x").expect("good");
+        assert_eq!(parsed.command, ["curl", "-v", "--help", "--", "x"]);
+        assert_eq!((parsed.via, parsed.verbose, parsed.group.as_deref()), (Via::Cgroup, false, Some("800")));
+        assert_eq!(options("-- --odd -v").expect("good").command, ["--odd", "-v"]);
+    }
+
+    #[test]
+    fn without_options_gluons_mark_is_set_in_whatever_way_works() {
+        let parsed = options("true").expect("good");
+        assert_eq!((parsed.via, parsed.mark, parsed.resolvers.len()), (Via::Auto, Mark::DEFAULT, 0));
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_mend() {
+        for (line, part) in [
+            ("", "COMMAND: missing"),
+            ("--via x true", "--via x: no such way; write auto"),
+            ("--mark 0 true", "--mark 0: a mark of 0"),
+            ("--resolver 127.0.0.1 true", "not ADDR:PORT"),
+            ("--resolver 127.0.0.1:0 true", "no port 0"),
+            ("--resolver 1.1.1.1:1 --resolver 2.2.2.2:2 true", "a second one"),
+            ("--no-dns --dns-only true", "nothing is left"),
+            ("--colour true", "--colour"),
+            ("--group", "--group"),
+        ] {
+            let refusal = options(line).expect_err(line);
+            assert!(refusal.contains(part), "{line:?} gave {refusal:?}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `--via preload`: where the library is, and whether it will reach the command at all. What the loader will not load it
+//! into is recognised before the command runs, since afterwards nobody would notice.
+
+use super::Refusal;
+use super::options::Options;
+use narrowgate_sys::process::{self, CAP_NET_ADMIN, CAP_NET_RAW};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// What a preload misses in any program, in words.
+pub(super) const MISSED: &str =
+    "libc's own resolver, raw system calls, io_uring, static and setuid programs that it starts";
+
+/// How the command gets the library.
+pub(super) struct Plan {
+    pub(super) library: PathBuf,
+    pub(super) ld_preload: OsString,
+}
+
+/// Finds the library, and refuses a command that it would not mark, unless `--best-effort`. `uid` is the command's user;
+/// `None` is ours.
+pub(super) fn plan(options: &Options, uid: Option<u32>) -> Result<Plan, Refusal> {
+    let library = library(options.library.as_deref())?;
+    if !options.best_effort
+        && let Some(command) = options.command.first()
+    {
+        may_mark(uid)?;
+        // What is not there is for exec to say.
+        if let Some(path) = find(command) {
+            let reach = reach(&path, &library, 0);
+            if let Ok(Err(cause)) = reach {
+                let mend = "use --via cgroup, or --best-effort to start it all the same";
+                return Err(Refusal::new(path.display(), cause, mend));
+            }
+        }
+    }
+    let mut ld_preload = library.clone().into_os_string();
+    if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
+        ld_preload.push(":");
+        ld_preload.push(others);
+    }
+    Ok(Plan { library, ld_preload })
+}
+
+fn library(given: Option<&Path>) -> Result<PathBuf, Refusal> {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("libpacketmark.so")));
+    let usual = ["/usr/lib/libpacketmark.so", "/usr/local/lib/libpacketmark.so"].map(PathBuf::from);
+    let mut places = match given {
+        Some(path) => vec![std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())],
+        None => beside.into_iter().chain(usual).collect(),
+    }
+    .into_iter();
+    let mend = "write --library FILE";
+    let found = places
+        .find(|path| path.is_file())
+        .ok_or_else(|| Refusal::new("libpacketmark.so", "not found", mend))?;
+    // ld.so reads LD_PRELOAD as a list with these between.
+    if found.as_os_str().as_bytes().iter().any(|byte| b": \t\n".contains(byte)) {
+        return Err(Refusal::new(
+            found.display(),
+            "LD_PRELOAD cannot name a path with a blank or colon",
+            mend,
+        ));
+    }
+    Ok(found)
+}
+
+/// SO_MARK takes a capability, which the command must have.
+fn may_mark(uid: Option<u32>) -> Result<(), Refusal> {
+    let is_root = uid.unwrap_or_else(process::user_id) == 0;
+    let capabilities =
+        if is_root { process::effective_capabilities() } else { process::ambient_capabilities() }
+            .unwrap_or(0);
+    if capabilities & (CAP_NET_ADMIN | CAP_NET_RAW) != 0 {
+        return Ok(());
+    }
+    let mend = "use --via cgroup, which asks nothing of the command, or --best-effort";
+    Err(Refusal::new("SO_MARK", "the command has neither CAP_NET_ADMIN nor CAP_NET_RAW", mend))
+}
+
+/// The file that execvp would run.
+fn find(command: &OsStr) -> Option<PathBuf> {
+    if command.as_bytes().contains(&b'/') {
+        return Some(command.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let is_program = |path: &PathBuf| {
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&path).map(|directory| directory.join(command)).find(is_program)
+}
+
+/// Whether the loader will load the library into a program: `Err` in it says why not. The outer error is the file's.
+fn reach(path: &Path, library: &Path, depth: u8) -> io::Result<Result<(), &'static str>> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.permissions().mode() & 0o6000 != 0 {
+        return Ok(Err("setuid or setgid: the loader ignores LD_PRELOAD for it"));
+    }
+    let mut start = [0u8; 256];
+    let len = file.read(&mut start)?;
+    let start = start.get(..len).unwrap_or_default();
+    if let Some(script) = start.strip_prefix(b"#!") {
+        let line = script.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
+        let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        return if depth < 4 {
+            reach(Path::new(OsStr::from_bytes(interpreter)), library, depth + 1)
+        } else {
+            Ok(Ok(()))
+        };
+    }
+    let Some(elf) = Elf::parse(start) else { return Ok(Ok(())) };
+    if !elf.has_interpreter(&mut file)? {
+        return Ok(Err("a static program: there is no loader to load the library"));
+    }
+    let mut header = [0u8; 64];
+    File::open(library)?.read_exact(&mut header)?;
+    match Elf::parse(&header) {
+        Some(library) if library.kind() == elf.kind() => Ok(Ok(())),
+        _ => Ok(Err("a program of another machine than the library's")),
+    }
+}
+
+/// The header of an ELF file (elf(5)): as much as tells where the program headers are.
+struct Elf {
+    wide: bool,
+    little: bool,
+    machine: u64,
+    table: u64,
+    size: u64,
+    count: u64,
+}
+
+impl Elf {
+    fn parse(bytes: &[u8]) -> Option<Elf> {
+        let [0x7f, b'E', b'L', b'F', class, data, ..] = bytes else { return None };
+        let (wide, little) = (*class == 2, *data == 1);
+        let number = |at: usize, len: usize| number(bytes, at, len, little);
+        let machine = number(18, 2)?;
+        let (table, size, count) = if wide {
+            (number(32, 8)?, number(54, 2)?, number(56, 2)?)
+        } else {
+            (number(28, 4)?, number(42, 2)?, number(44, 2)?)
+        };
+        Some(Elf { wide, little, machine, table, size, count })
+    }
+
+    fn kind(&self) -> (bool, bool, u64) {
+        (self.wide, self.little, self.machine)
+    }
+
+    /// Whether one of its program headers is PT_INTERP: then the kernel starts the loader.
+    fn has_interpreter(&self, file: &mut File) -> io::Result<bool> {
+        const PT_INTERP: u64 = 3;
+        file.seek(SeekFrom::Start(self.table))?;
+        let mut table = Vec::new();
+        file.take(self.size * self.count).read_to_end(&mut table)?;
+        let mut headers = table.chunks(usize::try_from(self.size).unwrap_or(0).max(4));
+        Ok(headers.any(|header| number(header, 0, 4, self.little) == Some(PT_INTERP)))
+    }
+}
+
+fn number(bytes: &[u8], at: usize, len: usize, little: bool) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(len)?)?;
+    let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+    Some(if little { bytes.iter().rev().fold(0, add) } else { bytes.iter().fold(0, add) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dynamic_program_is_reached() {
+        let itself = std::env::current_exe().expect("this test is a file");
+        assert_eq!(reach(&itself, &itself, 0).expect("can be read"), Ok(()));
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_is_no_panic() {
+        let itself =
+            std::fs::read(std::env::current_exe().expect("this test is a file")).expect("can be read");
+        for len in 0..64 {
+            assert_eq!(Elf::parse(&itself[..len]).is_some(), len >= 58, "{len}");
+        }
+    }
+}
