@@ -1,0 +1,370 @@
+//! From text to sections. A command that is wrong is reported and left out (one with a word too many is kept without it), and the
+//! reading goes on with the next line.
+
+use super::{File, Mistake, Place, Section, Setting, Word, shown};
+use std::str::Chars;
+
+/// What a section's name must be unique among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// All sections, as libuci wants it: a second section of the same name and another type is refused.
+    OfAll,
+    /// The sections of its type: `uplink 'wan'` and `resolver 'wan'` are two.
+    OfEachType,
+}
+
+/// Reads a whole text. The mistakes come in their order; the file is what remains without them.
+pub fn parse(text: &str, names: Names) -> (File, Vec<Mistake>) {
+    let mut parser = Parser {
+        cursor: Cursor { rest: text.chars(), place: Place::START },
+        names,
+        file: File::default(),
+        current: Current::None,
+        blocks: 0,
+        suspect: None,
+        mistakes: Vec::new(),
+    };
+    if parser.acceptable(text) {
+        parser.file();
+    }
+    (parser.file, parser.mistakes)
+}
+
+struct Parser<'a> {
+    cursor: Cursor<'a>,
+    names: Names,
+    file: File,
+    current: Current,
+    blocks: u32,
+    /// The first quote that goes on over lines and seems to have swallowed commands.
+    suspect: Option<Place>,
+    mistakes: Vec<Mistake>,
+}
+
+/// The section that the next `option` belongs to.
+enum Current {
+    None,
+    /// Its `config` command was refused: what follows is passed over, since one mistake is enough.
+    Refused,
+    At(usize),
+}
+
+type Refused<T> = Result<T, Mistake>;
+
+impl Parser<'_> {
+    fn acceptable(&mut self, text: &str) -> bool {
+        if text.starts_with('\u{feff}') {
+            self.mistakes.push(mistake(
+                Place::START,
+                "byte order mark: UCI text begins with a command",
+                "save the file without it",
+            ));
+            self.cursor.bump();
+        }
+        if !text.contains('\0') {
+            return true;
+        }
+        while self.cursor.peek().is_some_and(|c| c != '\0') {
+            self.cursor.bump();
+        }
+        self.mistakes.push(mistake(
+            self.cursor.place,
+            "zero byte: this is no text file",
+            "restore the file from a backup",
+        ));
+        false
+    }
+
+    fn file(&mut self) {
+        loop {
+            self.cursor.skip_while(is_space);
+            match self.cursor.peek() {
+                None => return,
+                Some('#') => self.cursor.skip_while(|c| c != '\n'),
+                Some(_) => {
+                    if let Err(mistake) = self.line() {
+                        self.mistakes.push(mistake);
+                        self.cursor.skip_while(|c| c != '\n');
+                    }
+                }
+            }
+        }
+    }
+
+    /// The commands of one line.
+    fn line(&mut self) -> Refused<()> {
+        loop {
+            self.command()?;
+            if let Some(extra) = self.word()? {
+                let what = format!("`{}`: too many words in this command", shown(&extra.text));
+                return Err(mistake(
+                    extra.place,
+                    what,
+                    "quote a value that contains spaces, or remove the word",
+                ));
+            }
+            if self.cursor.peek() != Some(';') {
+                return Ok(()); // the line's end, the text's end, or a comment
+            }
+            let separator = self.cursor.place;
+            self.cursor.bump();
+            self.cursor.skip_while(is_blank);
+            match self.cursor.peek() {
+                None | Some('#') => return Ok(()),
+                Some('\n' | ';') => {
+                    let what = "`;`: no command behind it, and libuci refuses the file for that";
+                    return Err(mistake(separator, what, "remove it"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn command(&mut self) -> Refused<()> {
+        let place = self.cursor.place;
+        let mut command = String::new();
+        while let Some(c) = self.cursor.peek().filter(|c| !is_space(*c)) {
+            command.push(c);
+            self.cursor.bump();
+        }
+        match command.as_str() {
+            "package" | "p" => self.package(place),
+            "config" | "c" => {
+                let current = self.config(place);
+                self.current = Current::Refused;
+                self.current = current?;
+                Ok(())
+            }
+            "option" | "o" => self.setting(place, false),
+            "list" | "l" => self.setting(place, true),
+            _ => Err(mistake(
+                place,
+                format!("`{}`: unknown command", shown(&command)),
+                match command.starts_with("//") || command.starts_with("--") {
+                    true => "begin a comment with #",
+                    false => "a line begins with config, option, list, package or #",
+                },
+            )),
+        }
+    }
+
+    fn package(&mut self, place: Place) -> Refused<()> {
+        let name = self.needed(place, "package", "its name", "package narrowgate")?;
+        if !name.text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+            return Err(bad_name(&name, "package", "letters, digits, _ and -"));
+        }
+        self.file.package = Some(name);
+        Ok(())
+    }
+
+    fn config(&mut self, place: Place) -> Refused<Current> {
+        let kind = self.needed(place, "config", "its type", "config uplink 'wan'")?;
+        if !kind.text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(bad_name(&kind, "section's type", "printable ASCII characters without spaces"));
+        }
+        let name = self.word()?.filter(|w| !w.text.is_empty());
+        if let Some(name) = name.as_ref().filter(|n| !is_name(&n.text)) {
+            return Err(bad_name(name, "section", "letters, digits and _"));
+        }
+        self.blocks += 1;
+        let known = name.as_ref().and_then(|name| {
+            self.file.sections.iter().position(|s| {
+                s.name.as_ref().is_some_and(|n| n.text == name.text)
+                    && (self.names == Names::OfAll || s.kind.text == kind.text)
+            })
+        });
+        if let (Some(at), Some(name)) = (known, &name) {
+            if let Some(first) = self.file.sections.get(at).filter(|s| s.kind.text != kind.text) {
+                let line = first.kind.place.line;
+                let what = format!(
+                    "`{}`: line {line} has a section of this name and the type {}, and for libuci a name has one type",
+                    name.text, first.kind.text
+                );
+                return Err(mistake(name.place, what, "give one of them another name"));
+            }
+            return Ok(Current::At(at));
+        }
+        self.file.sections.push(Section { kind, name, settings: Vec::new() });
+        Ok(Current::At(self.file.sections.len() - 1))
+    }
+
+    fn setting(&mut self, place: Place, list: bool) -> Refused<()> {
+        let command = if list { "list" } else { "option" };
+        if matches!(self.current, Current::None) {
+            let what = format!("{command}: no section is open yet, so it belongs to nothing");
+            return Err(mistake(place, what, "begin a section ahead of it, such as: config uplink 'wan'"));
+        }
+        let name = self.needed(place, command, "a name and a value", &format!("{command} name 'value'"))?;
+        if !is_name(&name.text) {
+            return Err(bad_name(&name, command, "letters, digits and _"));
+        }
+        let Some(value) = self.word()? else {
+            let what = format!("{command} {}: the value is missing", name.text);
+            return Err(mistake(place, what, format!("write: {command} {} 'value'", name.text)));
+        };
+        if let Current::At(at) = self.current
+            && let Some(section) = self.file.sections.get_mut(at)
+        {
+            section.settings.push(Setting { list, name, value, block: self.blocks });
+        }
+        Ok(())
+    }
+
+    fn needed(&mut self, place: Place, command: &str, what: &str, example: &str) -> Refused<Word> {
+        match self.word()? {
+            Some(word) if !word.text.is_empty() => Ok(word),
+            _ => Err(mistake(
+                place,
+                format!("{command}: {what} is missing"),
+                format!("write, for instance: {example}"),
+            )),
+        }
+    }
+
+    /// The next word of this command; `None` at its end.
+    fn word(&mut self) -> Refused<Option<Word>> {
+        loop {
+            self.cursor.skip_while(is_blank);
+            if !self.cursor.skip_continuation() {
+                break;
+            }
+        }
+        let mut word = Word { text: String::new(), place: self.cursor.place, cut: false };
+        let mut quoted = false;
+        loop {
+            match self.cursor.peek() {
+                None | Some(';') => break,
+                Some(c) if is_space(c) => break,
+                Some('#') => {
+                    word.cut = quoted || !word.text.is_empty();
+                    break;
+                }
+                Some(quote @ ('\'' | '"')) => {
+                    quoted = true;
+                    self.quoted(quote, &mut word.text)?;
+                }
+                Some('\\') => self.escaped(&mut word.text),
+                Some(c) => {
+                    word.text.push(c);
+                    self.cursor.bump();
+                }
+            }
+        }
+        Ok((quoted || !word.text.is_empty()).then_some(word))
+    }
+
+    fn quoted(&mut self, quote: char, text: &mut String) -> Refused<()> {
+        let open = self.cursor.place;
+        let start = text.len();
+        self.cursor.bump();
+        loop {
+            match self.cursor.peek() {
+                None => {
+                    let place = self.suspect.unwrap_or(open);
+                    let what = format!(
+                        "{quote}: this quote is never closed, so the value goes on to the end of the file"
+                    );
+                    return Err(mistake(
+                        place,
+                        what,
+                        format!("close it with {quote} at the end of the value"),
+                    ));
+                }
+                Some(c) if c == quote => {
+                    self.cursor.bump();
+                    let inside = text.get(start..).unwrap_or_default();
+                    if self.suspect.is_none() && swallowed_commands(inside) {
+                        self.suspect = Some(open);
+                    }
+                    return Ok(());
+                }
+                Some('\\') if quote == '"' => self.escaped(text),
+                Some(c) => {
+                    text.push(c);
+                    self.cursor.bump();
+                }
+            }
+        }
+    }
+
+    fn escaped(&mut self, text: &mut String) {
+        if self.cursor.skip_continuation() {
+            return;
+        }
+        self.cursor.bump();
+        if let Some(c) = self.cursor.peek() {
+            text.push(c);
+            self.cursor.bump();
+        }
+    }
+}
+
+/// Whether a quoted text looks as if its closing quote had been forgotten.
+fn swallowed_commands(text: &str) -> bool {
+    text.split('\n')
+        .skip(1)
+        .any(|line| matches!(line.split_whitespace().next(), Some("config" | "option" | "list")))
+}
+
+struct Cursor<'a> {
+    rest: Chars<'a>,
+    place: Place,
+}
+
+impl Cursor<'_> {
+    fn peek(&self) -> Option<char> {
+        self.rest.clone().next()
+    }
+
+    fn bump(&mut self) {
+        match self.rest.next() {
+            Some('\n') => self.place = Place { line: self.place.line.saturating_add(1), column: 1 },
+            Some(_) => self.place.column = self.place.column.saturating_add(1),
+            None => {}
+        }
+    }
+
+    fn skip_while(&mut self, wanted: impl Fn(char) -> bool) {
+        while self.peek().is_some_and(&wanted) {
+            self.bump();
+        }
+    }
+
+    /// Passes over a backslash with the line's end behind it, if they come next.
+    fn skip_continuation(&mut self) -> bool {
+        let ahead = self.rest.as_str();
+        let length = if ahead.starts_with("\\\n") {
+            2
+        } else if ahead.starts_with("\\\r\n") {
+            3
+        } else {
+            return false;
+        };
+        for _ in 0..length {
+            self.bump();
+        }
+        true
+    }
+}
+
+fn mistake(place: Place, message: impl Into<String>, mend: impl Into<String>) -> Mistake {
+    Mistake { place, message: message.into(), mend: mend.into() }
+}
+
+fn bad_name(word: &Word, whose: &str, allowed: &str) -> Mistake {
+    let what = format!("`{}`: no name for a {whose}: it may have {allowed}", shown(&word.text));
+    mistake(word.place, what, "choose another name")
+}
+
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// C's `isspace`.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t'..='\r')
+}
+
+fn is_blank(c: char) -> bool {
+    is_space(c) && c != '\n'
+}
