@@ -80,7 +80,12 @@ pub fn read(
 pub fn notes(file_name: &str, text: &str) -> Vec<Problem> {
     let (_, ours) = uci::parse(text, Names::OfEachType);
     let (_, theirs) = uci::parse(text, Names::OfAll);
-    theirs.into_iter().filter(|m| !ours.contains(m)).map(|m| problem(file_name, m)).collect()
+    let mut notes: Vec<Problem> =
+        theirs.into_iter().filter(|m| !ours.contains(m)).map(|m| problem(file_name, m)).collect();
+    for note in &mut notes {
+        note.message.push_str(", so the `uci` program refuses this file, which narrowgate reads");
+    }
+    notes
 }
 
 /// Collects what is wrong with one file.

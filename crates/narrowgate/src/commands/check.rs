@@ -1,0 +1,25 @@
+//! `narrowgate check`: reads the config and says what is wrong, with file, line and column.
+
+use crate::cli::{self, USAGE, print_out};
+use crate::config_file;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Exit 0 and one line on stdout if the config is fine; exit 2 and a line for every mistake on stderr if it is not.
+pub fn main(config: &Path, args: &[OsString]) -> ExitCode {
+    if let Some(code) = cli::no_more_arguments("check", args) {
+        return code;
+    }
+    match config_file::read(config) {
+        Ok((read, notes)) => {
+            notes.iter().for_each(|note| eprintln!("note: {note}"));
+            print_out(&format!("{}: fine: {}\n", config.display(), narrowgate_wire::config::summary(&read)));
+            ExitCode::SUCCESS
+        }
+        Err(lines) => {
+            lines.iter().for_each(|line| eprintln!("{line}"));
+            ExitCode::from(USAGE)
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The config file on disk, and Gluon's beside it.
+
+use narrowgate_model::Config;
+use narrowgate_wire::config;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Gluon's own file, looked for in the directory of ours.
+pub const GLUON: &str = "gluon-wan-dnsmasq";
+
+/// Reads and checks the config.
+///
+/// # Errors
+/// A line for every mistake: the file, the place in it, what is wrong, why, and what to do.
+pub fn load(path: &Path) -> Result<Config, Vec<String>> {
+    read(path).map(|(config, _)| config)
+}
+
+/// The config and what may be worth knowing about it although it is fine, a line each.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(path: &Path) -> Result<(Config, Vec<String>), Vec<String>> {
+    let name = path.display().to_string();
+    let text = match content(path) {
+        Ok(bytes) => utf8(&name, bytes).map_err(|line| vec![line])?,
+        Err(error) => {
+            let mend = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    "write it as narrowgate-config(5) says, or give another with --config"
+                }
+                io::ErrorKind::PermissionDenied => "run as root, or make the file readable",
+                _ => "give a readable file with --config",
+            };
+            return Err(vec![format!("{name}: the config cannot be read: {error}; {mend}")]);
+        }
+    };
+    let gluon_path = path.with_file_name(GLUON);
+    let gluon_name = gluon_path.display().to_string();
+    let gluon = match content(&gluon_path) {
+        // Its comments are nobody's business here, in whatever encoding they are.
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            return Err(vec![format!(
+                "{gluon_name}: Gluon's DNS servers cannot be read: {error}; remove the file or mend it"
+            )]);
+        }
+    };
+    let beside = gluon.as_deref().map(|text| (gluon_name.as_str(), text));
+    match config::read(&name, &text, beside) {
+        Ok(config) => Ok((config, config::notes(&name, &text).iter().map(ToString::to_string).collect())),
+        Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+    }
+}
+
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    const MOST: u64 = 1 << 20; // nobody writes a megabyte of config: it is a device, or a mistake
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MOST {
+        true => Err(io::Error::other("it is larger than a config can be")),
+        false => Ok(bytes),
+    }
+}
+
+fn utf8(name: &str, bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let (good, bad) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let good = String::from_utf8_lossy(good);
+        let line = good.split('\n').count();
+        let column = good.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+        let byte = bad.first().copied().unwrap_or_default();
+        format!("{name}:{line}:{column}: byte {byte:#04x}: this is no UTF-8 text; save the file as UTF-8")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A directory of this test's own, removed with it.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Dir {
+            let path = std::env::temp_dir().join(format!("narrowgate-config-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Dir(path)
+        }
+
+        fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+            let path = self.0.join(name);
+            std::fs::write(&path, content).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const UPLINK: &[u8] = b"config uplink 'wan'\n\toption device 'eth0'\n";
+
+    fn only_line(path: &Path) -> String {
+        let lines = load(path).unwrap_err();
+        let [line] = lines.as_slice() else { panic!("{lines:#?}") };
+        assert!(!line.contains('\n'), "{line:?}");
+        line.strip_prefix(&path.display().to_string()).unwrap_or(line).to_owned()
+    }
+
+    #[test]
+    fn gluons_file_is_found_beside_the_config() {
+        let dir = Dir::new("beside");
+        let path = dir.file("narrowgate", UPLINK);
+        assert!(load(&path).unwrap().resolvers[0].servers.is_empty());
+        dir.file(GLUON, b"# Gr\xfc\xdfe\nconfig static\n\tlist server '192.0.2.1'\n");
+        assert_eq!(load(&path).unwrap().resolvers[0].servers, ["192.0.2.1".parse().unwrap()]);
+        dir.file(GLUON, b"config static\n\tlist server 'x'\n");
+        let lines = load(&path).unwrap_err();
+        assert!(lines.len() == 1 && lines[0].contains("gluon-wan-dnsmasq:2:14: "), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_told_in_one_line() {
+        let dir = Dir::new("unreadable");
+        assert!(only_line(&dir.0.join("none")).starts_with(": the config cannot be read: No such file"));
+        assert!(only_line(&dir.0).starts_with(": the config cannot be read: Is a directory"));
+        let latin = dir.file("latin1", b"# ok\n# \xc3\xa4 \xe4\n");
+        assert!(only_line(&latin).starts_with(":2:5: byte 0xe4: this is no UTF-8"), "{}", only_line(&latin));
+        assert!(only_line(Path::new("/dev/zero")).starts_with(": the config cannot be read: it is larger"));
+    }
+}
