@@ -77,6 +77,7 @@ impl Tree {
         let path = self.own().join(&name);
         let group = open_directory(parent.as_fd(), Path::new(&name))
             .and_then(|directory| enter(directory.as_fd()).map(|()| directory));
+        let _ = rustix::fs::flock(&parent, FlockOperation::Unlock);
         match group {
             Ok(directory) => Ok(Group { directory, parent, name, path }),
             Err(error) => {

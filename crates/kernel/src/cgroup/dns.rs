@@ -10,7 +10,9 @@
 //! asked; from the very one, while the resolver answers in order. After five seconds, a stub's patience, a question
 //! counts as lost.
 //!
-//! Where a family has no resolver, its DNS is refused (EPERM): it is not sent where it should not go.
+//! Where a family has no resolver, its DNS is refused (EPERM): it is not sent where it should not go. So it is with a
+//! datagram of an unconnected socket to a link-local server (ENETUNREACH): the kernel has bound it to the server's link
+//! before a program sees it, and ::1 is not there. glibc's stub connects, and is served.
 
 use super::asm::{Assembler, Helper, If, Label, Op, Reg};
 use narrowgate_sys::bpf::{Hook, Insn};
@@ -90,6 +92,9 @@ impl Writer {
 
     /// recvmsg and getpeername: if that is the resolver, puts the server in its place that was asked.
     fn inward(&mut self, resolvers: Resolvers) {
+        if self.seen_as(resolvers).next().is_none() {
+            return; // this family's DNS is refused
+        }
         let ours = self.asm.label();
         for resolver in self.seen_as(resolvers) {
             self.jump_if_address(resolver, ours);
@@ -258,13 +263,8 @@ impl Writer {
     fn redirect(&mut self, resolvers: Resolvers) {
         match self.hook {
             Hook::Connect4 | Hook::Sendmsg4 => self.write_address(resolvers.v4.map(SocketAddr::V4)),
-            Hook::Sendmsg6 => {
-                if let Some(v6) = resolvers.v6.filter(|v6| v6.ip().is_loopback()) {
-                    self.unbind_from_link(v6);
-                }
-                // The kernel does not let a datagram change its family here (ENOTSUPP).
-                self.write_address(resolvers.v6.map(SocketAddr::V6));
-            }
+            // The kernel does not let a datagram change its family here (ENOTSUPP).
+            Hook::Sendmsg6 => self.write_address(resolvers.v6.map(SocketAddr::V6)),
             _ => {
                 // An IPv6 socket may connect to an IPv4 address, written ::ffff:a.b.c.d; the family it meant is kept
                 // where that can be, since it may have bound itself to an address of that family.
@@ -279,23 +279,6 @@ impl Writer {
                 self.write_address(v6.or(v4));
             }
         }
-    }
-
-    /// A datagram to a link-local server is routed by its link. With ::1 as its source it finds its way to ::1.
-    fn unbind_from_link(&mut self, resolver: SocketAddrV6) {
-        let skip = self.asm.label();
-        self.asm.load(Reg::R1, Reg::R10, ASKED);
-        self.asm.op(Op::And, Reg::R1, 0xffc0_0000_u32.to_be());
-        self.asm.jump_if(Reg::R1, If::NotEqual, 0xfe80_0000_u32.to_be(), skip);
-        for word in 0..4 {
-            self.asm.load(Reg::R1, CONTEXT, SOURCE6 + word * 4);
-            self.asm.jump_if(Reg::R1, If::NotEqual, 0, skip); // it has chosen its own
-        }
-        for (word, part) in (0..).zip(words(SocketAddr::V6(resolver))) {
-            self.asm.op(Op::Mov, Reg::R1, part);
-            self.asm.store(CONTEXT, SOURCE6 + word * 4, Reg::R1);
-        }
-        self.asm.place(skip);
     }
 
     /// The context's address = `address`, and allows; or refuses where there is none.
@@ -393,7 +376,6 @@ const END: Reg = Reg::R3;
 const ADDRESS4: i16 = 4;
 const PORT: i16 = 24;
 const PROTOCOL: i16 = 36;
-const SOURCE6: i16 = 44;
 
 const TCP: u32 = 6;
 const UDP: u32 = 17;
