@@ -1,2 +1,23 @@
-//! See Cargo.toml.
+//! Config and facts become the desired state; its difference to the observed one becomes an ordered plan. No I/O, no clock.
+//!
+//! Read in the order of the flow: `desired` (with `routes`, `rules`, `guard`, `egress`), `diff`, `teardown`; `upstreams` is what
+//! the forwarder gets. `lookup` and `verdict` are models of what the kernel then does with a packet: the tests prove the
+//! policy by them, and `explain` tells people by them. What every rule of the guard is for: docs/policy.md.
 #![forbid(unsafe_code)]
+
+mod describe;
+mod desired;
+mod diff;
+mod egress;
+mod guard;
+mod housekeeping;
+mod routes;
+mod rules;
+mod teardown;
+mod upstreams;
+
+pub use describe::describe;
+pub use desired::{Capabilities, Inputs, desired, scope_devices, sysctl_paths};
+pub use diff::diff;
+pub use teardown::{give_back, remember, teardown};
+pub use upstreams::{resolver_state, upstreams};

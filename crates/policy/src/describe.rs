@@ -1,0 +1,126 @@
+//! A step in the words of `ip`, `nft` and `sysctl`, for logs and for `plan`.
+
+use narrowgate_model::net::{Address, Route, RouteKind, Rule, RuleAction, Selector};
+use narrowgate_model::state::Step;
+use std::fmt::Write;
+
+/// One line.
+pub fn describe(step: &Step) -> String {
+    match step {
+        Step::SetGuard(rules) => {
+            let chains = rules.tables.iter().map(|t| t.chains.len()).sum::<usize>();
+            let mut text = String::from("set the guard (");
+            put(&mut text, "", &chains);
+            text + " chains)"
+        }
+        Step::RemoveGuard => "remove the guard".to_owned(),
+        Step::SetSysctl { path, value } => ["sysctl ", path, "=", value].concat(),
+        Step::SetLink { name, up } => ["ip link set ", name, if *up { " up" } else { " down" }].concat(),
+        Step::AddAddress(a) => address("ip address replace ", a),
+        Step::RemoveAddress(a) => address("ip address del ", a),
+        Step::AddRoute(r) => route("route add ", r),
+        Step::RemoveRoute(r) => route("route del ", r),
+        Step::AddRule(r) => rule("rule add", r),
+        Step::RemoveRule(r) => rule("rule del", r),
+    }
+}
+
+/// `key`, then the value.
+fn put(text: &mut String, key: &str, value: &dyn std::fmt::Display) {
+    text.push_str(key);
+    let _ = write!(text, "{value}"); // a String takes everything
+}
+
+fn address(verb: &str, a: &Address) -> String {
+    let mut text = verb.to_owned();
+    put(&mut text, "", &a.prefix);
+    put(&mut text, " dev #", &a.link);
+    text
+}
+
+fn family(ipv6: bool) -> &'static str {
+    if ipv6 { "ip -6 " } else { "ip " }
+}
+
+fn route(verb: &str, r: &Route) -> String {
+    let mut text = [family(r.dst.is_ipv6()), verb].concat();
+    match r.kind {
+        RouteKind::Unicast => {}
+        RouteKind::Unreachable => text.push_str("unreachable "),
+        RouteKind::Other(n) => put(&mut text, "type ", &n),
+    }
+    put(&mut text, "", &r.dst);
+    if let Some(via) = r.via {
+        put(&mut text, " via ", &via);
+    }
+    if let Some(link) = r.link {
+        put(&mut text, " dev #", &link);
+    }
+    put(&mut text, " table ", &r.table);
+    put(&mut text, " metric ", &r.metric);
+    if r.onlink {
+        text.push_str(" onlink");
+    }
+    text
+}
+
+fn rule(verb: &str, r: &Rule) -> String {
+    let mut text = [family(r.ipv6), verb].concat();
+    put(&mut text, " pref ", &r.priority);
+    selector(&mut text, &r.selector);
+    match r.action {
+        RuleAction::Lookup(table) => put(&mut text, " lookup ", &table),
+        RuleAction::Goto(to) => put(&mut text, " goto ", &to),
+        RuleAction::Nop => text.push_str(" nop"),
+        RuleAction::Unreachable => text.push_str(" unreachable"),
+        RuleAction::Prohibit => text.push_str(" prohibit"),
+        RuleAction::Blackhole => text.push_str(" blackhole"),
+        RuleAction::Other(n) => put(&mut text, " type ", &n),
+    }
+    if let Some(len) = r.suppress_prefix_len {
+        put(&mut text, " suppress_prefixlength ", &len);
+    }
+    text
+}
+
+fn selector(text: &mut String, s: &Selector) {
+    if s.invert {
+        text.push_str(" not");
+    }
+    let prefixes = [(" from ", s.src), (" to ", s.dst)];
+    for (key, prefix) in prefixes {
+        if let Some(prefix) = prefix {
+            put(text, key, &prefix);
+        }
+    }
+    for (key, name) in [(" iif ", &s.iif), (" oif ", &s.oif)] {
+        if let Some(name) = name {
+            put(text, key, name);
+        }
+    }
+    if let Some(mark) = s.mark {
+        let _ = write!(text, " fwmark {:#x}/{:#x}", mark.value, mark.mask);
+    }
+    if let Some(proto) = s.ip_proto {
+        put(text, " ipproto ", &proto);
+    }
+    for (key, range) in [(" sport ", s.sport), (" dport ", s.dport)] {
+        if let Some((first, last)) = range {
+            put(text, key, &first);
+            put(text, "-", &last);
+        }
+    }
+    if let Some((first, last)) = s.uid {
+        put(text, " uidrange ", &first);
+        put(text, "-", &last);
+    }
+    if let Some(tos) = s.tos {
+        put(text, " tos ", &tos);
+    }
+    if s.l3mdev {
+        text.push_str(" l3mdev");
+    }
+    if s.unknown {
+        text.push_str(" (and more)");
+    }
+}

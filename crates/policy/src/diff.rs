@@ -1,0 +1,175 @@
+//! The difference between what is and what should be, as steps in an order that never leaks.
+//!
+//! The guard comes first: from then on no other step can let anything out. Then sysctls (they count when a device is
+//! switched on), the unreachable defaults, rules, devices, addresses, routes. What is wrong goes after what is right has
+//! come, except where the kernel would take the two for one.
+
+use crate::rules::{collide, is_twin};
+use narrowgate_model::net::{Address, Link, Route, RouteKind, Rule};
+use narrowgate_model::state::{Desired, Observed, Step};
+use narrowgate_model::{PROTOCOL, Time};
+
+/// The plan. Empty if nothing is to be done; nothing foreign is in it.
+pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
+    let mut plan = Vec::new();
+    guard(desired, observed, &mut plan);
+    for (path, value) in &desired.sysctls {
+        if observed.sysctls.get(path).is_none_or(|is| is.trim() != value) {
+            plan.push(Step::SetSysctl { path: path.clone(), value: value.clone() });
+        }
+    }
+    let up = |link: &Link| link.up || desired.links_up.contains(&link.name);
+    let usable =
+        |r: &&Route| r.link.is_none_or(|index| observed.links.iter().any(|l| l.index == index && up(l)));
+    let routes: Vec<&Route> = desired.routes.iter().filter(usable).collect();
+    let (dead_ends, ways): (Vec<&Route>, Vec<&Route>) =
+        routes.iter().partition(|r| r.kind != RouteKind::Unicast);
+    add_routes(&dead_ends, observed, &[], &mut plan);
+    rules(desired, observed, &mut plan);
+    for name in &desired.links_up {
+        if observed.links.iter().any(|l| l.name == *name && !l.up) {
+            plan.push(Step::SetLink { name: name.clone(), up: true });
+        }
+    }
+    let emptied = addresses(desired, observed, now, &mut plan);
+    add_routes(&ways, observed, &emptied, &mut plan);
+    remove_routes(&routes, observed, &mut plan);
+    plan
+}
+
+/// Our tables are set again when they differ, and when nobody owns them: a process before us has died, so we adopt them.
+/// Tables without `persist` and without an owner are those of a kernel that knows neither.
+fn guard(desired: &Desired, observed: &Observed, plan: &mut Vec<Step>) {
+    let mut is = observed.guard.chains.clone();
+    is.sort();
+    let orphaned = observed.guard.persistent && !observed.guard.owned;
+    if orphaned || is != desired.ruleset.fingerprint() {
+        plan.push(Step::SetGuard(desired.ruleset.clone()));
+    }
+}
+
+fn rules(desired: &Desired, observed: &Observed, plan: &mut Vec<Step>) {
+    // Which of the observed rules stay: each that is wanted, once, and no twin that a foreign rule has got behind.
+    let mut stays = vec![false; observed.rules.len()];
+    let mut missing = Vec::new();
+    for rule in &desired.rules {
+        let good = |(n, r): (usize, &Rule)| r == rule && !overtaken(&observed.rules, n);
+        match observed.rules.iter().enumerate().position(good).and_then(|n| stays.get_mut(n)) {
+            Some(stays) => *stays = true,
+            None => missing.push(rule),
+        }
+    }
+    let ours = observed.rules.iter().zip(&stays).filter(|(r, _)| r.protocol == PROTOCOL);
+    let stale = ours.filter(|(_, stays)| !**stays).map(|(r, _)| r);
+    let (in_the_way, others): (Vec<&Rule>, Vec<&Rule>) =
+        stale.partition(|old| desired.rules.iter().any(|new| collide(old, new)));
+    plan.extend(in_the_way.into_iter().map(|r| Step::RemoveRule(r.clone())));
+    plan.extend(missing.into_iter().map(|r| Step::AddRule(r.clone())));
+    plan.extend(others.into_iter().map(|r| Step::RemoveRule(r.clone())));
+}
+
+/// Whether a foreign rule of the same priority comes behind this twin, which would jump over it.
+fn overtaken(rules: &[Rule], n: usize) -> bool {
+    let Some((twin, behind)) = rules.get(n..).and_then(<[Rule]>::split_first) else { return false };
+    let same_place = |r: &&Rule| r.ipv6 == twin.ipv6 && r.priority == twin.priority;
+    is_twin(twin) && behind.iter().filter(same_place).any(|r| r.protocol != PROTOCOL)
+}
+
+/// Returns the devices that have lost an IPv4 address: with the last one the kernel forgets all IPv4 routes over the device,
+/// and with the first one of a network all others of that network.
+fn addresses(desired: &Desired, observed: &Observed, now: Time, plan: &mut Vec<Step>) -> Vec<u32> {
+    let wanted =
+        |is: &Address| desired.addresses.iter().any(|want| same_address(is, want) && !immutable(is, want));
+    let stale: Vec<&Address> =
+        observed.addresses.iter().filter(|a| a.protocol == PROTOCOL && !wanted(a)).collect();
+    plan.extend(stale.iter().map(|a| Step::RemoveAddress((*a).clone())));
+    let lost: Vec<u32> = stale.iter().filter(|a| !a.prefix.is_ipv6()).map(|a| a.link).collect();
+    for want in &desired.addresses {
+        let shaken = !want.prefix.is_ipv6() && lost.contains(&want.link);
+        let there = |is: &&Address| is.link == want.link && is.prefix.addr == want.prefix.addr;
+        let mut there = observed.addresses.iter().filter(there).filter(|is| !stale.contains(is));
+        let is_good = there.any(|is| !is_ours(is) || same_address(is, want) && is_fresh(is, want, now));
+        if !is_good || shaken && !foreign_has(observed, want) {
+            plan.push(Step::AddAddress(want.clone()));
+        }
+    }
+    lost
+}
+
+/// An address that somebody else has set there is as good as ours, and not ours to change.
+fn foreign_has(observed: &Observed, want: &Address) -> bool {
+    observed
+        .addresses
+        .iter()
+        .any(|is| is.link == want.link && is.prefix.addr == want.prefix.addr && !is_ours(is))
+}
+
+/// Kernels before 5.18 do not keep the protocol of an address; there the missing prefix route is the hint.
+fn is_ours(is: &Address) -> bool {
+    is.protocol == PROTOCOL || is.protocol == 0 && is.no_prefix_route
+}
+
+fn same_address(is: &Address, want: &Address) -> bool {
+    is.link == want.link && is.prefix == want.prefix
+}
+
+/// Differences that the kernel does not change on an address that is there.
+fn immutable(is: &Address, want: &Address) -> bool {
+    is.no_prefix_route != want.no_prefix_route || is.broadcast != want.broadcast
+}
+
+fn is_fresh(is: &Address, want: &Address, now: Time) -> bool {
+    near(is.preferred_until, want.preferred_until, now) && near(is.valid_until, want.valid_until, now)
+}
+
+/// The kernel counts lifetimes in seconds, so ours and what it tells are never quite the same. What is over is over.
+fn near(a: Option<Time>, b: Option<Time>, now: Time) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.0.max(now.0).abs_diff(b.0.max(now.0)) <= GRANULARITY,
+        (a, b) => a == b,
+    }
+}
+
+fn add_routes(wanted: &[&Route], observed: &Observed, shaken: &[u32], plan: &mut Vec<Step>) {
+    for want in wanted {
+        let lost = !want.dst.is_ipv6() && want.link.is_some_and(|link| shaken.contains(&link));
+        if !lost && observed.routes.iter().any(|is| same_route(is, want)) {
+            continue;
+        }
+        if want.dst.is_ipv6() {
+            // IPv6 would join the two to a multipath route.
+            let others = observed.routes.iter().filter(|is| same_place(is, want));
+            plan.extend(others.map(|is| Step::RemoveRoute(is.clone())));
+        }
+        plan.push(Step::AddRoute((*want).clone()));
+    }
+}
+
+/// All of ours that nobody wants and that no step before has removed or replaced.
+fn remove_routes(wanted: &[&Route], observed: &Observed, plan: &mut Vec<Step>) {
+    let mut replaced: Vec<&Route> = Vec::new();
+    for want in wanted.iter().filter(|w| !w.dst.is_ipv6()) {
+        if !observed.routes.iter().any(|is| same_route(is, want)) {
+            replaced.extend(observed.routes.iter().find(|is| same_place(is, want)));
+        }
+    }
+    for is in observed.routes.iter().filter(|r| r.protocol == PROTOCOL) {
+        let done = |step: &Step| matches!(step, Step::RemoveRoute(r) if r == is);
+        if !wanted.iter().any(|w| same_route(is, w)) && !replaced.contains(&is) && !plan.iter().any(done) {
+            plan.push(Step::RemoveRoute(is.clone()));
+        }
+    }
+}
+
+/// Where nothing is sent, the kernel shows the loopback device, or none.
+fn same_route(is: &Route, want: &Route) -> bool {
+    if want.kind == RouteKind::Unicast { is == want } else { is.kind == want.kind && same_place(is, want) }
+}
+
+/// Ours, to the same destination with the same metric: what IPv4 takes for the same route.
+fn same_place(is: &Route, want: &Route) -> bool {
+    (is.table, is.dst, is.metric, is.protocol) == (want.table, want.dst, want.metric, want.protocol)
+}
+
+/// Milliseconds by which a lifetime may differ before it is set again: two seconds of rounding, up and down.
+const GRANULARITY: u64 = 2000;

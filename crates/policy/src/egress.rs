@@ -1,0 +1,68 @@
+//! The last chain before the cable: `netdev egress` sees what the inet chains do not, frames of AF_PACKET sockets and ARP.
+//!
+//! It knows no connections, so it asks for the mark alone and leaves the rest to the inet chains before it.
+
+use crate::desired::Known;
+use crate::guard::{chain, rule};
+use crate::housekeeping::{ETH_IPV4, ETH_IPV6, Place, outgoing};
+use crate::routes::onlink;
+use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Rule, Table};
+use narrowgate_model::{Config, Prefix};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The table of the family `netdev`; none while there is no device to hook it to.
+pub(crate) fn table(config: &Config, uplinks: &[Known<'_>]) -> Option<Table> {
+    let present: Vec<&Known<'_>> = uplinks.iter().filter(|u| u.link.is_some()).collect();
+    let mut devices: Vec<String> = present.iter().map(|u| u.config.device.clone()).collect();
+    devices.sort();
+    devices.dedup();
+    if devices.is_empty() {
+        return None;
+    }
+    let mark = config.mark;
+    let mut rules = Vec::new();
+    for ip in [ETH_IPV4, ETH_IPV6] {
+        let matches =
+            vec![Match::EtherType(ip), Match::Mark { value: mark.value, mask: mark.mask, eq: true }];
+        rules.push(rule("marked", matches, Some("egress_marked"), Action::Accept));
+    }
+    for uplink in present {
+        let onlink = onlink(uplink);
+        rules.extend(arp(&uplink.config.device, &onlink));
+        rules.extend(outgoing(Place::Netdev, &uplink.config.device, &onlink, "egress_housekeeping"));
+    }
+    rules.push(rule("EAPOL", vec![Match::EtherType(ETH_EAPOL)], Some("egress_housekeeping"), Action::Accept));
+    rules.push(rule("leak", vec![Match::EtherType(ETH_ARP)], Some("leak_arp"), Action::Drop));
+    rules.push(rule("leak", Vec::new(), Some("leak_egress"), Action::Drop));
+    Some(Table {
+        family: Family::Netdev,
+        counters: COUNTERS.to_vec(),
+        chains: vec![Chain { devices, ..chain("egress", Hook::Egress, 0, rules) }],
+    })
+}
+
+/// Answers; probes for our own new address (RFC 5227); and requests for what is on-link. A request for anything else tells
+/// the household where somebody wanted to go.
+fn arp(device: &str, onlink: &[Prefix]) -> Vec<Rule> {
+    let on = || vec![Match::Oif(device.to_owned()), Match::EtherType(ETH_ARP)];
+    let with = |label, matches: [Match; 2]| {
+        let matches = on().into_iter().chain(matches).collect();
+        rule(label, matches, Some("egress_housekeeping"), Action::Accept)
+    };
+    let mut answer = on();
+    answer.push(Match::ArpOp(2));
+    let nobody = Prefix { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 32 };
+    let mut rules = vec![
+        rule("ARP answer", answer, Some("egress_housekeeping"), Action::Accept),
+        with("ARP probe", [Match::ArpOp(1), Match::ArpSender(nobody)]),
+    ];
+    let near = onlink.iter().filter(|p| !p.is_ipv6());
+    rules.extend(near.map(|p| with("ARP request", [Match::ArpOp(1), Match::ArpTarget(*p)])));
+    rules
+}
+
+const ETH_ARP: u16 = 0x0806;
+/// IEEE 802.1X: a wireless uplink lives by it.
+const ETH_EAPOL: u16 = 0x888e;
+
+const COUNTERS: [&str; 4] = ["egress_marked", "egress_housekeeping", "leak_arp", "leak_egress"];

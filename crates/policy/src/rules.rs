@@ -1,0 +1,251 @@
+//! Our rules: the one for the mark, and the *twins* that close the fall-through.
+//!
+//! netifd adds rules that send packets to the WAN table for other reasons than the mark (`from <WAN address>`, `to <WAN
+//! prefix>`, `iif lo`). A packet without the mark must not get there by them, and no foreign rule may be shadowed. So in
+//! front of every such rule stands a twin: the same selector, for packets without the mark, that jumps behind it, to the
+//! next rule that is none of them, or ends the list where there is none. For an unmarked packet it is as if the foreign rule
+//! were not there; for everything else nothing has changed.
+//!
+//! What cannot be jumped over exactly is left to the guard: rules with selectors that we do not know, and rules that share
+//! their priority with another one, since a jump leads to a priority and not to a rule.
+
+use crate::routes::has_ipv6;
+use narrowgate_model::net::{FwMark, Rule, RuleAction, Selector};
+use narrowgate_model::state::Observed;
+use narrowgate_model::{Config, Mark, PROTOCOL};
+
+/// All our rules. They follow from the config and the foreign rules alone.
+pub(crate) fn desired(config: &Config, observed: &Observed) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for ipv6 in [false, true] {
+        if ipv6 && !has_ipv6(observed) {
+            continue;
+        }
+        let mut foreign: Vec<&Rule> =
+            observed.rules.iter().filter(|r| r.ipv6 == ipv6 && r.protocol != PROTOCOL).collect();
+        foreign.sort_by_key(|r| r.priority); // stable: the kernel's order among equals
+        let marked = marked(config, ipv6, &foreign);
+        let twins = twins(config, marked.priority, &foreign);
+        rules.push(marked);
+        for twin in twins {
+            if !rules.contains(&twin) {
+                rules.push(twin);
+            }
+        }
+    }
+    rules
+}
+
+/// Whether this rule is there to keep the order of others: it has to come behind foreign ones of its priority.
+pub(crate) fn is_twin(rule: &Rule) -> bool {
+    rule.protocol == PROTOCOL && !matches!(rule.action, RuleAction::Lookup(_))
+}
+
+/// Whether the kernel takes the two for the same rule and refuses the second (`rule_exists` in net/core/fib_rules.c, which
+/// looks neither at the protocol nor at where a `goto` leads).
+pub(crate) fn collide(a: &Rule, b: &Rule) -> bool {
+    let action = match (a.action, b.action) {
+        (RuleAction::Goto(_), RuleAction::Goto(_)) => true,
+        (a, b) => a == b,
+    };
+    action
+        && (a.ipv6, a.priority, a.suppress_prefix_len) == (b.ipv6, b.priority, b.suppress_prefix_len)
+        && a.selector == b.selector
+}
+
+/// `fwmark VALUE/MASK lookup TABLE`. If a foreign rule is just that at our priority, ours stands a little before it.
+fn marked(config: &Config, ipv6: bool, foreign: &[&Rule]) -> Rule {
+    let mut rule = Rule {
+        ipv6,
+        priority: config.rule_priority,
+        selector: Selector { mark: Some(config.mark.into()), ..Selector::default() },
+        action: RuleAction::Lookup(config.table),
+        suppress_prefix_len: None,
+        protocol: PROTOCOL,
+    };
+    while rule.priority > 1 && foreign.iter().any(|f| collide(f, &rule)) {
+        rule.priority -= 1;
+    }
+    rule
+}
+
+/// Goes through the foreign rules from the last to the first, a priority at a time: all rules of one priority can be jumped
+/// over, or none. `next` is where a jump from before has to lead.
+fn twins(config: &Config, marked_at: u32, foreign: &[&Rule]) -> Vec<Rule> {
+    let mut twins = Vec::new();
+    let mut next: Option<u32> = None;
+    let mut rest = foreign;
+    while let Some(last) = rest.last() {
+        let start = rest.partition_point(|r| r.priority < last.priority);
+        let (before, group) = rest.split_at(start);
+        rest = before;
+        match group_twins(config, marked_at, group, next, foreign) {
+            Some(group_twins) => twins.extend(group_twins),
+            None => next = Some(last.priority),
+        }
+    }
+    twins
+}
+
+/// The twins of all rules of one priority; `None` if the group has to be passed through as it is.
+fn group_twins(
+    config: &Config,
+    marked_at: u32,
+    group: &[&Rule],
+    next: Option<u32>,
+    foreign: &[&Rule],
+) -> Option<Vec<Rule>> {
+    let mut twins = Vec::new();
+    for rule in group {
+        if rule.action != RuleAction::Lookup(config.table) || rule.selector.unknown {
+            return None;
+        }
+        let priority = rule.priority.checked_sub(1)?;
+        for selector in unmarked(&rule.selector, config.mark, priority > marked_at)? {
+            let twin = Rule {
+                ipv6: rule.ipv6,
+                priority,
+                selector,
+                action: next.map_or(RuleAction::Unreachable, RuleAction::Goto),
+                suppress_prefix_len: None,
+                protocol: PROTOCOL,
+            };
+            if foreign.iter().any(|f| collide(f, &twin)) {
+                return None;
+            }
+            twins.push(twin);
+        }
+    }
+    Some(twins)
+}
+
+/// The packets that `selector` is for, less those with the mark, as a list of selectors that together are just that. Empty
+/// if all of them have the mark. `None` if there is no such list.
+///
+/// A rule cannot say "not this mark" beside other selectors, but it can say of every single bit of the mark that it is the
+/// other way round. Behind our rule for the mark (`behind`) no packet with the mark comes any more, so that there even an
+/// inverted selector can be taken as it is.
+fn unmarked(selector: &Selector, mark: Mark, behind: bool) -> Option<Vec<Selector>> {
+    if selector.invert {
+        return behind.then(|| vec![selector.clone()]);
+    }
+    let own = selector.mark.unwrap_or(FwMark { value: 0, mask: 0 });
+    if own.mask & mark.mask == mark.mask && own.value & mark.mask == mark.value {
+        return Some(Vec::new());
+    }
+    // Some bit is the other way round already: there is no packet with the mark among them.
+    if (own.value ^ mark.value) & own.mask & mark.mask != 0 || (behind && mark.mask.count_ones() > 1) {
+        return Some(vec![selector.clone()]);
+    }
+    let free = mark.mask & !own.mask;
+    let bits = (0..u32::BITS).map(|n| 1u32 << n).filter(|bit| free & bit != 0);
+    let flipped = |bit: u32| FwMark { value: own.value & own.mask | !mark.value & bit, mask: own.mask | bit };
+    Some(bits.map(|bit| Selector { mark: Some(flipped(bit)), ..selector.clone() }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use narrowgate_model::Prefix;
+
+    fn rule(priority: u32, action: RuleAction) -> Rule {
+        Rule {
+            ipv6: true,
+            priority,
+            selector: Selector::default(),
+            action,
+            suppress_prefix_len: None,
+            protocol: 4,
+        }
+    }
+
+    fn from(priority: u32, prefix: &str) -> Rule {
+        let mut r = rule(priority, RuleAction::Lookup(1));
+        r.selector.src = Some(prefix.parse::<Prefix>().unwrap());
+        r
+    }
+
+    fn ends() -> [Rule; 2] {
+        [rule(0, RuleAction::Lookup(255)), rule(32766, RuleAction::Lookup(254))]
+    }
+
+    /// What policy adds beside its rule for the mark.
+    fn added(foreign: &[Rule]) -> Vec<(u32, RuleAction)> {
+        let rules = [foreign, &ends()].concat();
+        let observed = Observed { rules, ..Observed::default() };
+        let twins = desired(&Config::default(), &observed).into_iter().filter(is_twin);
+        twins.map(|r| (r.priority, r.action)).collect()
+    }
+
+    #[test]
+    fn netifds_rules_are_jumped_over_to_the_next_foreign_one() {
+        use RuleAction::*;
+        assert_eq!(added(&[from(10000, "2001:db8::5/128")]), [(9999, Goto(32766))]);
+        assert_eq!(
+            added(&[from(10000, "2001:db8::5/128"), rule(15000, Lookup(52)), from(20000, "2001:db8::/64")]),
+            [(19999, Goto(32766)), (9999, Goto(15000))]
+        );
+    }
+
+    #[test]
+    fn behind_the_last_rule_comes_the_end_of_the_list() {
+        assert_eq!(added(&[from(90007, "::/0")]), [(90006, RuleAction::Unreachable)]);
+    }
+
+    #[test]
+    fn rules_side_by_side_are_jumped_over_together() {
+        use RuleAction::*;
+        let foreign =
+            [from(10000, "2001:db8::5/128"), from(10001, "2001:db8::6/128"), from(10001, "2001:db8::7/128")];
+        assert_eq!(added(&foreign), [(10000, Goto(32766)), (10000, Goto(32766)), (9999, Goto(32766))]);
+    }
+
+    #[test]
+    fn a_rule_that_shares_its_priority_with_another_one_is_left_to_the_guard() {
+        assert_eq!(added(&[from(10000, "::/0"), rule(10000, RuleAction::Lookup(52))]), []);
+        assert_eq!(added(&[rule(10000, RuleAction::Lookup(52)), from(10000, "::/0")]), []);
+    }
+
+    #[test]
+    fn a_rule_that_we_cannot_read_is_left_to_the_guard() {
+        let mut strange = from(10000, "::/0");
+        strange.selector.unknown = true;
+        assert_eq!(added(&[strange]), []);
+        assert_eq!(added(&[from(0, "::/0")]), [], "nothing comes before priority 0");
+    }
+
+    #[test]
+    fn the_twin_is_for_packets_without_the_mark_and_others_marks_stay() {
+        let mut r = from(10000, "2001:db8::5/128");
+        r.selector.mark = Some(FwMark { value: 0x100, mask: 0xff00 });
+        let twin = &unmarked(&r.selector, Mark::DEFAULT, false).unwrap()[0];
+        assert_eq!(twin.mark, Some(FwMark { value: 0x100, mask: 0xff01 }));
+        assert_eq!(twin.src, r.selector.src);
+    }
+
+    #[test]
+    fn a_foreign_rule_for_marked_packets_alone_needs_no_twin() {
+        let mut r = rule(50, RuleAction::Lookup(1));
+        r.selector.mark = Some(FwMark { value: 1, mask: 1 });
+        assert_eq!(added(&[r]), []);
+    }
+
+    #[test]
+    fn a_mark_of_several_bits_is_missing_as_soon_as_one_of_them_is() {
+        let twins = unmarked(&Selector::default(), Mark { value: 0x5, mask: 0x7 }, false).unwrap();
+        for mark in 0u32..16 {
+            let caught = twins.iter().any(|s| s.mark.is_some_and(|m| (mark ^ m.value) & m.mask == 0));
+            assert_eq!(caught, mark & 7 != 5, "{mark:#x}");
+        }
+    }
+
+    #[test]
+    fn the_rule_for_the_mark_stands_beside_a_foreign_one_that_is_the_same() {
+        let mut same = rule(100, RuleAction::Lookup(1));
+        same.selector.mark = Some(FwMark { value: 1, mask: 1 });
+        let observed = Observed { rules: [&[same][..], &ends()].concat(), ..Observed::default() };
+        let ours = desired(&Config::default(), &observed);
+        assert_eq!(ours.iter().filter(|r| r.ipv6).map(|r| r.priority).collect::<Vec<_>>(), [99]);
+        assert_eq!(ours.iter().filter(|r| !r.ipv6).map(|r| r.priority).collect::<Vec<_>>(), [100]);
+    }
+}

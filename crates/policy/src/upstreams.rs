@@ -1,0 +1,114 @@
+//! Which servers a resolver may ask, and why it may ask none.
+
+use narrowgate_model::config::{Resolver, Uplink, Via};
+use narrowgate_model::facts::UplinkState;
+use narrowgate_model::{Config, Facts, Server};
+use std::collections::BTreeMap;
+
+/// The servers of a resolver, the best first, each once.
+///
+/// Those written at the resolver count alone; else those written at an uplink; else what the uplink offers. A server is left
+/// out while there is no way to it: its uplink is down, or has no route for it. Then a query waits instead of failing.
+pub fn upstreams(config: &Config, resolver: &Resolver, facts: &BTreeMap<String, Facts>) -> Vec<Server> {
+    if resolver.via == Via::Mesh {
+        return unique(resolver.servers.iter().cloned());
+    }
+    let uplinks = by_metric(config);
+    let live = |u: &&Uplink| facts.get(&u.name).is_some_and(|f| f.state() >= UplinkState::Waiting);
+    let mut servers = Vec::new();
+    if !resolver.servers.is_empty() {
+        for server in &resolver.servers {
+            let way = |u: &&Uplink| facts.get(&u.name).is_some_and(|f| reachable(f, server));
+            let uplink = uplinks.iter().copied().filter(live).find(way);
+            servers.extend(uplink.map(|u| server.clone().scoped(&u.device)));
+        }
+        return unique(servers.into_iter());
+    }
+    for uplink in uplinks.iter().copied().filter(live) {
+        let Some(known) = facts.get(&uplink.name) else { continue };
+        let offered = offered(uplink, known).filter(|s| reachable(known, s));
+        servers.extend(offered.map(|s| s.clone().scoped(&uplink.device)));
+    }
+    unique(servers.into_iter())
+}
+
+/// How far the best of the uplinks is, and a sentence that says so: what a query gets that cannot be answered.
+pub fn resolver_state(
+    config: &Config,
+    resolver: &Resolver,
+    facts: &BTreeMap<String, Facts>,
+) -> (UplinkState, String) {
+    if resolver.via == Via::Mesh {
+        return (UplinkState::Up, "through the mesh".to_owned());
+    }
+    let best = by_metric(config)
+        .into_iter()
+        .map(|u| (state(u, resolver, facts), u))
+        .reduce(|best, next| if next.0 > best.0 { next } else { best });
+    let Some((state, uplink)) = best else {
+        return (UplinkState::NoDevice, "the config has no uplink".to_owned());
+    };
+    let device = uplink.device.as_str();
+    let known = facts.get(&uplink.name);
+    let parts: [&str; 3] = match state {
+        UplinkState::NoDevice => ["there is no device ", device, ""],
+        UplinkState::Down => [device, " is switched off", ""],
+        UplinkState::NoCarrier => ["no carrier on ", device, ""],
+        UplinkState::Waiting if known.is_none_or(|f| f.routes.is_empty()) => {
+            ["no address and route yet on ", device, ""]
+        }
+        UplinkState::Waiting if known.is_some_and(|f| has_servers(uplink, resolver, f)) => {
+            ["no route to any DNS server on ", device, ""]
+        }
+        UplinkState::Waiting => ["no DNS server learnt yet on ", device, ""],
+        UplinkState::Up => ["up on ", device, ""],
+    };
+    (state, ["uplink ", &uplink.name, ": ", parts[0], parts[1], parts[2]].concat())
+}
+
+fn state(uplink: &Uplink, resolver: &Resolver, facts: &BTreeMap<String, Facts>) -> UplinkState {
+    let Some(known) = facts.get(&uplink.name) else { return UplinkState::NoDevice };
+    let state = known.state();
+    if state < UplinkState::Waiting {
+        return state;
+    }
+    let up = if resolver.servers.is_empty() {
+        offered(uplink, known).any(|s| reachable(known, s))
+    } else {
+        resolver.servers.iter().any(|s| reachable(known, s))
+    };
+    if up { UplinkState::Up } else { UplinkState::Waiting }
+}
+
+fn has_servers(uplink: &Uplink, resolver: &Resolver, facts: &Facts) -> bool {
+    !resolver.servers.is_empty() || offered(uplink, facts).next().is_some()
+}
+
+/// What is written at the uplink, or else what was learnt there.
+fn offered<'a>(uplink: &'a Uplink, facts: &'a Facts) -> impl Iterator<Item = &'a Server> {
+    let learnt = facts.dns.iter().map(|d| &d.server).filter(|_| uplink.dns.is_empty());
+    uplink.dns.iter().chain(learnt)
+}
+
+/// Whether a packet to the server finds a route: by one of the uplink's, on its own link, or on this host.
+fn reachable(facts: &Facts, server: &Server) -> bool {
+    server.is_link_local()
+        || server.addr.is_loopback()
+        || facts.routes.iter().any(|r| r.dst.contains(server.addr))
+}
+
+fn by_metric(config: &Config) -> Vec<&Uplink> {
+    let mut uplinks: Vec<&Uplink> = config.uplinks.iter().collect();
+    uplinks.sort_by_key(|u| u.metric);
+    uplinks
+}
+
+fn unique(servers: impl Iterator<Item = Server>) -> Vec<Server> {
+    let mut seen = Vec::new();
+    for server in servers {
+        if !seen.contains(&server) {
+            seen.push(server);
+        }
+    }
+    seen
+}
