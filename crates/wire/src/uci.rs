@@ -5,8 +5,8 @@
 //! backslash, and both may go on over lines; pieces that touch are one word. Outside `'…'` a backslash takes the character behind it
 //! literally and joins lines at their end. `#` outside quotes begins a comment, even in the middle of a word.
 //!
-//! Refused is what libuci (in its default, strict mode) refuses. Two of its accidents are not repeated: it drops the rest of a line
-//! behind an unquoted word that touches a `;`, and it loses the word behind a continuation if the next line is indented.
+//! Refused is what libuci (in its default, strict mode) refuses, but for two accidents: behind a continuation the next line may be
+//! indented, and a section may be repeated more than once. Refused beyond that: a missing value, an empty word too many, and a `;` that libuci takes for something else.
 
 mod parse;
 mod write;

@@ -79,10 +79,18 @@ fn a_comment_that_touches_a_word_is_remembered() {
 #[test]
 fn commands_have_short_forms_and_separators() {
     let long = fine("package net\nconfig a 'b'\n\toption c 'd'\n\tlist e 'f'\nconfig g\n");
-    let short = fine("p net\nc a b ; o c d;l e 'f';c g\n");
+    let short = fine("p net\nc a b ; o c d ;l e 'f';c g\n");
     assert_eq!(plain(&long), plain(&short));
     assert_eq!(long.package.unwrap().text, "net");
-    assert_eq!(plain(&fine("config a 'b'; # and nothing more\n")).len(), 1);
+    for harmless in [
+        "config a 'b'; # and nothing more\n",
+        "config a 'b';",
+        "config a b;\n",
+        "config a ;\n",
+        "config a;\r\n",
+    ] {
+        assert_eq!(plain(&fine(harmless)).len(), 1, "{harmless:?}");
+    }
 }
 
 #[test]
@@ -141,8 +149,11 @@ fn what_libuci_refuses_is_refused_at_its_place() {
         ("config a\n\t'option' x 1\n", 2, 2, "unknown command"),
         ("// hello\n", 1, 1, "unknown command"),
         ("\\\nconfig a\n", 1, 1, "unknown command"),
-        ("config a ;\n", 1, 10, "no command behind it"),
-        ("config a ;; config b\n", 1, 10, "no command behind it"),
+        ("config a b ;\n", 1, 12, "no command behind it"),
+        ("config a 'b';\n", 1, 13, "no command behind it"),
+        ("config a b ;; config b\n", 1, 12, "no command behind it"),
+        ("config a b; config c\n", 1, 11, "libuci loses what follows"),
+        ("config a ; option b c\n", 1, 10, "looks for the section's name"),
         ("; config a\n", 1, 1, "unknown command"),
         ("package\n", 1, 1, "name is missing"),
         ("package 'a/b'\n", 1, 9, "no name for a package"),

@@ -22,6 +22,8 @@ pub fn parse(text: &str, names: Names) -> (File, Vec<Mistake>) {
         current: Current::None,
         blocks: 0,
         suspect: None,
+        bare_end: None,
+        unnamed: false,
         mistakes: Vec::new(),
     };
     if parser.acceptable(text) {
@@ -38,6 +40,10 @@ struct Parser<'a> {
     blocks: u32,
     /// The first quote that goes on over lines and seems to have swallowed commands.
     suspect: Option<Place>,
+    /// Where the last word without quotes and backslashes ended.
+    bare_end: Option<Place>,
+    /// The last command was a `config` without a name.
+    unnamed: bool,
     mistakes: Vec<Mistake>,
 }
 
@@ -106,24 +112,45 @@ impl Parser<'_> {
             if self.cursor.peek() != Some(';') {
                 return Ok(()); // the line's end, the text's end, or a comment
             }
-            let separator = self.cursor.place;
-            self.cursor.bump();
-            self.cursor.skip_while(is_blank);
-            match self.cursor.peek() {
-                None | Some('#') => return Ok(()),
-                Some('\n' | ';') => {
-                    let what = "`;`: no command behind it, and libuci refuses the file for that";
-                    return Err(mistake(separator, what, "remove it"));
-                }
-                Some(_) => {}
+            self.separator()?;
+            if matches!(self.cursor.peek(), None | Some('#' | '\n')) {
+                return Ok(());
             }
         }
     }
 
+    /// A `;`. What follows must be a command, or nothing where libuci bears that. Where libuci takes the `;` for something else,
+    /// the line is refused, so that a text never means one thing there and another here.
+    fn separator(&mut self) -> Refused<()> {
+        let place = self.cursor.place;
+        let (touches, unnamed) = (self.bare_end == Some(place), std::mem::take(&mut self.unnamed));
+        self.cursor.bump();
+        match touches || unnamed {
+            true => self.cursor.skip_while(is_blank),
+            false => self.cursor.skip_while(|c| matches!(c, ' ' | '\t')),
+        }
+        let (what, mend) = match self.cursor.peek() {
+            None | Some('#') => return Ok(()),
+            Some('\n') if touches || unnamed => return Ok(()),
+            Some('\n' | ';') => ("`;`: no command behind it", "remove it"),
+            Some(_) if touches => (
+                "`;`: it touches the word ahead of it, and libuci loses what follows then",
+                "put a space ahead of it",
+            ),
+            Some(_) if unnamed => (
+                "`;`: libuci looks for the section's name here",
+                "write the next command in a line of its own",
+            ),
+            Some(_) => return Ok(()),
+        };
+        Err(mistake(place, what, mend))
+    }
+
     fn command(&mut self) -> Refused<()> {
         let place = self.cursor.place;
+        self.unnamed = false;
         let mut command = String::new();
-        while let Some(c) = self.cursor.peek().filter(|c| !is_space(*c)) {
+        while let Some(c) = self.cursor.peek().filter(|c| !matches!(c, ' ' | '\t' | '\n')) {
             command.push(c);
             self.cursor.bump();
         }
@@ -162,7 +189,9 @@ impl Parser<'_> {
         if !kind.text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(bad_name(&kind, "section's type", "printable ASCII characters without spaces"));
         }
-        let name = self.word()?.filter(|w| !w.text.is_empty());
+        let name = self.word()?;
+        self.unnamed = name.is_none();
+        let name = name.filter(|w| !w.text.is_empty());
         if let Some(name) = name.as_ref().filter(|n| !is_name(&n.text)) {
             return Err(bad_name(name, "section", "letters, digits and _"));
         }
@@ -231,6 +260,7 @@ impl Parser<'_> {
         }
         let mut word = Word { text: String::new(), place: self.cursor.place, cut: false };
         let mut quoted = false;
+        let mut bare = true;
         loop {
             match self.cursor.peek() {
                 None | Some(';') => break,
@@ -240,15 +270,21 @@ impl Parser<'_> {
                     break;
                 }
                 Some(quote @ ('\'' | '"')) => {
-                    quoted = true;
+                    (quoted, bare) = (true, false);
                     self.quoted(quote, &mut word.text)?;
                 }
-                Some('\\') => self.escaped(&mut word.text),
+                Some('\\') => {
+                    bare = false;
+                    self.escaped(&mut word.text);
+                }
                 Some(c) => {
                     word.text.push(c);
                     self.cursor.bump();
                 }
             }
+        }
+        if bare && !word.text.is_empty() {
+            self.bare_end = Some(self.cursor.place);
         }
         Ok((quoted || !word.text.is_empty()).then_some(word))
     }
