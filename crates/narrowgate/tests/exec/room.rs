@@ -29,7 +29,7 @@ impl Room {
         let mut line = String::new();
         let mut said = BufReader::new(holder.stdout.take().expect("stdout is a pipe"));
         said.read_line(&mut line).expect("the holder's stdout");
-        assert_eq!(line, "ready\n", "no namespace: this test needs root, CAP_SYS_ADMIN and iproute2");
+        assert_eq!(line, "ready\n", "no such room: this test needs root and namespaces; stderr says more");
         Room { _stdin: holder.stdin.take().expect("stdin is a pipe"), holder }
     }
 
@@ -131,6 +131,11 @@ impl Folder {
         let path = self.0.join(name);
         std::fs::write(&path, text).expect("writable");
         text_of(&path)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> String {
+        text_of(&self.0)
     }
 
     /// Compiles a C program and returns its path.
