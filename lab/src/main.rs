@@ -1,2 +1,9 @@
-//! narrowgate.
-fn main() {}
+//! `narrowgate-lab`: the laboratory's program.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

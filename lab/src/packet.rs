@@ -1,0 +1,43 @@
+//! AF_PACKET sockets (packet(7)) on one device, from safe functions: `rustix` makes the socket and reads from it,
+//! `pnet_datalink` binds it, for which the standard libraries have no address type.
+
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
+
+use pnet_datalink::{Channel, Config, DataLinkSender, NetworkInterface};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+
+/// A packet socket that is bound to one device.
+pub struct PacketSocket {
+    /// For reading; it does not block.
+    pub fd: OwnedFd,
+    sender: Box<dyn DataLinkSender>,
+}
+
+impl PacketSocket {
+    /// Binds one to a device of this thread's network namespace. It sees every frame of the device, sent or received.
+    pub fn open(device: &str) -> io::Result<Self> {
+        let kind = (AddressFamily::PACKET, SocketType::RAW);
+        let fd = socket_with(kind.0, kind.1, SocketFlags::CLOEXEC, None)?;
+        // Enough for a burst while the reader is not scheduled; nothing that the node sends may be missed.
+        sockopt::set_socket_recv_buffer_size_force(&fd, 64 << 20)?;
+        let interface = NetworkInterface {
+            name: device.to_owned(),
+            description: String::new(),
+            index: rustix::net::netdevice::name_to_index(&fd, device)?,
+            mac: None,
+            ips: Vec::new(),
+            flags: 0,
+        };
+        let binding = Config { socket_fd: Some(fd.try_clone()?.into_raw_fd()), ..Config::default() };
+        match pnet_datalink::channel(&interface, binding)? {
+            Channel::Ethernet(sender, _) => Ok(Self { fd, sender }),
+            _ => Err(io::Error::other("this is no Ethernet device")),
+        }
+    }
+
+    /// Sends a whole frame.
+    pub fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.sender.send_to(frame, None).unwrap_or_else(|| Err(io::Error::other("the frame is too long")))
+    }
+}

@@ -1,0 +1,140 @@
+//! Running commands inside the lab: a thread of ours enters the PID and network namespace, and what it starts
+//! then enters the mount namespace by `nsenter`, which does not fork. So the process number of the child is the
+//! number of the program itself, and a signal sent to it arrives.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::error::{Context, Error, Result};
+
+/// A set of namespaces to run things in.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// What to call it in errors.
+    pub name: String,
+    /// The process whose network and mount namespace it is.
+    pub pin: u32,
+    /// The process that is pid 1 of the lab.
+    pub holder: u32,
+    /// The cgroup to run in, when there is one.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl Place {
+    /// A command to be run here. Standard input is `/dev/null` unless told otherwise.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> PlacedCommand {
+        // A shell puts itself into the cgroup, then becomes the program: before the program's first instruction.
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(ENTER).arg("lab");
+        command.arg(self.cgroup.as_deref().unwrap_or(Path::new("")));
+        command.arg(format!("/proc/{}/ns/mnt", self.pin));
+        command.arg(program);
+        command.stdin(Stdio::null());
+        PlacedCommand { place: self.clone(), command }
+    }
+
+    /// Calls `work` on a thread that is in this place's network namespace.
+    pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        self.on_thread(false, work)
+    }
+
+    fn on_thread<T: Send>(&self, with_pids: bool, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let net = open_namespace(self.pin, "net")?;
+        let pid = open_namespace(self.holder, "pid")?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                if with_pids {
+                    move_into_link_name_space(pid.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
+                }
+                move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network))?;
+                Ok::<_, std::io::Error>(work())
+            });
+            thread.join().map_err(|_| Error::new("a thread of the lab panicked"))
+        })?
+        .context(|| format!("entering {}", self.name))
+    }
+}
+
+/// A command that will run in a [`Place`]. A thin cover over [`std::process::Command`].
+#[derive(Debug)]
+pub struct PlacedCommand {
+    place: Place,
+    command: Command,
+}
+
+impl PlacedCommand {
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// Sends both outputs to a file, appending.
+    pub fn log_to(mut self, path: &Path) -> Result<Self> {
+        let log =
+            File::options().create(true).append(true).open(path).context(|| path.display().to_string())?;
+        self.command.stdout(log.try_clone()?).stderr(log);
+        Ok(self)
+    }
+
+    /// Sets where standard input, output and error go.
+    #[must_use]
+    pub fn stdio(mut self, input: Stdio, output: Stdio, error: Stdio) -> Self {
+        self.command.stdin(input).stdout(output).stderr(error);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Result<Child> {
+        let command = &mut self.command;
+        self.place
+            .on_thread(true, move || command.spawn())?
+            .context(|| format!("starting {:?} in {}", self.command, self.place.name))
+    }
+
+    /// Runs it to its end and collects its outputs.
+    pub fn output(self) -> Result<Output> {
+        let child = self.stdio(Stdio::null(), Stdio::piped(), Stdio::piped()).spawn()?;
+        Ok(child.wait_with_output()?)
+    }
+
+    /// Runs it to its end and returns what it wrote to standard output; fails with its standard error.
+    pub fn read(self) -> Result<String> {
+        let what = format!("{:?} in {}", self.command, self.place.name);
+        let output = self.output()?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(Error::new(format!("{what}: {}: {}", output.status, said.trim())));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+fn open_namespace(pid: u32, kind: &str) -> Result<File> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    File::open(&path).context(|| format!("{path} (is the lab still there?)"))
+}
+
+/// Arguments: cgroup or nothing, mount namespace, program and its arguments.
+const ENTER: &str = r#"if [ -n "$1" ]; then echo 0 >"$1/cgroup.procs" || exit 126; fi
+mount=$2; shift 2; exec nsenter --mount="$mount" -- "$@""#;
