@@ -5,8 +5,9 @@
 //! backslash, and both may go on over lines; pieces that touch are one word. Outside `'…'` a backslash takes the character behind it
 //! literally and joins lines at their end. `#` outside quotes begins a comment, even in the middle of a word.
 //!
-//! Refused is what libuci (in its default, strict mode) refuses, but for two accidents: behind a continuation the next line may be
-//! indented, and a section may be repeated more than once. Refused beyond that: a missing value, an empty word too many, and a `;` that libuci takes for something else.
+//! Refused is what libuci (in its default, strict mode) refuses, but for two of its accidents: behind a continuation the next line
+//! may be indented, and a section may be repeated more than once. Refused beyond that are a missing value, an empty word too many,
+//! and a `;` that libuci takes for something else than a separator.
 
 mod parse;
 mod write;

@@ -51,17 +51,25 @@ impl Reader<'_> {
     /// Whether the section's type is known. Then its settings are looked over: unknown ones, ones written twice, `list` for `option`.
     pub(super) fn known(&mut self, section: &Section) -> bool {
         let Some(kind) = KINDS.iter().find(|k| k.name == section.kind.text) else {
-            let what = format!("section type `{}`: unknown", shown(&section.kind.text));
             let mend = suggestion(&section.kind.text, KINDS.iter().map(|k| k.name));
-            self.problem(section.kind.place, what, mend);
+            self.problem(
+                section.kind.place,
+                format_args!("section type `{}`: unknown", shown(&section.kind.text)),
+                &mend,
+            );
             return false;
         };
         for (n, setting) in section.settings.iter().enumerate() {
             let name = &setting.name;
             let Some(key) = kind.keys.iter().find(|k| k.name == name.text) else {
-                let what =
-                    format!("option `{}`: a section of type {} has none of this name", name.text, kind.name);
-                self.problem(name.place, what, suggestion(&name.text, kind.keys.iter().map(|k| k.name)));
+                self.problem(
+                    name.place,
+                    format_args!(
+                        "option `{}`: a section of type {} has none of this name",
+                        name.text, kind.name
+                    ),
+                    &suggestion(&name.text, kind.keys.iter().map(|k| k.name)),
+                );
                 continue;
             };
             let earlier = section.settings.get(..n).unwrap_or_default();
@@ -73,29 +81,41 @@ impl Reader<'_> {
     fn setting(&mut self, key: &Key, setting: &Setting, earlier: &[Setting]) {
         let (name, value) = (key.name, &setting.value);
         if setting.list && !key.list {
-            let what = format!("list {name}: this option has one value");
-            self.problem(setting.name.place, what, format!("write: option {name} '{}'", shown(&value.text)));
+            self.problem(
+                setting.name.place,
+                format_args!("list {name}: this option has one value"),
+                &format!("write: option {name} '{}'", shown(&value.text)),
+            );
         }
         let same = |s: &&Setting| s.name.text == name && s.block == setting.block;
         if let Some(first) =
             earlier.iter().rfind(same).filter(|first| !(first.list && setting.list && key.list))
         {
-            let what = format!("{name}: written in line {} already", first.name.place.line);
             let mend = if key.list { "write each value as a `list`" } else { "remove one of the two" };
-            self.problem(setting.name.place, what, mend);
+            self.problem(
+                setting.name.place,
+                format_args!("{name}: written in line {} already", first.name.place.line),
+                mend,
+            );
         }
         if value.cut {
-            let what = format!(
-                "{name} `{}`: a comment begins within the value, since # stands outside quotes",
-                shown(&value.text)
+            self.problem(
+                value.place,
+                format_args!(
+                    "{name} `{}`: a comment begins within the value, since # stands outside quotes",
+                    shown(&value.text)
+                ),
+                "quote the value, or put a space ahead of the comment",
             );
-            self.problem(value.place, what, "quote the value, or put a space ahead of the comment");
         }
         if value.text.contains(['\n', '\r']) {
-            let what = format!(
-                "{name}: the value goes on over several lines, so its closing quote is probably missing"
+            self.problem(
+                value.place,
+                format_args!(
+                    "{name}: the value goes on over several lines, so its closing quote is probably missing"
+                ),
+                "close the quote on its line",
             );
-            self.problem(value.place, what, "close the quote on its line");
         }
     }
 
@@ -152,11 +172,15 @@ impl Reader<'_> {
         }
         match parse(text) {
             Ok(value) => Some(value),
-            Err(Why { why, mend }) => {
-                self.problem(word.place, format!("{name} `{}`: {why}", shown(text)), mend);
+            Err(why) => {
+                self.refuse(name, word, text, &why);
                 None
             }
         }
+    }
+
+    fn refuse(&mut self, name: &str, word: &Word, text: &str, why: &Why) {
+        self.problem(word.place, format_args!("{name} `{}`: {}", shown(text), why.why), &why.mend);
     }
 }
 

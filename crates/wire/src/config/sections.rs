@@ -26,8 +26,11 @@ impl Reader<'_> {
     pub(super) fn uplink(&mut self, section: &Section) -> Option<Uplink> {
         let device = self.option(section, "device", values::device);
         if section.value("device").is_none() {
-            let what = "uplink: the device is missing, so nothing can be guarded";
-            self.problem(section.kind.place, what, "add: option device 'eth0'");
+            self.problem(
+                section.kind.place,
+                format_args!("uplink: the device is missing, so nothing can be guarded"),
+                "add: option device 'eth0'",
+            );
         }
         let name = section.name.as_ref().map(|n| n.text.as_str()).or(device.as_deref()).unwrap_or_default();
         let mut uplink = Uplink::new(name, device.as_deref().unwrap_or_default());
@@ -47,10 +50,9 @@ impl Reader<'_> {
         for server in &mut uplink.dns {
             *server = server.clone().scoped(&device);
             if let Some(scope) = server.scope.as_ref().filter(|scope| **scope != device) {
-                let what = format!("dns `{server}`: {scope} is not this uplink's device, which is {device}");
                 self.problem(
                     place_of(section, "dns"),
-                    what,
+                    format_args!("dns `{server}`: {scope} is not this uplink's device, which is {device}"),
                     "leave the device out, or move the server to its uplink",
                 );
             }
@@ -64,8 +66,11 @@ impl Reader<'_> {
         }
         let words = self.list(section, "inbound", values::inbound);
         if words.contains(&Word::None) && words.len() > 1 {
-            let what = "inbound: `none` together with something that is allowed";
-            self.problem(place_of(section, "inbound"), what, "remove one of them");
+            self.problem(
+                place_of(section, "inbound"),
+                format_args!("inbound: `none` together with something that is allowed"),
+                "remove one of them",
+            );
         }
         let allowed = words.into_iter().filter_map(|w| match w {
             Word::One(inbound) => Some(inbound),
@@ -78,25 +83,22 @@ impl Reader<'_> {
     fn provider_fits(&mut self, section: &Section, uplink: &Uplink) {
         let provider = uplink.provider;
         if !uplink.interfaces.is_empty() && !matches!(provider, ProviderKind::Netifd | ProviderKind::Auto) {
-            let what = "interface: only netifd has logical interfaces";
             self.problem(
                 place_of(section, "interface"),
-                what,
+                format_args!("interface: only netifd has logical interfaces"),
                 "remove the line, or write: option provider 'netifd'",
             );
         }
         if provider == ProviderKind::Static {
             if section.value("address").is_none() {
-                let what = "uplink: the provider `static` knows no address but those written here, and there is none";
-                self.problem(section.kind.place, what, "add: list address '192.0.2.2/24'");
+                self.problem(section.kind.place, format_args!("uplink: the provider `static` knows no address but those written here, and there is none"), "add: list address '192.0.2.2/24'");
             }
             let family = |ipv6: bool| uplink.addresses.iter().any(|a| a.is_ipv6() == ipv6);
             let lost = |g: &&IpAddr| !family(g.is_ipv6()) && !uplink.addresses.is_empty();
             if let Some(gateway) = uplink.gateways.iter().find(lost) {
-                let what = format!("gateway `{gateway}`: the uplink has no address of this family");
                 self.problem(
                     place_of(section, "gateway"),
-                    what,
+                    format_args!("gateway `{gateway}`: the uplink has no address of this family"),
                     "add a `list address` of the gateway's network",
                 );
             }
@@ -104,10 +106,9 @@ impl Reader<'_> {
         }
         for name in ["address", "gateway"] {
             if section.value(name).is_some() {
-                let what = format!("{name}: only the provider `static` looks at it, the others learn it");
                 self.problem(
                     place_of(section, name),
-                    what,
+                    format_args!("{name}: only the provider `static` looks at it, the others learn it"),
                     "remove the line, or write: option provider 'static'",
                 );
             }
@@ -121,11 +122,9 @@ impl Reader<'_> {
         let peers = self.list(section, "peer", values::peer);
         let cgroup = self.option(section, "cgroup", values::cgroup);
         if ["group", "device", "peer", "cgroup"].iter().all(|name| section.value(name).is_none()) {
-            let what =
-                "tunnel: neither group nor device nor peer nor cgroup, so nothing tells which program it is";
             self.problem(
                 section.kind.place,
-                what,
+                format_args!("tunnel: neither group nor device nor peer nor cgroup, so nothing tells which program it is"),
                 "add: option group 'gluon-mesh-vpn', or option cgroup '/…'",
             );
             return None;
@@ -160,11 +159,10 @@ impl Reader<'_> {
             };
         }
         if via == Via::Mesh && section.value("server").is_none() {
-            let what = format!(
-                "resolver `{name}`: it asks via the mesh, where servers are not learnt, and none is written"
-            );
             let mend = "add: list server 'fd42::1', or: option via 'uplink'";
-            self.problem(section.kind.place, what, mend);
+            self.problem(section.kind.place, format_args!(
+                "resolver `{name}`: it asks via the mesh, where servers are not learnt, and none is written"
+            ), mend);
         }
         Resolver { name, via, listen, servers, cache }
     }

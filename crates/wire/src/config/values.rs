@@ -3,15 +3,16 @@
 use super::keys::suggestion;
 use narrowgate_model::config::{Group, Host, Inbound, Peer, ProviderKind, Via};
 use narrowgate_model::{Mark, Prefix, Server};
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 /// Why a value is refused and what to write instead.
 pub(super) struct Why {
-    pub why: String,
-    pub mend: String,
+    pub why: Cow<'static, str>,
+    pub mend: Cow<'static, str>,
 }
 
-fn no<T>(why: impl Into<String>, mend: impl Into<String>) -> Result<T, Why> {
+fn no<T>(why: impl Into<Cow<'static, str>>, mend: impl Into<Cow<'static, str>>) -> Result<T, Why> {
     Err(Why { why: why.into(), mend: mend.into() })
 }
 
