@@ -1,1 +1,203 @@
-//! TODO packet
+//! Packet sockets (packet(7)) for what comes before there is an address: Router Advertisements and DHCP; and the marked
+//! UDP socket with which a lease is extended.
+//!
+//! The sockets are "cooked" (`SOCK_DGRAM`): packets begin with their IP header, so that devices without Ethernet headers
+//! do as well. A classic BPF program in the kernel lets only the wanted kind through; it is in place before the first
+//! packet can arrive.
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::io;
+use std::mem;
+use std::net::{SocketAddrV4, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What a packet socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Receives Router Advertisements with hop limit 255; sends IPv6.
+    RouterAdverts,
+    /// Receives unfragmented UDP to port 68; sends IPv4.
+    DhcpClient,
+}
+
+/// A packet socket on one device; non-blocking.
+#[derive(Debug)]
+pub struct PacketSocket {
+    fd: OwnedFd,
+    index: u32,
+    protocol: u16,
+}
+
+/// A packet that came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// How many bytes of the buffer are filled.
+    pub len: usize,
+    /// False: the sender, on this very machine, left the transport's checksum to hardware that there is not
+    /// (`TP_STATUS_CSUMNOTREADY`), so it must not be checked.
+    pub checksummed: bool,
+}
+
+impl PacketSocket {
+    /// Opens a socket on the device with this index, which may be down. Needs CAP_NET_RAW.
+    pub fn open(index: u32, interest: Interest) -> io::Result<PacketSocket> {
+        let (protocol, filter): (u16, &[libc::sock_filter]) = match interest {
+            Interest::RouterAdverts => (libc::ETH_P_IPV6 as u16, &ROUTER_ADVERTS),
+            Interest::DhcpClient => (libc::ETH_P_IP as u16, &DHCP_CLIENT),
+        };
+        // Protocol 0: deaf until it is bound.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+        set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
+        set_option(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_AUXDATA, &1i32)?;
+        let socket = PacketSocket { fd, index, protocol };
+        let address = socket.address(None);
+        // SAFETY: `address` is a sockaddr_ll and the length given is its size.
+        let done = unsafe {
+            libc::bind(socket.fd.as_raw_fd(), (&raw const address).cast(), mem::size_of_val(&address) as u32)
+        };
+        if done == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Takes the next packet, from its IP header on; what does not fit the buffer is cut off. `WouldBlock`: no more.
+    /// A device that goes down is told once, as ENETDOWN.
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut control = [0u64; 8]; // aligned for cmsghdr
+        // SAFETY: all-zero is a valid msghdr (null pointers with zero lengths).
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = mem::size_of_val(&control) as _;
+        // SAFETY: the message points to one iovec over `buffer` and to `control`, with their lengths; all outlive the call.
+        let len = unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+        let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+
+        let mut checksummed = true;
+        // SAFETY: `message` was filled by recvmsg, `control` is alive; the CMSG macros stay within msg_controllen, and the
+        // data of a PACKET_AUXDATA message is a tpacket_auxdata, read unaligned.
+        unsafe {
+            let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+            while !header.is_null() {
+                if (*header).cmsg_level == libc::SOL_PACKET && (*header).cmsg_type == libc::PACKET_AUXDATA {
+                    let aux: libc::tpacket_auxdata =
+                        libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned();
+                    checksummed = aux.tp_status & libc::TP_STATUS_CSUMNOTREADY == 0;
+                }
+                header = libc::CMSG_NXTHDR(&raw const message, header);
+            }
+        }
+        Ok(Received { len, checksummed })
+    }
+
+    /// Sends a packet that begins with its IP header, to a hardware address where the device has such.
+    pub fn send(&self, packet: &[u8], to: Option<[u8; 6]>) -> io::Result<()> {
+        let address = self.address(to);
+        // SAFETY: `packet` and `address` are valid for the lengths given.
+        let sent = unsafe {
+            libc::sendto(
+                self.fd.as_raw_fd(),
+                packet.as_ptr().cast(),
+                packet.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                (&raw const address).cast(),
+                mem::size_of_val(&address) as u32,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn address(&self, to: Option<[u8; 6]>) -> libc::sockaddr_ll {
+        // SAFETY: all-zero is a valid sockaddr_ll.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = self.protocol.to_be();
+        address.sll_ifindex = self.index as i32;
+        if let Some(to) = to {
+            address.sll_halen = 6;
+            address.sll_addr[..6].copy_from_slice(&to);
+        }
+        address
+    }
+}
+
+impl AsFd for PacketSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A UDP socket with this mark on this device, bound to `local`; non-blocking. It has the mark before it can send
+/// anything; if it can't have it there is no socket. Needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17.
+pub fn marked_udp(local: SocketAddrV4, device: &str, mark: u32) -> io::Result<UdpSocket> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
+    set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, &mark)?;
+    let mut name = [0u8; libc::IFNAMSIZ];
+    if device.len() >= name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    name[..device.len()].copy_from_slice(device.as_bytes());
+    set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name)?;
+    rustix::net::sockopt::set_socket_reuseaddr(&fd, true)?;
+    rustix::net::bind(&fd, &local)?;
+    Ok(UdpSocket::from(fd))
+}
+
+fn set_option<T>(fd: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {
+    // SAFETY: `value` is valid for its own size; the callers pass the type that the option wants, and what a sock_fprog
+    // points to is static.
+    let done = unsafe {
+        libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const *value).cast(), mem::size_of::<T>() as u32)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+const fn load(size: u32, at: u32) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_LD | size | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: at }
+}
+
+/// Goes on if the accumulator is `value`, else to the last instruction, `left` instructions further on.
+const fn expect(value: u32, left: u8) -> libc::sock_filter {
+    libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: left,
+        k: value,
+    }
+}
+
+const fn give(bytes: u32) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: bytes }
+}
+
+/// Next header ICMPv6, hop limit 255, type 134.
+static ROUTER_ADVERTS: [libc::sock_filter; 6] = [
+    load(libc::BPF_H, 6), // next header and hop limit are neighbours
+    expect(58 << 8 | 255, 3),
+    load(libc::BPF_B, 40),
+    expect(134, 1),
+    give(0xffff),
+    give(0),
+];
+
+/// UDP, no fragment, destination port 68.
+static DHCP_CLIENT: [libc::sock_filter; 9] = [
+    load(libc::BPF_B, 9),
+    expect(17, 6),
+    load(libc::BPF_H, 6),
+    // Don't-fragment and the reserved bit may be set.
+    libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16,
+        jt: 4,
+        jf: 0,
+        k: 0x3fff,
+    },
+    libc::sock_filter { code: (libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH) as u16, jt: 0, jf: 0, k: 0 },
+    libc::sock_filter { code: (libc::BPF_LD | libc::BPF_H | libc::BPF_IND) as u16, jt: 0, jf: 0, k: 2 },
+    expect(68, 1),
+    give(0xffff),
+    give(0),
+];

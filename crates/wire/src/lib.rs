@@ -1,8 +1,10 @@
 //! Bytes and text to types and back: what comes from the network and from files. Nothing here does I/O.
 #![forbid(unsafe_code)]
 
+mod checksum;
 pub mod config;
 pub mod dhcp4;
+mod domain;
 pub mod ra;
 pub mod resolv;
 pub mod uci;

@@ -1,0 +1,363 @@
+//! What Router Advertisements tell, as a machine without I/O: RFC 4861 (host's side), 4862 (addresses), 4191 (preference,
+//! specific routes), 8106 (DNS), 7559 (solicitations that do not give up).
+//!
+//! In: carrier, our link-local address, advertisements, time. Out: solicitations, and the facts that hold now.
+//!
+//! When the carrier has been away, the cable may lead to another network. What was known is kept until the first
+//! advertisement shows where we are, or until nobody has answered for [`RECOGNISE`] (after RFC 6059).
+
+use super::Random;
+use super::prefixes::Prefixes;
+use super::slaac::Secret;
+use narrowgate_model::facts::{DnsFact, Facts, Origin, Preference, RouteFact};
+use narrowgate_model::net::Address;
+use narrowgate_model::{Prefix, Server, Time};
+use narrowgate_wire::ra::{RouterAdvert, packet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+/// Everything heard on one link.
+pub struct Ra {
+    device: String,
+    random: Random,
+    carrier: bool,
+    /// What solicitations are sent from; none: the unspecified address.
+    link_local: Option<Ipv6Addr>,
+    soliciting: Option<Soliciting>,
+    /// What is known was learnt before the carrier was lost; it is forgotten then.
+    unconfirmed_until: Option<Time>,
+    routers: Vec<Router>,
+    prefixes: Prefixes,
+    heard: u64,
+    due: bool,
+}
+
+/// A round of solicitations.
+struct Soliciting {
+    next: Time,
+    sent: u32,
+}
+
+/// What one router has told. It stays here as long as any of it holds.
+struct Router {
+    addr: Ipv6Addr,
+    default: Option<(Preference, Until)>,
+    routes: Vec<(Prefix, Preference, Until)>,
+    dns: Vec<(Ipv6Addr, Until)>,
+    search: Vec<(String, Until)>,
+    /// M and O flags: DHCPv6 has addresses, or other things.
+    flags: (bool, bool),
+    mtu: Option<u32>,
+}
+
+/// Until when something holds; `None`: for ever.
+pub(super) type Until = Option<Time>;
+
+/// The end of a lifetime of so many seconds.
+pub(super) fn until(seconds: u32, now: Time) -> Until {
+    (seconds != u32::MAX).then(|| now + Duration::from_secs(seconds.into()))
+}
+
+/// Whether it still holds.
+pub(super) fn holds(until: Until, now: Time) -> bool {
+    until.is_none_or(|t| t > now)
+}
+
+impl Ra {
+    /// Nothing known yet. `device` gives link-local servers their scope and, with `secret`, us our addresses.
+    pub fn new(device: &str, secret: Secret, random: Random) -> Ra {
+        Ra {
+            device: device.to_owned(),
+            random,
+            carrier: false,
+            link_local: None,
+            soliciting: None,
+            unconfirmed_until: None,
+            routers: Vec::new(),
+            prefixes: Prefixes::new(device, secret),
+            heard: 0,
+            due: false,
+        }
+    }
+
+    /// The carrier came or went.
+    pub fn on_carrier(&mut self, carrier: bool, now: Time) {
+        if carrier == self.carrier {
+            return;
+        }
+        self.carrier = carrier;
+        if carrier {
+            self.solicit(now);
+            self.unconfirmed_until = (!self.knows_nothing()).then(|| now + RECOGNISE);
+        } else {
+            self.soliciting = None;
+            self.due = false;
+            self.unconfirmed_until = None;
+        }
+    }
+
+    /// The device's addresses: one to solicit from, and the outcome of duplicate address detection.
+    pub fn on_addresses(&mut self, addresses: &[Address]) {
+        let usable =
+            |a: &&Address| !a.tentative && !a.dad_failed && Prefix::LINK_LOCAL.contains(a.prefix.addr);
+        let link_local = addresses.iter().find(usable).and_then(|a| match a.prefix.addr {
+            IpAddr::V6(addr) => Some(addr),
+            IpAddr::V4(_) => None,
+        });
+        // Routers may keep back or slow down what they answer to the unspecified address: ask again at once.
+        let first = self.link_local.is_none() && link_local.is_some();
+        self.link_local = link_local;
+        self.due |= first && self.soliciting.is_some();
+        for failed in addresses.iter().filter(|a| a.dad_failed) {
+            self.prefixes.taken(failed.prefix.addr);
+        }
+    }
+
+    /// An advertisement came from this router.
+    pub fn receive(&mut self, source: Ipv6Addr, advert: &RouterAdvert, now: Time) {
+        self.heard += 1;
+        self.expire(now);
+        if self.unconfirmed_until.take().is_some() && !self.recognises(source, advert) {
+            self.forget();
+        }
+        if advert.lifetime > 0 {
+            self.soliciting = None;
+            self.due = false;
+        }
+        self.prefixes.update(&advert.prefixes, now);
+        let index = match self.routers.iter().position(|r| r.addr == source) {
+            Some(index) => index,
+            None if self.routers.len() < MAX_ROUTERS => {
+                self.routers.push(Router::new(source));
+                self.routers.len() - 1
+            }
+            None => return,
+        };
+        if let Some(router) = self.routers.get_mut(index) {
+            router.update(advert, now);
+        }
+        self.expire(now); // what was told with a lifetime of zero
+    }
+
+    /// Drops what does not hold any more and solicits when it is time.
+    pub fn on_timer(&mut self, now: Time) {
+        let had_router = self.has_router();
+        self.expire(now);
+        if self.unconfirmed_until.is_some_and(|t| t <= now) {
+            self.unconfirmed_until = None;
+            self.forget();
+        }
+        if had_router && !self.has_router() && self.carrier && self.soliciting.is_none() {
+            self.solicit(now);
+        }
+        if let Some(soliciting) = &mut self.soliciting
+            && soliciting.next <= now
+        {
+            self.due = true;
+            soliciting.sent = soliciting.sent.saturating_add(1);
+            soliciting.next = now + jitter(gap(soliciting.sent), &mut self.random);
+        }
+    }
+
+    /// When [`on_timer`](Self::on_timer) is to be called.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let routers = self.routers.iter().flat_map(Router::ends);
+        let ends = routers.chain(self.prefixes.ends()).flatten();
+        ends.chain(self.soliciting.as_ref().map(|s| s.next)).chain(self.unconfirmed_until).min()
+    }
+
+    /// A solicitation, if one is to be sent now: a whole IPv6 packet. Never with our link-layer address: our own address
+    /// may still be optimistic (RFC 4429, 3.2).
+    pub fn solicitation(&mut self) -> Option<Vec<u8>> {
+        let due = std::mem::take(&mut self.due);
+        due.then(|| packet::solicitation(self.link_local.unwrap_or(Ipv6Addr::UNSPECIFIED), None))
+    }
+
+    /// Adds what holds to the facts.
+    pub fn facts(&self, facts: &mut Facts) {
+        self.prefixes.facts(facts);
+        for router in &self.routers {
+            router.routes(&mut facts.routes);
+            for &(addr, until) in &router.dns {
+                let server = Server::new(addr).scoped(&self.device);
+                match facts.dns.iter_mut().find(|d| d.server == server && d.origin == Origin::Ra) {
+                    Some(known) => known.until = later(known.until, until),
+                    None => facts.dns.push(DnsFact { server, until, origin: Origin::Ra }),
+                }
+            }
+            for (name, _) in &router.search {
+                if !facts.search.contains(name) {
+                    facts.search.push(name.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether anybody has been heard.
+    pub fn heard(&self) -> bool {
+        self.heard > 0
+    }
+
+    /// Whether a router says that there is DHCPv6: for addresses, for other things.
+    pub fn dhcp6(&self) -> (bool, bool) {
+        self.routers.iter().fold((false, false), |(m, o), r| (m || r.flags.0, o || r.flags.1))
+    }
+
+    /// For `status`.
+    pub fn describe(&self, now: Time, out: &mut Vec<(String, String)>) {
+        for router in &self.routers {
+            let mut text = router.addr.to_string();
+            match router.default {
+                Some((preference, Some(until))) => {
+                    text +=
+                        &format!(", default for {} s, preference {preference:?}", until.seconds_from(now));
+                }
+                Some((preference, None)) => text += &format!(", default for ever, preference {preference:?}"),
+                None => text += ", not a default router",
+            }
+            if let Some(mtu) = router.mtu {
+                text += &format!(", MTU {mtu}");
+            }
+            out.push(("router".to_owned(), text));
+        }
+        out.push(("advertisements".to_owned(), self.heard.to_string()));
+    }
+
+    fn solicit(&mut self, now: Time) {
+        self.due = true;
+        self.soliciting = Some(Soliciting { next: now + gap(1), sent: 1 });
+    }
+
+    fn has_router(&self) -> bool {
+        self.routers.iter().any(|r| r.default.is_some())
+    }
+
+    fn knows_nothing(&self) -> bool {
+        self.routers.is_empty() && self.prefixes.is_empty()
+    }
+
+    /// Whether this is the network that we know. A router's address alone shows nothing: half the world's are `fe80::1`.
+    fn recognises(&self, source: Ipv6Addr, advert: &RouterAdvert) -> bool {
+        let known_router = self.routers.iter().any(|r| r.addr == source);
+        known_router
+            && (self.prefixes.is_empty() || advert.prefixes.iter().any(|p| self.prefixes.knows(p.prefix)))
+    }
+
+    fn forget(&mut self) {
+        self.routers.clear();
+        self.prefixes.clear();
+    }
+
+    fn expire(&mut self, now: Time) {
+        self.prefixes.expire(now);
+        for router in &mut self.routers {
+            router.expire(now);
+        }
+        self.routers.retain(|r| r.ends().next().is_some());
+    }
+}
+
+impl Router {
+    fn new(addr: Ipv6Addr) -> Router {
+        Router {
+            addr,
+            default: None,
+            routes: Vec::new(),
+            dns: Vec::new(),
+            search: Vec::new(),
+            flags: (false, false),
+            mtu: None,
+        }
+    }
+
+    fn update(&mut self, advert: &RouterAdvert, now: Time) {
+        self.flags = (advert.managed, advert.other);
+        self.mtu = advert.mtu.filter(|m| *m >= 1280).or(self.mtu);
+        self.default = (advert.lifetime > 0).then(|| (advert.preference, until(advert.lifetime.into(), now)));
+        for route in &advert.routes {
+            let until = until(route.lifetime, now);
+            if route.prefix.is_default() {
+                // RFC 4191, 3.1: a host of type C takes it in place of what the header says.
+                self.default = holds(until, now).then_some((route.preference, until));
+                continue;
+            }
+            let told = (route.prefix, route.preference, until);
+            if let Some(known) = self.routes.iter_mut().find(|r| r.0 == route.prefix) {
+                *known = told;
+            } else if self.routes.len() < MAX_ROUTES {
+                self.routes.push(told);
+            }
+        }
+        for &(addr, lifetime) in advert.dns.iter().filter(|(a, _)| askable(*a)) {
+            remember(&mut self.dns, addr, until(lifetime, now), MAX_NAMES);
+        }
+        for (name, lifetime) in &advert.search {
+            remember(&mut self.search, name.clone(), until(*lifetime, now), MAX_NAMES);
+        }
+    }
+
+    fn expire(&mut self, now: Time) {
+        self.default = self.default.filter(|(_, until)| holds(*until, now));
+        self.routes.retain(|(_, _, until)| holds(*until, now));
+        self.dns.retain(|(_, until)| holds(*until, now));
+        self.search.retain(|(_, until)| holds(*until, now));
+    }
+
+    /// The ends of all that holds; none: nothing holds.
+    fn ends(&self) -> impl Iterator<Item = Until> {
+        let names = self.search.iter().map(|(_, until)| *until);
+        let servers = self.dns.iter().map(|(_, until)| *until);
+        let routes = self.routes.iter().map(|(_, _, until)| *until);
+        self.default.iter().map(|(_, until)| *until).chain(routes).chain(servers).chain(names)
+    }
+
+    fn routes(&self, out: &mut Vec<RouteFact>) {
+        let via = Some(IpAddr::V6(self.addr));
+        let default = self.default.map(|(preference, until)| (Prefix::DEFAULT_V6, preference, until));
+        for (dst, preference, until) in default.into_iter().chain(self.routes.iter().copied()) {
+            out.push(RouteFact { dst, via, preference, until, origin: Origin::Ra });
+        }
+    }
+}
+
+/// Sets until when something holds, if there is room for it.
+pub(super) fn remember<T: PartialEq>(list: &mut Vec<(T, Until)>, what: T, until: Until, max: usize) {
+    if let Some(known) = list.iter_mut().find(|(known, _)| *known == what) {
+        known.1 = until;
+    } else if list.len() < max {
+        list.push((what, until));
+    }
+}
+
+fn askable(addr: Ipv6Addr) -> bool {
+    !(addr.is_unspecified() || addr.is_loopback() || addr.is_multicast())
+}
+
+fn later(a: Until, b: Until) -> Until {
+    a.zip(b).map(|(a, b)| a.max(b))
+}
+
+/// How long to wait after so many solicitations: they go out at 0, 250, 500, 1000, 2000 ms and so on.
+fn gap(sent: u32) -> Duration {
+    FIRST_GAP.saturating_mul(1 << sent.saturating_sub(2).min(20)).min(LAST_GAP)
+}
+
+/// Within a tenth of the span, from a second on: nodes that got power at the same moment drift apart.
+fn jitter(span: Duration, random: &mut Random) -> Duration {
+    if span < Duration::from_secs(1) {
+        return span;
+    }
+    let tenth = u32::try_from(span.as_millis() / 10).unwrap_or(u32::MAX).max(1);
+    span - Duration::from_millis(tenth.into()) + Duration::from_millis((random() % tenth).into()) * 2
+}
+
+/// From the first solicitation to the second. RFC 4861 has 4 s, which is no time to wait for in a boot.
+const FIRST_GAP: Duration = Duration::from_millis(250);
+/// The longest gap (`MAX_SOL_INTERVAL`, RFC 7559: 3600 s).
+const LAST_GAP: Duration = Duration::from_secs(3600);
+/// How long what was known before the carrier was lost is kept without a confirmation.
+pub const RECOGNISE: Duration = Duration::from_secs(4);
+/// Bounds of what is remembered: a hostile link must not fill the memory.
+const MAX_ROUTERS: usize = 8;
+const MAX_ROUTES: usize = 16;
+const MAX_NAMES: usize = 8;
