@@ -58,7 +58,7 @@ pub struct Messages<'a> {
     rest: &'a [u8],
 }
 
-/// The answer to a dump: all its messages, without the one that ends it.
+/// What a request was answered with: all the messages, without the one that ends them.
 #[derive(Debug, Default)]
 pub struct Dump {
     bytes: Vec<u8>,
@@ -147,28 +147,14 @@ impl Socket {
     /// Sends all requests in one datagram and reads the answers. The first that was refused is the error. Messages that
     /// ask for it with `NLM_F_ACK` are acknowledged: if none was, the answer is lost, ENOBUFS.
     pub fn transact(&mut self, requests: &mut Requests) -> Result<(), Error> {
-        self.discard_pending();
-        let first = self.send(requests)?;
-        let wanted = requests.wants_ack();
-        let mut seen_ack = false;
-        let mut refused = None;
-        while let Some(datagram) = self.receive(libc::MSG_DONTWAIT)? {
-            for message in messages(datagram) {
-                let index = message.sequence.wrapping_sub(first) as usize;
-                if message.kind != NLMSG_ERROR || index >= requests.starts.len() {
-                    continue;
-                }
-                match message.error(index) {
-                    Some(error) => refused = refused.or(Some(error)),
-                    None => seen_ack = true,
-                }
-            }
-        }
-        match refused {
-            Some(error) => Err(error),
-            None if wanted && !seen_ack => Err(Error { errno: libc::ENOBUFS, text: None, index: None }),
-            None => Ok(()),
-        }
+        self.exchange(requests).map(drop)
+    }
+
+    /// Sends one request (`NLM_F_ACK` is added) and reads what it is answered with.
+    pub fn ask(&mut self, kind: u16, body: &[u8]) -> Result<Dump, Error> {
+        let mut request = Requests::default();
+        request.push(kind, NLM_F_ACK, |bytes| bytes.extend_from_slice(body));
+        self.exchange(&mut request)
     }
 
     /// Sends a request for a dump (`NLM_F_DUMP` is added) and reads all of it; again, if something changed meanwhile or
@@ -192,6 +178,35 @@ impl Socket {
                 Ok(Some(Event::Lost))
             }
             Err(e) => Err(e),
+        }
+    }
+
+    fn exchange(&mut self, requests: &mut Requests) -> Result<Dump, Error> {
+        self.discard_pending();
+        let first = self.send(requests)?;
+        let wanted = requests.wants_ack();
+        let mut seen_ack = false;
+        let mut refused = None;
+        let mut answers = Dump::default();
+        while let Some(datagram) = self.receive(libc::MSG_DONTWAIT)? {
+            for message in messages(datagram) {
+                let index = message.sequence.wrapping_sub(first) as usize;
+                if index >= requests.starts.len() {
+                    continue;
+                }
+                match message.kind {
+                    NLMSG_ERROR => match message.error(index) {
+                        Some(error) => refused = refused.or(Some(error)),
+                        None => seen_ack = true,
+                    },
+                    _ => answers.add(message),
+                }
+            }
+        }
+        match refused {
+            Some(error) => Err(error),
+            None if wanted && !seen_ack => Err(Error { errno: libc::ENOBUFS, text: None, index: None }),
+            None => Ok(answers),
         }
     }
 
@@ -568,6 +583,15 @@ mod tests {
         let error = socket.transact(&mut requests).unwrap_err();
         assert_eq!((error.errno, error.index), (libc::ENODEV, Some(1)));
         assert_eq!(requests.len(), 2);
+    }
+
+    #[test]
+    fn a_question_about_one_link_has_one_answer() {
+        let mut socket = Socket::open(Protocol::Route).unwrap();
+        let mut body = [0; 16];
+        body[4] = 1;
+        let answer = socket.ask(RTM_GETLINK, &body).unwrap();
+        assert_eq!(answer.messages().map(|m| m.kind).collect::<Vec<_>>(), [RTM_NEWLINK]);
     }
 
     #[test]

@@ -1,0 +1,150 @@
+//! Our tables in nftables, over a netlink socket of our own.
+//!
+//! **Ownership.** The tables are made with the flags `owner` (Linux 5.12) and `persist` (6.9). While our socket is open,
+//! nobody else can change or flush them. When it is closed, by us or by our death, the kernel takes `owner` away and leaves the
+//! tables and their hooks standing: an orphan. A later process adopts an orphan by sending `NEWTABLE` with both flags
+//! (measured on 6.18: `nft list` shows `owner,persist` again, the counters go on counting). `owner` without `persist` would take the tables down with
+//! the process, so a kernel that has not both gets a table with neither flag. The kernel adds neither flag to a table that
+//! was made without: such a one, of an older run or kernel, is deleted and made again in the same transaction.
+//!
+//! **Replacing.** Whatever changes, changes in one transaction: packets meet the old rules or the new ones. Chains that stay
+//! the same keep their hooks and get new rules; counters are named objects of their own and go on counting.
+
+mod apply;
+mod expression;
+mod observe;
+
+pub(crate) use apply::{remove, set};
+pub(crate) use observe::{is_ours, observe};
+
+use crate::Error;
+use narrowgate_model::NFT_TABLE;
+use narrowgate_model::nft::Family;
+use narrowgate_sys::netlink::{self, NLM_F_ACK, NLM_F_CREATE, Requests, Socket};
+use netlink_bindings::nftables::{Nfgenmsg, OpNewchainDo, OpNewtableDo};
+
+/// What this kernel's nftables can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// Tables can belong to a socket (Linux 5.12).
+    pub owner: bool,
+    /// Tables can belong to a socket and outlive it (6.9).
+    pub persist: bool,
+    /// There are egress hooks on devices (5.16, where built in).
+    pub egress: bool,
+}
+
+/// A named counter of one of our tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counter {
+    /// Family of its table.
+    pub family: Family,
+    /// Its name.
+    pub name: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Tries things out in transactions that are never committed, so that nothing is seen of it.
+pub(crate) fn probe(socket: &mut Socket) -> Capabilities {
+    let mut works = |build: &dyn Fn(&mut Requests)| {
+        let mut requests = Requests::default();
+        batch_mark(&mut requests, BATCH_BEGIN, None);
+        build(&mut requests);
+        // No end of the batch: the kernel does it all, tells of errors, and takes it back.
+        socket.transact(&mut requests).is_ok()
+    };
+    Capabilities {
+        owner: works(&|r| new_table(r, PROBE_TABLE, Family::Inet, OWNER)),
+        persist: works(&|r| new_table(r, PROBE_TABLE, Family::Inet, OWNER | PERSIST)),
+        egress: works(&|r| {
+            new_table(r, PROBE_TABLE, Family::Netdev, 0);
+            r.push(kind(NEWCHAIN), NLM_F_ACK | NLM_F_CREATE, |body| {
+                OpNewchainDo::encode_request(body, &header(Family::Netdev))
+                    .push_table_bytes(PROBE_TABLE.as_bytes())
+                    .push_name(c"egress")
+                    .push_type(c"filter")
+                    .nested_hook()
+                    .push_num(NETDEV_EGRESS)
+                    .push_priority(0)
+                    .nested_devs()
+                    .push_name(c"lo");
+            });
+        }),
+    }
+}
+
+fn new_table(requests: &mut Requests, name: &str, family: Family, flags: u32) {
+    requests.push(kind(NEWTABLE), NLM_F_ACK | NLM_F_CREATE, |body| {
+        OpNewtableDo::encode_request(body, &header(family))
+            .push_name_bytes(name.as_bytes())
+            .push_flags(flags);
+    });
+}
+
+/// The first or the last message of a transaction; with a generation, it fails (ERESTART) if that has passed.
+fn batch_mark(requests: &mut Requests, which: u16, generation: Option<u32>) {
+    requests.push(which, 0, |body| {
+        let header = Nfgenmsg { nfgen_family: 0, version: 0, _res_id_be: SUBSYSTEM.to_be() };
+        body.extend_from_slice(header.as_slice());
+        if let Some(generation) = generation {
+            netlink_bindings::nftables::PushBatchAttrs::new(body).push_genid(generation);
+        }
+    });
+}
+
+fn kind(message: u16) -> u16 {
+    SUBSYSTEM << 8 | message
+}
+
+fn header(family: Family) -> Nfgenmsg {
+    Nfgenmsg { nfgen_family: number(family), ..Nfgenmsg::new() }
+}
+
+fn number(family: Family) -> u8 {
+    match family {
+        Family::Inet => 1,
+        Family::Arp => 3,
+        Family::Netdev => 5,
+    }
+}
+
+fn family(number: u8) -> Option<Family> {
+    [Family::Inet, Family::Arp, Family::Netdev].into_iter().find(|f| self::number(*f) == number)
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Inet => "inet",
+        Family::Arp => "arp",
+        Family::Netdev => "netdev",
+    }
+}
+
+fn refused(what: &str, error: &netlink::Error) -> Error {
+    Error::refused(format!("{what} the nftables tables {NFT_TABLE}"), error)
+}
+
+const PROBE_TABLE: &str = "narrowgate-probe";
+const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const NEWTABLE: u16 = 0;
+const GETTABLE: u16 = 1;
+const DELTABLE: u16 = 2;
+const NEWCHAIN: u16 = 3;
+const GETCHAIN: u16 = 4;
+const DELCHAIN: u16 = 5;
+const NEWRULE: u16 = 6;
+const GETRULE: u16 = 7;
+const DELRULE: u16 = 8;
+const GETGEN: u16 = 16;
+const NEWOBJ: u16 = 18;
+const GETOBJ: u16 = 19;
+const DELOBJ: u16 = 20;
+const OBJECT_COUNTER: u32 = 1;
+const OWNER: u32 = 2;
+const PERSIST: u32 = 4;
+const NETDEV_EGRESS: u32 = 1;

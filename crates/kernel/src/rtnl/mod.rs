@@ -1,0 +1,35 @@
+//! rtnetlink's messages to our nouns and back. A file an object; bytes only, no socket.
+
+pub(crate) mod address;
+pub(crate) mod link;
+pub(crate) mod route;
+pub(crate) mod rule;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// `AF_INET6` or `AF_INET`.
+pub(crate) fn family(ipv6: bool) -> u8 {
+    if ipv6 { AF_INET6 } else { AF_INET }
+}
+
+/// `::` or `0.0.0.0`.
+fn unspecified(ipv6: bool) -> IpAddr {
+    if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+}
+
+/// Whether it is IPv6's; `None` for the families that we leave alone (bridges, MPLS, multicast routing).
+fn is_ipv6(family: u8) -> Option<bool> {
+    match family {
+        AF_INET => Some(false),
+        AF_INET6 => Some(true),
+        _ => None,
+    }
+}
+
+/// The address, if it is of that family.
+fn of_family(ipv6: bool, addr: IpAddr) -> Option<IpAddr> {
+    (addr.is_ipv6() == ipv6).then_some(addr)
+}
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;

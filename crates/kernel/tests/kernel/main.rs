@@ -1,0 +1,13 @@
+//! The real kernel, in network namespaces of our own: these tests need root.
+//!
+//! `links`, `addresses`, `routes`, `rules`: every step shows when observed, and doing it twice changes nothing. `guard`: what we
+//! load is what `nft` shows for the same text. `owner`: who may touch our tables, and what outlives whom. `events`: what we
+//! are told.
+
+mod addresses;
+mod guard;
+mod links;
+mod namespace;
+mod routes;
+mod rules;
+mod ruleset;
