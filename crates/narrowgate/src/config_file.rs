@@ -55,7 +55,7 @@ pub fn read(path: &Path) -> Result<(Config, Vec<String>), Vec<String>> {
 }
 
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    const MOST: u64 = 1 << 20; // nobody writes a megabyte of config: it is a device, or a mistake
+    const MOST: u64 = 256 << 10; // nobody writes so much config: it is a device, or a mistake
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > MOST {

@@ -168,13 +168,16 @@ impl Reader<'_> {
         let (file, mistakes) = uci::parse(text, Names::OfAll);
         mistakes.into_iter().for_each(|m| self.add(problem(self.file, m.place, m.message, m.mend)));
         let Some(section) = file.sections.iter().find(|s| s.kind.text == "static") else { return Vec::new() };
-        let mut servers = self.list(section, "server", values::uplink_server);
+        let mut servers = self.list(section, "server", values::server);
         let only = match config.uplinks.as_slice() {
             [uplink] => Some(uplink.device.as_str()),
             _ => None,
         };
         for server in &mut servers {
             self.scope(server, only, section.kind.place);
+            if config.uplink_resolvers().any(|r| whole::asks_itself(r, server)) {
+                self.itself(section.kind.place, "server", server);
+            }
         }
         servers
     }

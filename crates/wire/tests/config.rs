@@ -16,6 +16,7 @@ config narrowgate 'globals'
 config uplink 'wan'
 	option device 'eth0'
 	option provider 'builtin'        # auto, builtin, netifd, networkd, static
+	list interface 'wan'             # netifd only: its logical interfaces
 	list dns '192.0.2.53'            # overrides what is learnt
 
 config tunnel 'mesh_vpn'
@@ -65,6 +66,7 @@ fn the_contracts_example_is_read_as_it_says() {
         strict: false,
         uplinks: vec![Uplink {
             provider: ProviderKind::Builtin,
+            interfaces: vec!["wan".into()],
             dns: vec![server("192.0.2.53")],
             ..Uplink::new("wan", "eth0")
         }],
@@ -87,9 +89,6 @@ fn the_contracts_example_is_read_as_it_says() {
         ],
     };
     assert_eq!(fine(CONTRACT), wanted);
-    // The place of a comment, and of the interfaces of another provider, changes nothing.
-    let netifd = CONTRACT.replace("'builtin' ", "'netifd'\n\tlist interface 'wan'\n\tlist interface 'wan6' ");
-    assert_eq!(fine(&netifd).uplinks[0].interfaces, ["wan", "wan6"]);
 }
 
 #[test]
@@ -192,6 +191,16 @@ fn every_boolean_of_uci_is_known() {
 }
 
 #[test]
+fn a_server_may_be_on_this_host() {
+    let config =
+        fine(&format!("{UPLINK}\tlist dns '127.0.0.1:853'\nconfig resolver 'wan'\n\tlist server '::1'\n"));
+    assert_eq!(
+        (&config.uplinks[0].dns[0], &config.resolvers[0].servers[0]),
+        (&server("127.0.0.1:853"), &server("::1"))
+    );
+}
+
+#[test]
 fn an_empty_option_is_none() {
     let config = fine(&format!("{UPLINK}\toption provider ''\n\toption metric ''\n\toption dns ''\n"));
     assert_eq!(config.uplinks, [Uplink::new("wan", "eth0")]);
@@ -227,17 +236,7 @@ fn every_wrong_value_is_refused_at_its_place() {
         (
             "uplink",
             "list dns",
-            &[
-                "",
-                "dns.example.net",
-                "127.0.0.1",
-                "::1",
-                "192.0.2.1:0",
-                "192.0.2.300",
-                "::",
-                "ff02::1",
-                "1.1.1.1 9.9.9.9",
-            ],
+            &["", "dns.example.net", "192.0.2.1:0", "192.0.2.300", "::", "ff02::1", "1.1.1.1 9.9.9.9"],
         ),
         (
             "uplink",
@@ -390,11 +389,6 @@ fn what_contradicts_itself_is_refused() {
             "no address of this family",
         ),
         (
-            "config uplink 'a'\n\toption device 'eth0'\n\toption provider 'builtin'\n\tlist interface 'wan'\n",
-            "4:7",
-            "only netifd",
-        ),
-        (
             "config uplink 'a'\n\toption device 'eth0'\n\tlist dns 'fe80::1%eth1'\n",
             "3:7",
             "not this uplink's device",
@@ -417,6 +411,16 @@ fn what_contradicts_itself_is_refused() {
         ),
         (
             "config uplink 'a'\n\toption device 'eth0'\nconfig resolver 'x'\n\tlist server '127.0.0.1'\n",
+            "3:8",
+            "the resolver itself",
+        ),
+        (
+            "config uplink 'a'\n\toption device 'eth0'\n\tlist dns '127.0.0.1:54'\n",
+            "1:8",
+            "the resolver itself",
+        ),
+        (
+            "config uplink 'a'\n\toption device 'eth0'\nconfig resolver 'wan'\n\tlist server '::1#54'\n",
             "3:8",
             "the resolver itself",
         ),
@@ -485,6 +489,8 @@ fn gluons_own_file_is_honoured() {
     ] {
         assert_eq!(with(UPLINK, empty).unwrap(), fine(UPLINK), "{empty:?}");
     }
+    let itself = with(UPLINK, "config static\n\tlist server '127.0.0.1#54'\n").unwrap_err();
+    assert!(itself.len() == 1 && itself[0].message.contains("the resolver itself"), "{itself:?}");
     let lines: Vec<String> = with(UPLINK, "config static\n\tlist server 'dns.example'\n\toptoin\n")
         .unwrap_err()
         .iter()
@@ -496,7 +502,7 @@ fn gluons_own_file_is_honoured() {
 #[test]
 fn names_that_only_narrowgate_can_tell_apart_are_noted() {
     let found = notes("F", CONTRACT);
-    assert_eq!(found.iter().map(|n| (n.line, n.column)).collect::<Vec<_>>(), [(16, 17)]);
+    assert_eq!(found.iter().map(|n| (n.line, n.column)).collect::<Vec<_>>(), [(17, 17)]);
     assert!(notes("F", UPLINK).is_empty());
 }
 

@@ -23,3 +23,29 @@ pub fn main(config: &Path, args: &[OsString]) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_says_whether_the_config_is_fine() {
+        let dir = std::env::temp_dir().join(format!("narrowgate-check-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("narrowgate");
+        let mut code = |text: &str, args: &[OsString]| {
+            std::fs::write(&path, text).unwrap();
+            main(&path, args)
+        };
+        let fine = "config uplink 'wan'\n\toption device 'eth0'\n";
+        let codes = [
+            code(fine, &[]),
+            code(fine, &["more".into()]),
+            code("config uplink 'wan'\n", &[]),
+            code("", &[]),
+        ];
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(codes, [0, USAGE, USAGE, USAGE].map(ExitCode::from));
+        assert_eq!(main(&path, &[]), ExitCode::from(USAGE), "there is no file any more");
+    }
+}

@@ -41,7 +41,7 @@ impl Reader<'_> {
             uplink.metric = metric;
         }
         uplink.interfaces = self.list(section, "interface", values::interface);
-        uplink.dns = self.list(section, "dns", values::uplink_server);
+        uplink.dns = self.list(section, "dns", values::server);
         uplink.addresses = self.list(section, "address", values::address);
         uplink.gateways = self.list(section, "gateway", values::gateway);
         self.inbound(section, &mut uplink);
@@ -79,16 +79,9 @@ impl Reader<'_> {
         uplink.inbound = allowed.collect();
     }
 
-    /// Options that the provider would not look at are a misunderstanding.
+    /// Addresses that nobody would look at are a misunderstanding. (`list interface` is not: the same file may serve with netifd and without.)
     fn provider_fits(&mut self, section: &Section, uplink: &Uplink) {
         let provider = uplink.provider;
-        if !uplink.interfaces.is_empty() && !matches!(provider, ProviderKind::Netifd | ProviderKind::Auto) {
-            self.problem(
-                place_of(section, "interface"),
-                format_args!("interface: only netifd has logical interfaces"),
-                "remove the line, or write: option provider 'netifd'",
-            );
-        }
         if provider == ProviderKind::Static {
             if section.value("address").is_none() {
                 self.problem(section.kind.place, format_args!("uplink: the provider `static` knows no address but those written here, and there is none"), "add: list address '192.0.2.2/24'");
@@ -146,12 +139,12 @@ impl Reader<'_> {
         let default = if name == "wan" { Via::Uplink } else { Via::Mesh };
         let via = self.option(section, "via", values::via).unwrap_or(default);
         let cache = self.option(section, "cache", values::cache).unwrap_or_default();
-        let (port, server): (u16, fn(&str) -> _) = match via {
-            Via::Uplink => (54, values::uplink_server),
-            Via::Mesh => (53, values::server),
+        let port = match via {
+            Via::Uplink => 54,
+            Via::Mesh => 53,
         };
         let mut listen = self.list(section, "listen", |text| values::listen(text, port));
-        let servers = self.list(section, "server", server);
+        let servers = self.list(section, "server", values::server);
         if section.value("listen").is_none() {
             listen = match via {
                 Via::Uplink => Resolver::wan_listen(),

@@ -130,19 +130,7 @@ pub(super) fn interface(text: &str) -> Result<String, Why> {
     }
 }
 
-/// A server in the household's network or beyond it.
-pub(super) fn uplink_server(text: &str) -> Result<Server, Why> {
-    let server = server(text)?;
-    match server.addr.is_loopback() {
-        true => no(
-            "this is the node itself, not in the uplink's network",
-            "write a server that the uplink leads to",
-        ),
-        false => Ok(server),
-    }
-}
-
-/// A server wherever it is.
+/// A DNS server. It may be on this host: a DNS-over-TLS proxy that `narrowgate exec` has started, for instance.
 pub(super) fn server(text: &str) -> Result<Server, Why> {
     const MEND: &str = "write, for instance, 192.0.2.53 or [2001:db8::53]:5353";
     match text.parse::<Server>() {

@@ -112,16 +112,30 @@ impl Reader<'_> {
                     );
                 }
             }
-            let itself = |s: &&Server| resolver.listen.contains(&SocketAddr::new(s.addr, s.port));
-            if let Some(server) = resolver.servers.iter().find(itself) {
-                self.problem(
-                    *place,
-                    format_args!("resolver `{}`: its server {server} is the resolver itself", resolver.name),
-                    "write the server that it is to ask",
-                );
+            if let Some(server) = resolver.servers.iter().find(|s| asks_itself(resolver, s)) {
+                self.itself(*place, "server", server);
+            }
+        }
+        for (uplink, place) in config.uplinks.iter().zip(&places.uplinks) {
+            let loops = |s: &&Server| config.uplink_resolvers().any(|r| asks_itself(r, s));
+            if let Some(server) = uplink.dns.iter().find(loops) {
+                self.itself(*place, "dns", server);
             }
         }
     }
+
+    pub(super) fn itself(&mut self, place: Place, option: &str, server: &Server) {
+        self.problem(
+            place,
+            format_args!("{option} `{server}`: this is the resolver itself, which would ask without end"),
+            "write the server that it is to ask",
+        );
+    }
+}
+
+/// Whether `server` is where the resolver listens.
+pub(super) fn asks_itself(resolver: &Resolver, server: &Server) -> bool {
+    resolver.listen.contains(&SocketAddr::new(server.addr, server.port))
 }
 
 /// Where `key` was first seen, if it was; else it is noted.
