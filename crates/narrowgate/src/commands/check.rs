@@ -33,7 +33,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("narrowgate-check-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("narrowgate");
-        let mut code = |text: &str, args: &[OsString]| {
+        let code = |text: &str, args: &[OsString]| {
             std::fs::write(&path, text).unwrap();
             main(&path, args)
         };
