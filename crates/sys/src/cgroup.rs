@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, inotify};
 
 /// The tree of control groups, as far as this process sees it.
 #[derive(Debug)]
@@ -121,6 +121,60 @@ impl Group {
 impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+}
+
+/// What tells one group from another that has had the same path: the kernel's number of it, never used twice.
+///
+/// # Errors
+/// Those of fstat(2).
+pub fn id(group: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(group)?.st_ino)
+}
+
+/// Tells when groups are made or removed in one place. The descriptor is readable then.
+#[derive(Debug)]
+pub struct Watch {
+    inotify: OwnedFd,
+    current: Option<i32>,
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// EMFILE: as many instances as this user may have (fs.inotify.max_user_instances).
+    pub fn new() -> io::Result<Watch> {
+        let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        Ok(Watch { inotify, current: None })
+    }
+
+    /// Watches the groups directly below this one, instead of what it watched before.
+    ///
+    /// # Errors
+    /// ENOSPC: as many watches as this user may have; ENOENT: the group is gone.
+    pub fn set(&mut self, group: BorrowedFd<'_>) -> io::Result<()> {
+        let path = format!("/proc/self/fd/{}", group.as_raw_fd());
+        let flags =
+            inotify::WatchFlags::CREATE | inotify::WatchFlags::DELETE | inotify::WatchFlags::DELETE_SELF;
+        let watch = inotify::add_watch(&self.inotify, path, flags)?;
+        if let Some(old) = self.current.replace(watch).filter(|old| *old != watch) {
+            // The kernel has removed it already if its group is gone.
+            let _ = inotify::remove_watch(&self.inotify, old);
+        }
+        Ok(())
+    }
+
+    /// Forgets what was told so far.
+    pub fn drain(&self) {
+        let mut events = [0u8; 4096];
+        while rustix::io::read(&self.inotify, &mut events).is_ok_and(|len| len > 0) {}
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
     }
 }
 

@@ -7,6 +7,7 @@
 mod asm;
 mod dns;
 mod mark;
+mod service;
 
 use dns::Resolvers;
 use narrowgate_model::Mark;
@@ -14,6 +15,8 @@ use narrowgate_sys::bpf::{self, Hook, LoadError};
 use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::{fmt, io};
+
+pub use service::{Seen, Service};
 
 /// What the programs shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,7 @@ impl Attached {
 /// Why nothing was attached.
 #[derive(Debug)]
 pub struct AttachError {
+    /// What was tried, as `cannot …` continues.
     what: &'static str,
     /// The kernel's refusal.
     pub error: io::Error,
@@ -138,6 +142,9 @@ fn ours(cgroup: BorrowedFd<'_>) -> Result<Vec<(Hook, OwnedFd)>, AttachError> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;
 
 /// Of every program of ours.
 const NAME: &str = "narrowgate";
