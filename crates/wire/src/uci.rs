@@ -67,6 +67,8 @@ pub struct Section {
     pub name: Option<Word>,
     /// All `option` and `list` commands, in order, overridden ones too. Look up with [`Section::value`].
     pub settings: Vec<Setting>,
+    /// A command below it was refused, so that what seems to be missing may be there.
+    pub refused: bool,
 }
 
 /// An `option` or `list` command.

@@ -461,6 +461,20 @@ fn all_mistakes_are_told_in_the_order_of_their_places() {
 }
 
 #[test]
+fn what_is_refused_is_not_called_missing_too() {
+    for text in [
+        "config uplink 'wan'\n\toption device 'eth0\n",
+        "config uplink 'wan'\n\toption device\n",
+        "config uplink 'wan'\n\toption device 'eth0'\nconfig tunnel\n\toption group\n",
+        "config uplink 'wan'\n\toption device 'eth0'\nconfig resolver 'mesh'\n\tlist server\n",
+        "config uplink 'wan'\n\toption device 'eth0'\n\toption provider 'static'\n\tlist address\n",
+        "config uplink 'wan'\n\toption device 'lo'\nconfig tunnel\n\toption group 'vpn'\n",
+    ] {
+        assert_eq!(refused(text).len(), 1, "{text}: {:#?}", refused(text));
+    }
+}
+
+#[test]
 fn a_repeated_section_may_override_itself() {
     let config = fine(&format!("{UPLINK}\toption metric 3\nconfig uplink 'wan'\n\toption metric 5\n"));
     assert_eq!((config.uplinks.len(), config.uplinks[0].metric), (1, 5));

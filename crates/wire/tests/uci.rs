@@ -180,10 +180,16 @@ fn a_mistake_does_not_hide_the_next_one() {
 }
 
 #[test]
-fn a_forgotten_quote_is_shown_where_it_was_forgotten() {
-    let text = "config a\n\toption x 'one\n\toption y 'two'\n\toption z 'three'\n";
-    let found = refused(text);
-    assert!(found.iter().any(|(l, c, m)| (*l, *c) == (2, 11) && m.contains("never closed")), "{found:?}");
+fn a_forgotten_quote_is_shown_where_it_was_forgotten_and_hides_nothing() {
+    let text =
+        "config a\n\toption x 'one\n\toption y 'two'\n\toption z \"three\n\toptoin\n\toption w 'four'\n";
+    let found: Vec<_> =
+        refused(text).into_iter().map(|(l, c, m)| (l, c, m.contains("never closed"))).collect();
+    assert_eq!(found, [(2, 11, true), (4, 11, true), (5, 2, false)]);
+    let (file, _) = parse(text, Names::OfAll);
+    let names: Vec<_> = file.sections[0].settings.iter().map(|s| s.name.text.as_str()).collect();
+    assert_eq!(names, ["y", "w"]);
+    assert!(file.sections[0].refused);
 }
 
 #[test]
@@ -277,6 +283,7 @@ fn built(plain: &Plain) -> File {
         kind: Word::new(kind),
         name: name.as_ref().map(Word::new),
         settings: settings.iter().map(setting).collect(),
+        refused: false,
     });
     File { package: None, sections: sections.collect() }
 }

@@ -25,7 +25,7 @@ impl Reader<'_> {
     /// `None` only without a device that could stand for it.
     pub(super) fn uplink(&mut self, section: &Section) -> Option<Uplink> {
         let device = self.option(section, "device", values::device);
-        if section.value("device").is_none() {
+        if section.value("device").is_none() && !section.refused {
             self.problem(
                 section.kind.place,
                 format_args!("uplink: the device is missing, so nothing can be guarded"),
@@ -83,7 +83,7 @@ impl Reader<'_> {
     fn provider_fits(&mut self, section: &Section, uplink: &Uplink) {
         let provider = uplink.provider;
         if provider == ProviderKind::Static {
-            if section.value("address").is_none() {
+            if section.value("address").is_none() && !section.refused {
                 self.problem(section.kind.place, format_args!("uplink: the provider `static` knows no address but those written here, and there is none"), "add: list address '192.0.2.2/24'");
             }
             let family = |ipv6: bool| uplink.addresses.iter().any(|a| a.is_ipv6() == ipv6);
@@ -115,6 +115,9 @@ impl Reader<'_> {
         let peers = self.list(section, "peer", values::peer);
         let cgroup = self.option(section, "cgroup", values::cgroup);
         if ["group", "device", "peer", "cgroup"].iter().all(|name| section.value(name).is_none()) {
+            if section.refused {
+                return None;
+            }
             self.problem(
                 section.kind.place,
                 format_args!("tunnel: neither group nor device nor peer nor cgroup, so nothing tells which program it is"),
@@ -151,7 +154,7 @@ impl Reader<'_> {
                 Via::Mesh => vec![SocketAddr::from(([127, 0, 0, 1], port))],
             };
         }
-        if via == Via::Mesh && section.value("server").is_none() {
+        if via == Via::Mesh && section.value("server").is_none() && !section.refused {
             let mend = "add: list server 'fd42::1', or: option via 'uplink'";
             self.problem(section.kind.place, format_args!(
                 "resolver `{name}`: it asks via the mesh, where servers are not learnt, and none is written"

@@ -15,22 +15,25 @@ pub enum Names {
 
 /// Reads a whole text. The mistakes come in their order; the file is what remains without them.
 pub fn parse(text: &str, names: Names) -> (File, Vec<Mistake>) {
-    let mut parser = Parser {
-        cursor: Cursor { rest: text.chars(), place: Place::START },
-        names,
-        file: File::default(),
-        current: Current::None,
-        blocks: 0,
-        suspect: None,
-        bare_end: None,
-        unnamed: false,
-        mistakes: Vec::new(),
-    };
-    if parser.acceptable(text) {
-        parser.file();
+    let mut unclosed = Vec::new();
+    loop {
+        let mut parser = Parser::new(text, names, unclosed);
+        if parser.acceptable(text) {
+            parser.file();
+        }
+        match parser.endless {
+            // Read again without it, since it has hidden whatever stands behind it.
+            Some(quote) if parser.unclosed.len() < MOST_UNCLOSED => {
+                unclosed = parser.unclosed;
+                unclosed.push(quote);
+            }
+            _ => return (parser.file, parser.mistakes),
+        }
     }
-    (parser.file, parser.mistakes)
 }
+
+/// So many forgotten quotes are told apart; a file with more is none.
+const MOST_UNCLOSED: usize = 8;
 
 struct Parser<'a> {
     cursor: Cursor<'a>,
@@ -38,6 +41,10 @@ struct Parser<'a> {
     file: File,
     current: Current,
     blocks: u32,
+    /// Quotes that are known never to be closed: their lines are passed over.
+    unclosed: Vec<Place>,
+    /// One more of them.
+    endless: Option<Place>,
     /// The first quote that goes on over lines and seems to have swallowed commands.
     suspect: Option<Place>,
     /// Where the last word without quotes and backslashes ended.
@@ -57,7 +64,23 @@ enum Current {
 
 type Refused<T> = Result<T, Mistake>;
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn new(text: &'a str, names: Names, unclosed: Vec<Place>) -> Parser<'a> {
+        Parser {
+            cursor: Cursor { rest: text.chars(), place: Place::START },
+            names,
+            file: File::default(),
+            current: Current::None,
+            blocks: 0,
+            unclosed,
+            endless: None,
+            suspect: None,
+            bare_end: None,
+            unnamed: false,
+            mistakes: Vec::new(),
+        }
+    }
+
     fn acceptable(&mut self, text: &str) -> bool {
         if text.starts_with('\u{feff}') {
             self.mistakes.push(mistake(
@@ -91,6 +114,11 @@ impl Parser<'_> {
                     if let Err(mistake) = self.line() {
                         self.mistakes.push(mistake);
                         self.cursor.skip_while(|c| c != '\n');
+                        if let Current::At(at) = self.current
+                            && let Some(section) = self.file.sections.get_mut(at)
+                        {
+                            section.refused = true;
+                        }
                     }
                 }
             }
@@ -213,7 +241,7 @@ impl Parser<'_> {
             }
             return Ok(Current::At(at));
         }
-        self.file.sections.push(Section { kind, name, settings: Vec::new() });
+        self.file.sections.push(Section { kind, name, settings: Vec::new(), refused: false });
         Ok(Current::At(self.file.sections.len() - 1))
     }
 
@@ -292,19 +320,16 @@ impl Parser<'_> {
     fn quoted(&mut self, quote: char, text: &mut String) -> Refused<()> {
         let open = self.cursor.place;
         let start = text.len();
+        if self.unclosed.contains(&open) {
+            return Err(never_closed(open, quote));
+        }
         self.cursor.bump();
         loop {
             match self.cursor.peek() {
                 None => {
                     let place = self.suspect.unwrap_or(open);
-                    let what = format!(
-                        "{quote}: this quote is never closed, so the value goes on to the end of the file"
-                    );
-                    return Err(mistake(
-                        place,
-                        what,
-                        format!("close it with {quote} at the end of the value"),
-                    ));
+                    self.endless = Some(place);
+                    return Err(never_closed(place, quote));
                 }
                 Some(c) if c == quote => {
                     self.cursor.bump();
@@ -385,6 +410,11 @@ impl Cursor<'_> {
 
 fn mistake(place: Place, message: impl Into<String>, mend: impl Into<String>) -> Mistake {
     Mistake { place, message: message.into(), mend: mend.into() }
+}
+
+fn never_closed(place: Place, quote: char) -> Mistake {
+    let what = format!("{quote}: this quote is never closed, so the value goes on to the end of the file");
+    mistake(place, what, format!("close it with {quote} at the end of the value"))
 }
 
 fn bad_name(word: &Word, whose: &str, allowed: &str) -> Mistake {
