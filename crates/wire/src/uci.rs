@@ -9,6 +9,7 @@
 //! may be indented, and a section may be repeated more than once. Refused beyond that are a missing value, an empty word too many,
 //! and a `;` that libuci takes for something else than a separator.
 
+mod cursor;
 mod parse;
 mod write;
 

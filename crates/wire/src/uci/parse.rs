@@ -1,8 +1,8 @@
 //! From text to sections. A command that is wrong is reported and left out (one with a word too many is kept without it), and the
 //! reading goes on with the next line.
 
+use super::cursor::{Cursor, is_blank, is_space};
 use super::{File, Mistake, Place, Section, Setting, Word, shown};
-use std::str::Chars;
 
 /// What a section's name must be unique among.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ type Refused<T> = Result<T, Mistake>;
 impl<'a> Parser<'a> {
     fn new(text: &'a str, names: Names, unclosed: Vec<Place>) -> Parser<'a> {
         Parser {
-            cursor: Cursor { rest: text.chars(), place: Place::START },
+            cursor: Cursor::new(text),
             names,
             file: File::default(),
             current: Current::None,
@@ -367,47 +367,6 @@ fn swallowed_commands(text: &str) -> bool {
         .any(|line| matches!(line.split_whitespace().next(), Some("config" | "option" | "list")))
 }
 
-struct Cursor<'a> {
-    rest: Chars<'a>,
-    place: Place,
-}
-
-impl Cursor<'_> {
-    fn peek(&self) -> Option<char> {
-        self.rest.clone().next()
-    }
-
-    fn bump(&mut self) {
-        match self.rest.next() {
-            Some('\n') => self.place = Place { line: self.place.line.saturating_add(1), column: 1 },
-            Some(_) => self.place.column = self.place.column.saturating_add(1),
-            None => {}
-        }
-    }
-
-    fn skip_while(&mut self, wanted: impl Fn(char) -> bool) {
-        while self.peek().is_some_and(&wanted) {
-            self.bump();
-        }
-    }
-
-    /// Passes over a backslash with the line's end behind it, if they come next.
-    fn skip_continuation(&mut self) -> bool {
-        let ahead = self.rest.as_str();
-        let length = if ahead.starts_with("\\\n") {
-            2
-        } else if ahead.starts_with("\\\r\n") {
-            3
-        } else {
-            return false;
-        };
-        for _ in 0..length {
-            self.bump();
-        }
-        true
-    }
-}
-
 fn mistake(place: Place, message: impl Into<String>, mend: impl Into<String>) -> Mistake {
     Mistake { place, message: message.into(), mend: mend.into() }
 }
@@ -424,13 +383,4 @@ fn bad_name(word: &Word, whose: &str, allowed: &str) -> Mistake {
 
 fn is_name(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-/// C's `isspace`.
-fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t'..='\r')
-}
-
-fn is_blank(c: char) -> bool {
-    is_space(c) && c != '\n'
 }
