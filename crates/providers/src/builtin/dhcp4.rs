@@ -168,7 +168,11 @@ impl Dhcp4 {
                 self.enter(Phase::Requesting { address: lease.ip(), server: lease.server }, now);
             }
             (Reply::Ack(lease), Some(from)) if from.is_none_or(|s| s == lease.server) => {
-                self.bind(Held { lease, asked: self.asked, message: message.to_vec() }, now);
+                let held = Held { lease, asked: self.asked, message: message.to_vec() };
+                if held.end().is_some_and(|end| end <= now) {
+                    return self.counts.foreign += 1; // so late that it is over already
+                }
+                self.bind(held, now);
             }
             // A NAK without a server's name can only be for us: it has our transaction id.
             (Reply::Nak(by), Some(from)) if from.is_none() || by.is_none() || by == from => self.refused(now),
