@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, recv};
 
 use crate::error::{Context as _, Error, Result};
-use crate::frame::{Frame, decode};
+use crate::frame::{Content, Frame, Packet, Transport, decode};
 use crate::lab::Lab;
 use crate::layout::{self, Host, Household};
 use crate::packet::PacketSocket;
@@ -54,6 +54,7 @@ struct Shared {
 struct State {
     context: Context,
     seen: Vec<Seen>,
+    heard: Vec<(Instant, Frame)>,
     counts: BTreeMap<String, usize>,
     failed: Option<String>,
 }
@@ -63,7 +64,13 @@ impl Capture {
     pub fn open(lab: &Lab) -> Result<Self> {
         let socket = lab.host(Host::Home).in_network(|| PacketSocket::open(layout::CABLE.0))?;
         let socket = socket.context(|| format!("capturing on {}", layout::CABLE.0))?;
-        let state = State { context: context(lab), seen: Vec::new(), counts: BTreeMap::new(), failed: None };
+        let state = State {
+            context: context(lab),
+            seen: Vec::new(),
+            heard: Vec::new(),
+            counts: BTreeMap::new(),
+            failed: None,
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let (stop, stopped) = UnixStream::pair()?;
         let reader = std::thread::spawn({
@@ -87,6 +94,7 @@ impl Capture {
     pub fn reset(&self) {
         let mut state = self.shared.lock();
         state.seen.clear();
+        state.heard.clear();
         state.counts.clear();
     }
 
@@ -98,6 +106,19 @@ impl Capture {
     /// Every frame since the start or the last reset.
     pub fn frames(&self) -> Vec<Seen> {
         self.shared.lock().seen.clone()
+    }
+
+    /// When the household last sent something that lets a node go on, before `moment`: a Router Advertisement, a DHCP
+    /// acknowledgement or offer, a DNS answer.
+    pub fn last_answer(&self, moment: Instant) -> Option<(Instant, Frame)> {
+        let state = self.shared.lock();
+        state.heard.iter().rev().find(|(at, frame)| *at <= moment && is_answer(frame)).cloned()
+    }
+
+    /// When the household first sent such a frame that `wanted` says yes to.
+    pub fn first_answer(&self, wanted: impl Fn(&Frame) -> bool) -> Option<Instant> {
+        let state = self.shared.lock();
+        state.heard.iter().find(|(_, frame)| wanted(frame)).map(|(at, _)| *at)
     }
 
     /// The leaks among them.
@@ -228,13 +249,44 @@ fn read(socket: &PacketSocket, stopped: &UnixStream, shared: &Shared) -> Result<
         };
         let bytes = buffer.get(..length.min(buffer.len())).unwrap_or_default();
         // What the household itself sends is seen here too. All else comes from the node, whatever it says it is.
-        if let Some(frame) = decode(bytes).filter(|frame| frame.from != layout::CABLE.1) {
-            shared.note(frame, bytes, length);
+        match decode(bytes) {
+            Some(frame) if frame.from == layout::CABLE.1 => shared.hear(frame),
+            Some(frame) => shared.note(frame, bytes, length),
+            None => {}
         }
     }
 }
 
+/// Whether a frame of the household's is one that a node waits for while it comes up.
+fn is_answer(frame: &Frame) -> bool {
+    is_router_advertisement(frame) || is_dhcp_ack(frame)
+}
+
+/// Whether a frame is a Router Advertisement.
+pub fn is_router_advertisement(frame: &Frame) -> bool {
+    matches!(
+        &frame.content,
+        Content::Ip(Packet { transport: Transport::Icmp { kind: 134, .. }, protocol: 58, .. })
+    )
+}
+
+/// Whether a frame is a DHCPv4 acknowledgement (RFC 2132, 9.6: option 53, message type 5).
+pub fn is_dhcp_ack(frame: &Frame) -> bool {
+    let Content::Ip(Packet { transport: Transport::Udp { source: 67, .. }, payload, .. }) = &frame.content
+    else {
+        return false;
+    };
+    payload.get(240..).unwrap_or_default().windows(3).any(|option| option == [53, 1, 5])
+}
+
 impl Shared {
+    fn hear(&self, frame: Frame) {
+        let mut state = self.lock();
+        if is_answer(&frame) {
+            state.heard.push((Instant::now(), frame));
+        }
+    }
+
     fn note(&self, frame: Frame, bytes: &[u8], length: usize) {
         let mut state = self.lock();
         let kind = sort(&frame, &state.context);

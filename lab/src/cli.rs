@@ -5,7 +5,7 @@ use std::process::{ExitCode, Stdio};
 
 use narrowgate_lab::error::{Context, Error, Result};
 use narrowgate_lab::layout::{self, Host};
-use narrowgate_lab::{Lab, Options, holder, probe, rundir, serve};
+use narrowgate_lab::{Lab, Options, client, demo, holder, probe, rundir, serve};
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
@@ -16,8 +16,10 @@ pub fn main() -> ExitCode {
         "up" => up(),
         "shell" => return exit_with(shell(&rest)),
         "down" => down(),
+        "demo" => run_demo(&rest),
         "list" | "status" => list(),
         "hold" => holder::hold(rest.iter().any(|arg| arg == "--detached")).map(|()| ExitCode::SUCCESS),
+        "ask" => ask(&rest),
         "keep" => keep(),
         "probe" => probes(&rest),
         "marker" => marker(&rest),
@@ -89,6 +91,11 @@ fn down() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn run_demo(args: &[OsString]) -> Result<ExitCode> {
+    let compare = !args.iter().any(|arg| arg == "--no-comparison");
+    Ok(if demo::demo(compare)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 fn list() -> Result<ExitCode> {
     for dir in rundir::RunDir::all() {
         let kind = match (dir.alive(), dir.file("detached").exists()) {
@@ -97,6 +104,18 @@ fn list() -> Result<ExitCode> {
             (true, false) => "of a running test or demo",
         };
         println!("{}  {kind}", dir.id());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask(args: &[OsString]) -> Result<ExitCode> {
+    let words: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let [transport, server, name] = words.as_slice() else {
+        return Err(Error::new("ask: say udp|tcp SERVER:PORT NAME"));
+    };
+    let server = server.parse().context(|| format!("ask: {server:?} is no address with a port"))?;
+    for address in client::ask_here(transport == "tcp", server, name)? {
+        println!("{address}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -140,6 +159,8 @@ narrowgate-lab: a household, an internet, a VPN gateway and a bare node, in netw
 
   narrowgate-lab up                 makes a lab that stays, and says what is where
   narrowgate-lab shell HOST [CMD…]  runs a command (a shell) in one of its hosts
+  narrowgate-lab demo               a node comes up, and every frame on its WAN cable is accounted for;
+                                    --no-comparison leaves the original's way out
   narrowgate-lab list               the labs of this machine
   narrowgate-lab down               ends the lab that `up` made
 ";

@@ -27,6 +27,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Takes a child in charge, under a name.
+    pub fn adopt(name: &str, child: Child) -> Self {
+        Self { name: name.to_owned(), started: Instant::now(), child, notify: None, log_start: 0 }
+    }
+
     /// Its process number, in the outer namespace.
     pub fn pid(&self) -> u32 {
         self.child.id()

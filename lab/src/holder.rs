@@ -50,19 +50,19 @@ impl Holder {
         Ok(Self { unshare, process })
     }
 
-    /// Ends the holder and with it every process of the lab. `reap` waits for those that are this process's own
-    /// children: the kernel does not let pid 1 of a namespace go before they are reaped.
-    pub fn end(&mut self, reap: impl FnOnce()) {
+    /// Ends the holder and with it every process of the lab. `reap` reaps those that are this process's own
+    /// children: the kernel does not let pid 1 of a namespace go before they are.
+    pub fn end(&mut self, reap: impl Fn() -> bool) {
         match self.unshare.stdin.take() {
             Some(life_line) => drop(life_line),
             None => kill(self.process),
         }
-        reap();
-        let gone = wait::until("the holder's end", Duration::from_secs(5), || {
-            Ok(self.unshare.try_wait()?.map(drop))
+        let gone = wait::until("the end of the lab's processes", Duration::from_secs(5), || {
+            let reaped = reap();
+            Ok(self.unshare.try_wait()?.filter(|_| reaped).map(drop))
         });
         if let Err(error) = gone {
-            eprintln!("narrowgate-lab: {error} (somebody keeps a child in the lab and does not wait for it)");
+            eprintln!("narrowgate-lab: {error}");
         }
     }
 }

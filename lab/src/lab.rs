@@ -12,7 +12,7 @@ use crate::fastd::{self, Keys};
 use crate::holder::{self, Holder};
 use crate::layout::{self, Host, Household, TUNNEL_DEVICE, TUNNEL_GID, TUNNEL_GROUP};
 use crate::options::Options;
-use crate::place::Place;
+use crate::place::{Place, Started};
 use crate::rundir::{Process, RunDir, sweep};
 use crate::services;
 use crate::wait;
@@ -26,7 +26,7 @@ pub struct Lab {
     pins: HashMap<Host, u32>,
     holder_pid: u32,
     /// The children of this process in the lab, reaped when the lab ends.
-    children: Mutex<Vec<Child>>,
+    started: Started,
     household: Mutex<(Household, Option<Child>)>,
 }
 
@@ -52,7 +52,7 @@ impl Lab {
             dir,
             options,
             pins: HashMap::new(),
-            children: Mutex::new(Vec::new()),
+            started: Started::default(),
             household: Mutex::new((Household::FIRST, None)),
         };
         // From here on an error drops the lab, which takes down what there is already, detached or not.
@@ -79,7 +79,7 @@ impl Lab {
             holder_pid: holder.pid,
             pins: pins.collect(),
             options: Options { detached: true, ..Options::default() },
-            children: Mutex::new(Vec::new()),
+            started: Started::default(),
             household: Mutex::new((Household::FIRST, None)),
             dir,
         })
@@ -137,6 +137,7 @@ impl Lab {
             pin: self.pins.get(&host).copied().unwrap_or(0),
             holder: self.holder_pid,
             cgroup: self.dir.cgroup().filter(|path| path.is_dir()),
+            started: self.started.clone(),
         }
     }
 
@@ -174,13 +175,6 @@ impl Lab {
             let tail: Vec<&str> = tail.into_iter().rev().collect();
             Error::new(format!("{error}; the log ends:\n  {}", tail.join("\n  ")))
         })
-    }
-
-    /// Keeps a child until the lab ends.
-    pub fn keep(&self, child: Child) {
-        if let Ok(mut children) = self.children.lock() {
-            children.push(child);
-        }
     }
 
     /// Plugs the WAN cable in or pulls it at the household's end: what the node sees is its carrier.
@@ -281,8 +275,13 @@ impl Lab {
     fn pin_hosts(&mut self) -> Result<()> {
         let group = format!("{}{TUNNEL_GROUP}:x:{TUNNEL_GID}:\n", fs::read_to_string("/etc/group")?);
         self.write("group", &group)?;
-        let base =
-            Place { name: "the lab".to_owned(), pin: self.holder_pid, holder: self.holder_pid, cgroup: None };
+        let base = Place {
+            name: "the lab".to_owned(),
+            pin: self.holder_pid,
+            holder: self.holder_pid,
+            cgroup: None,
+            started: self.started.clone(),
+        };
         let mut pins = Vec::new();
         for host in Host::ALL {
             let nameserver = match host {
@@ -312,7 +311,6 @@ impl Lab {
                 return Err(Error::new(format!("the host {} did not come up", host.name())));
             }
             self.pins.insert(host, pin.id());
-            self.keep(pin);
         }
         Ok(())
     }
@@ -323,11 +321,11 @@ impl Lab {
         self.start_household(&self.options)?;
 
         let inet = self.write("inet.conf", &services::authoritative_dns(&self.options))?;
-        self.keep(self.start(Host::Inet, "inet", "dnsmasq", &["-C", &inet.to_string_lossy()])?);
+        self.start(Host::Inet, "inet", "dnsmasq", &["-C", &inet.to_string_lossy()])?;
 
         let (gate, node) = (Keys::generate()?, Keys::generate()?);
         let config = self.write("gate-fastd.conf", &fastd::gate_config(&gate, &node))?;
-        self.keep(self.start(Host::Gate, "gate-fastd", "fastd", &["-c", &config.to_string_lossy()])?);
+        self.start(Host::Gate, "gate-fastd", "fastd", &["-c", &config.to_string_lossy()])?;
         let up = self.write("mesh-up.sh", &fastd::up_script())?;
         fs::set_permissions(&up, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         for start in [fastd::Start::InGroup, fastd::Start::Plain, fastd::Start::Exec] {
@@ -336,11 +334,11 @@ impl Lab {
         }
 
         let mesh = self.write("mesh.conf", &services::mesh_dns(&self.file("mesh.leases")))?;
-        self.keep(self.start(Host::Gate, "mesh", "dnsmasq", &["-C", &mesh.to_string_lossy()])?);
+        self.start(Host::Gate, "mesh", "dnsmasq", &["-C", &mesh.to_string_lossy()])?;
         let program = holder::program()?;
         for host in [Host::Far, Host::Inet] {
             let name = format!("serve-{}", host.name());
-            self.keep(self.start(host, &name, &program, &["serve"])?);
+            self.start(host, &name, &program, &["serve"])?;
             self.wait_log(&name, "serving", 0, PATIENCE)?;
         }
         self.wait_log("inet", "started, version", 0, PATIENCE)?;
@@ -360,13 +358,8 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         let Some(holder) = self.holder.as_mut().filter(|_| !self.options.detached) else { return };
-        let children = self.children.get_mut().map(std::mem::take).unwrap_or_default();
-        let household = self.household.get_mut().ok().and_then(|household| household.1.take());
-        holder.end(|| {
-            for mut child in children.into_iter().chain(household) {
-                let _ = child.wait();
-            }
-        });
+        let started = self.started.clone();
+        holder.end(|| started.reap());
         if std::env::var_os("NARROWGATE_LAB_KEEP").is_none() {
             let _ = self.dir.remove();
         }

@@ -7,7 +7,9 @@
 
 mod byhand;
 pub mod capture;
+pub mod client;
 pub mod daemon;
+pub mod demo;
 pub mod error;
 pub mod fastd;
 pub mod frame;
@@ -15,6 +17,7 @@ pub mod holder;
 mod lab;
 pub mod layout;
 mod options;
+pub mod original;
 mod packet;
 pub mod place;
 pub mod probe;
@@ -23,6 +26,7 @@ pub mod serve;
 mod services;
 pub mod snapshot;
 pub mod sort;
+pub mod timeline;
 pub mod wait;
 
 pub use capture::Capture;

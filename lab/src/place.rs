@@ -7,7 +7,9 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Context, Error, Result};
@@ -23,6 +25,34 @@ pub struct Place {
     pub holder: u32,
     /// The cgroup to run in, when there is one.
     pub cgroup: Option<PathBuf>,
+    /// What was started in the lab by this process and may not be reaped yet.
+    pub started: Started,
+}
+
+/// The children of this process in a lab. The kernel lets a PID namespace go only when all of them are reaped, so the lab
+/// does that at its end for those whose owners did not.
+#[derive(Debug, Clone, Default)]
+pub struct Started(Arc<Mutex<Vec<Pid>>>);
+
+impl Started {
+    fn add(&self, child: &Child) {
+        self.lock().extend(i32::try_from(child.id()).ok().and_then(Pid::from_raw));
+    }
+
+    fn forget(&self, id: u32) {
+        self.lock().retain(|pid| u32::try_from(pid.as_raw_nonzero().get()) != Ok(id));
+    }
+
+    /// Reaps those that have ended. Returns whether all have.
+    pub fn reap(&self) -> bool {
+        let mut pids = self.lock();
+        pids.retain(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)));
+        pids.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Pid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Place {
@@ -107,15 +137,20 @@ impl PlacedCommand {
     /// Starts it.
     pub fn spawn(mut self) -> Result<Child> {
         let command = &mut self.command;
-        self.place
-            .on_thread(true, move || command.spawn())?
-            .context(|| format!("starting {:?} in {}", self.command, self.place.name))
+        let spawned = self.place.on_thread(true, move || command.spawn())?;
+        let child = spawned.context(|| format!("starting {:?} in {}", self.command, self.place.name))?;
+        self.place.started.add(&child);
+        Ok(child)
     }
 
     /// Runs it to its end and collects its outputs.
     pub fn output(self) -> Result<Output> {
+        let started = self.place.started.clone();
         let child = self.stdio(Stdio::null(), Stdio::piped(), Stdio::piped()).spawn()?;
-        Ok(child.wait_with_output()?)
+        let id = child.id();
+        let output = child.wait_with_output()?;
+        started.forget(id);
+        Ok(output)
     }
 
     /// Runs it to its end and returns what it wrote to standard output; fails with its standard error.

@@ -50,7 +50,8 @@ pub fn authoritative_dns(options: &Options) -> String {
     format!(
         "keep-in-foreground\nuser=root\ngroup=root\nno-resolv\nno-hosts\nno-poll\nlog-facility=-\nlog-queries\n\
          listen-address={AUTH4}\nbind-interfaces\nlocal=/#/\nlocal-ttl={ttl}\n{record}\n\
-         host-record=www.example.org,203.0.113.80,2001:db8:f00::80\n",
+         host-record=www.example.org,203.0.113.80,2001:db8:f00::80\n\
+         address=/any.example.org/203.0.113.80\n",
         ttl = options.dns_ttl,
     )
 }

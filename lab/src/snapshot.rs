@@ -55,7 +55,7 @@ impl Snapshot {
     }
 }
 
-/// A line without what changes by itself: lifetimes count down.
+/// A line without what changes by itself or for good: lifetimes count down.
 fn steady(line: &str) -> String {
     let mut words = Vec::new();
     let mut rest = line.split_whitespace();
@@ -65,6 +65,8 @@ fn steady(line: &str) -> String {
                 let left = rest.next().unwrap_or_default();
                 words.push(if left == "forever" { "forever" } else { "for-a-while" });
             }
+            // A device that was never up has none; from then on it keeps the one that it got.
+            "qdisc" => drop(rest.next()),
             _ => words.push(word),
         }
     }

@@ -7,10 +7,13 @@ pub mod build;
 mod send;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::capture::Capture;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frame::Content;
 use crate::holder;
 use crate::lab::Lab;
@@ -135,6 +138,53 @@ impl Lab {
         Ok(())
     }
 }
+
+/// A thread that sends some kinds of probe without pause, so that even a short gap in the guard is seen.
+#[derive(Debug)]
+pub struct Flood {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<u64>>>,
+}
+
+impl Flood {
+    /// Starts it on the node, for the household's network of now.
+    pub fn start(lab: &Lab) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (place, network) = (lab.host(Host::Node), lab.network());
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            place.in_network(|| {
+                send::stay_on_one_cpu();
+                let mut rounds = 0;
+                while !stopped.load(Ordering::Relaxed) {
+                    send::quietly(network.router4, network.router6, &FLOOD);
+                    rounds += 1;
+                }
+                rounds
+            })
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends it; returns how many rounds it sent.
+    pub fn end(mut self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let joined = self.thread.take().map(JoinHandle::join);
+        joined.and_then(std::result::Result::ok).unwrap_or_else(|| Err(Error::new("the flood died")))
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a flood sends: what only the guard stops, and what routing stops too.
+const FLOOD: [&str; 6] = ["bound-device4", "bound-device6", "udp4", "udp6", "packet-udp4", "packet-udp6"];
 
 /// Sends the barrier's frame: `narrowgate-lab marker NONCE`. Says `down` where the device is.
 pub fn mark(nonce: u32) -> Result<&'static str> {

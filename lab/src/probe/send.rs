@@ -25,16 +25,9 @@ struct Here {
 /// All of them leave from one processor, so that they arrive in order and before the barrier's marker.
 pub fn run(router4: &str, router6: &str, kinds: &[String]) -> Result<()> {
     stay_on_one_cpu();
-    let here = Here {
-        router4: router4.parse().context(|| format!("{router4:?} is no IPv4 address"))?,
-        router6: router6.parse().context(|| format!("{router6:?} is no IPv6 address"))?,
-        address4: address4(),
-        address6: address6(),
-        index: std::fs::read_to_string(format!("/sys/class/net/{}/ifindex", WAN.0))
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(0),
-    };
+    let router4 = router4.parse().context(|| format!("{router4:?} is no IPv4 address"))?;
+    let router6 = router6.parse().context(|| format!("{router6:?} is no IPv6 address"))?;
+    let here = Here::look(router4, router6, address4());
     for kind in kinds {
         match here.send(kind) {
             Ok(()) => println!("{kind}\tsent"),
@@ -54,7 +47,21 @@ pub fn stay_on_one_cpu() {
     }
 }
 
+/// Sends probes and says nothing. Makes up an IPv4 address of the WAN where one is needed.
+pub fn quietly(router4: Ipv4Addr, router6: Ipv6Addr, kinds: &[&str]) {
+    let here = Here::look(router4, router6, None);
+    for kind in kinds {
+        let _ = here.send(kind);
+    }
+}
+
 impl Here {
+    fn look(router4: Ipv4Addr, router6: Ipv6Addr, address4: Option<Ipv4Addr>) -> Self {
+        let index = udp(false).and_then(|socket| Ok(rustix::net::netdevice::name_to_index(&socket, WAN.0)?));
+        let index = index.unwrap_or(0);
+        Self { router4, router6, address4, address6: address6(), index }
+    }
+
     fn send(&self, kind: &str) -> io::Result<()> {
         let v6 = kind.ends_with('6');
         let family = kind.trim_end_matches(['4', '6']);
@@ -211,9 +218,9 @@ fn address4() -> Option<Ipv4Addr> {
     words.nth(1)?.split('/').next()?.parse().ok()
 }
 
-/// The first global IPv6 address of the WAN (`/proc/net/if_inet6`: address, index, length, scope, flags, name).
+/// The first global IPv6 address of the WAN (`if_inet6` of proc(5): address, index, length, scope, flags, name).
 fn address6() -> Option<Ipv6Addr> {
-    let text = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let text = std::fs::read_to_string("/proc/thread-self/net/if_inet6").ok()?;
     text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let ours = fields.get(3) == Some(&"00") && fields.get(5) == Some(&WAN.0);
