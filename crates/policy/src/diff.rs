@@ -24,16 +24,22 @@ pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
     let routes: Vec<&Route> = desired.routes.iter().filter(usable).collect();
     let (dead_ends, ways): (Vec<&Route>, Vec<&Route>) =
         routes.iter().partition(|r| r.kind != RouteKind::Unicast);
-    add_routes(&dead_ends, observed, &[], &mut plan);
+    add_routes(&dead_ends, observed, &|_| false, &mut plan);
     rules(desired, observed, &mut plan);
     for name in &desired.links_up {
         if observed.links.iter().any(|l| l.name == *name && !l.up) {
             plan.push(Step::SetLink { name: name.clone(), up: true });
         }
     }
-    let emptied = addresses(desired, observed, now, &mut plan);
-    add_routes(&ways, observed, &emptied, &mut plan);
-    remove_routes(&routes, observed, &mut plan);
+    let stale = stale_addresses(desired, observed);
+    // With the last IPv4 address of a device the kernel forgets all IPv4 routes over it: so those that are not wanted any
+    // more go before, and the others are set again behind.
+    let shaken: Vec<u32> = stale.iter().filter(|a| !a.prefix.is_ipv6()).map(|a| a.link).collect();
+    let forgotten = |r: &Route| !r.dst.is_ipv6() && r.link.is_some_and(|link| shaken.contains(&link));
+    remove_routes(&routes, observed, &forgotten, &mut plan);
+    addresses(desired, observed, &stale, &shaken, now, &mut plan);
+    add_routes(&ways, observed, &forgotten, &mut plan);
+    remove_routes(&routes, observed, &|_| true, &mut plan);
     plan
 }
 
@@ -75,17 +81,26 @@ fn overtaken(rules: &[Rule], n: usize) -> bool {
     is_twin(twin) && behind.iter().filter(same_place).any(|r| r.protocol != PROTOCOL)
 }
 
-/// Returns the devices that have lost an IPv4 address: with the last one the kernel forgets all IPv4 routes over the device,
-/// and with the first one of a network all others of that network.
-fn addresses(desired: &Desired, observed: &Observed, now: Time, plan: &mut Vec<Step>) -> Vec<u32> {
+/// Ours, and not wanted any more or not as it is.
+fn stale_addresses<'a>(desired: &Desired, observed: &'a Observed) -> Vec<&'a Address> {
     let wanted =
         |is: &Address| desired.addresses.iter().any(|want| same_address(is, want) && !immutable(is, want));
-    let stale: Vec<&Address> =
-        observed.addresses.iter().filter(|a| a.protocol == PROTOCOL && !wanted(a)).collect();
-    plan.extend(stale.iter().map(|a| Step::RemoveAddress((*a).clone())));
-    let lost: Vec<u32> = stale.iter().filter(|a| !a.prefix.is_ipv6()).map(|a| a.link).collect();
+    observed.addresses.iter().filter(|a| a.protocol == PROTOCOL && !wanted(a)).collect()
+}
+
+/// What is stale goes backwards, secondary addresses before the primary one of their network. With the primary one the
+/// kernel removes the others that are left, so on a device that is `shaken` all IPv4 addresses are set again.
+fn addresses(
+    desired: &Desired,
+    observed: &Observed,
+    stale: &[&Address],
+    shaken: &[u32],
+    now: Time,
+    plan: &mut Vec<Step>,
+) {
+    plan.extend(stale.iter().rev().map(|a| Step::RemoveAddress((*a).clone())));
     for want in &desired.addresses {
-        let shaken = !want.prefix.is_ipv6() && lost.contains(&want.link);
+        let shaken = !want.prefix.is_ipv6() && shaken.contains(&want.link);
         let there = |is: &&Address| is.link == want.link && is.prefix.addr == want.prefix.addr;
         let mut there = observed.addresses.iter().filter(there).filter(|is| !stale.contains(is));
         let is_good = there.any(|is| !is_ours(is) || same_address(is, want) && is_fresh(is, want, now));
@@ -93,7 +108,6 @@ fn addresses(desired: &Desired, observed: &Observed, now: Time, plan: &mut Vec<S
             plan.push(Step::AddAddress(want.clone()));
         }
     }
-    lost
 }
 
 /// An address that somebody else has set there is as good as ours, and not ours to change.
@@ -130,10 +144,14 @@ fn near(a: Option<Time>, b: Option<Time>, now: Time) -> bool {
     }
 }
 
-fn add_routes(wanted: &[&Route], observed: &Observed, shaken: &[u32], plan: &mut Vec<Step>) {
+fn add_routes(
+    wanted: &[&Route],
+    observed: &Observed,
+    forgotten: &dyn Fn(&Route) -> bool,
+    plan: &mut Vec<Step>,
+) {
     for want in wanted {
-        let lost = !want.dst.is_ipv6() && want.link.is_some_and(|link| shaken.contains(&link));
-        if !lost && observed.routes.iter().any(|is| same_route(is, want)) {
+        if !forgotten(want) && observed.routes.iter().any(|is| same_route(is, want)) {
             continue;
         }
         if want.dst.is_ipv6() {
@@ -145,15 +163,20 @@ fn add_routes(wanted: &[&Route], observed: &Observed, shaken: &[u32], plan: &mut
     }
 }
 
-/// All of ours that nobody wants and that no step before has removed or replaced.
-fn remove_routes(wanted: &[&Route], observed: &Observed, plan: &mut Vec<Step>) {
+/// All of ours among `which` that nobody wants and that no other step removes or replaces.
+fn remove_routes(
+    wanted: &[&Route],
+    observed: &Observed,
+    which: &dyn Fn(&Route) -> bool,
+    plan: &mut Vec<Step>,
+) {
     let mut replaced: Vec<&Route> = Vec::new();
     for want in wanted.iter().filter(|w| !w.dst.is_ipv6()) {
         if !observed.routes.iter().any(|is| same_route(is, want)) {
             replaced.extend(observed.routes.iter().find(|is| same_place(is, want)));
         }
     }
-    for is in observed.routes.iter().filter(|r| r.protocol == PROTOCOL) {
+    for is in observed.routes.iter().filter(|r| r.protocol == PROTOCOL && which(r)) {
         let done = |step: &Step| matches!(step, Step::RemoveRoute(r) if r == is);
         if !wanted.iter().any(|w| same_route(is, w)) && !replaced.contains(&is) && !plan.iter().any(done) {
             plan.push(Step::RemoveRoute(is.clone()));

@@ -1,7 +1,7 @@
 //! Config and facts become the desired state; its difference to the observed one becomes an ordered plan. No I/O, no clock.
 //!
 //! Read in the order of the flow: `desired` (with `routes`, `rules`, `guard`, `egress`), `diff`, `teardown`; `upstreams` is what
-//! the forwarder gets. `lookup` and `verdict` are models of what the kernel then does with a packet: the tests prove the
+//! the forwarder gets. [`lookup`] and [`verdict`] are models of what the kernel then does with a packet: the tests prove the
 //! policy by them, and `explain` tells people by them. What every rule of the guard is for: docs/policy.md.
 #![forbid(unsafe_code)]
 
@@ -11,10 +11,12 @@ mod diff;
 mod egress;
 mod guard;
 mod housekeeping;
+pub mod lookup;
 mod routes;
 mod rules;
 mod teardown;
 mod upstreams;
+pub mod verdict;
 
 pub use describe::describe;
 pub use desired::{Capabilities, Inputs, desired, scope_devices, sysctl_paths};

@@ -53,7 +53,13 @@ pub(crate) fn collide(a: &Rule, b: &Rule) -> bool {
         && a.selector == b.selector
 }
 
-/// `fwmark VALUE/MASK lookup TABLE`. If a foreign rule is just that at our priority, ours stands a little before it.
+/// A foreign `goto` leads here and finds nothing, so that the kernel passes over it: a rule of ours here would bring it to life.
+fn is_dangling(foreign: &[&Rule], priority: u32) -> bool {
+    foreign.iter().any(|r| r.action == RuleAction::Goto(priority))
+        && !foreign.iter().any(|r| r.priority == priority)
+}
+
+/// `fwmark VALUE/MASK lookup TABLE`. If a foreign rule is just that at our priority, ours stands a little behind it.
 fn marked(config: &Config, ipv6: bool, foreign: &[&Rule]) -> Rule {
     let mut rule = Rule {
         ipv6,
@@ -63,8 +69,8 @@ fn marked(config: &Config, ipv6: bool, foreign: &[&Rule]) -> Rule {
         suppress_prefix_len: None,
         protocol: PROTOCOL,
     };
-    while rule.priority > 1 && foreign.iter().any(|f| collide(f, &rule)) {
-        rule.priority -= 1;
+    while foreign.iter().any(|f| collide(f, &rule)) || is_dangling(foreign, rule.priority) {
+        rule.priority = rule.priority.saturating_add(1);
     }
     rule
 }
@@ -79,7 +85,10 @@ fn twins(config: &Config, marked_at: u32, foreign: &[&Rule]) -> Vec<Rule> {
         let start = rest.partition_point(|r| r.priority < last.priority);
         let (before, group) = rest.split_at(start);
         rest = before;
-        match group_twins(config, marked_at, group, next, foreign) {
+        // Behind the rules before, ahead of the group; a jump may pass the place, but none may lead there.
+        let after = before.last().map_or(0, |r| r.priority);
+        let place = (after..last.priority).rev().find(|p| !is_dangling(foreign, *p));
+        match place.and_then(|place| group_twins(config, place, place > marked_at, group, next, foreign)) {
             Some(group_twins) => twins.extend(group_twins),
             None => next = Some(last.priority),
         }
@@ -87,10 +96,11 @@ fn twins(config: &Config, marked_at: u32, foreign: &[&Rule]) -> Vec<Rule> {
     twins
 }
 
-/// The twins of all rules of one priority; `None` if the group has to be passed through as it is.
+/// The twins of all rules of one priority, to stand at `priority`; `behind` our rule for the mark or not. `None` if the group has to be passed through as it is.
 fn group_twins(
     config: &Config,
-    marked_at: u32,
+    priority: u32,
+    behind: bool,
     group: &[&Rule],
     next: Option<u32>,
     foreign: &[&Rule],
@@ -100,8 +110,7 @@ fn group_twins(
         if rule.action != RuleAction::Lookup(config.table) || rule.selector.unknown {
             return None;
         }
-        let priority = rule.priority.checked_sub(1)?;
-        for selector in unmarked(&rule.selector, config.mark, priority > marked_at)? {
+        for selector in unmarked(&rule.selector, config.mark, behind)? {
             let twin = Rule {
                 ipv6: rule.ipv6,
                 priority,
@@ -240,12 +249,22 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_jump_into_the_void_is_not_brought_to_life() {
+        use RuleAction::*;
+        let foreign = [rule(5000, Goto(9999)), from(10000, "::/0")];
+        assert_eq!(added(&foreign), [(9998, Goto(32766))]);
+        let foreign = [rule(50, Goto(100))];
+        let observed = Observed { rules: [&foreign[..], &ends()].concat(), ..Observed::default() };
+        assert!(desired(&Config::default(), &observed).iter().any(|r| r.ipv6 && r.priority == 101));
+    }
+
+    #[test]
     fn the_rule_for_the_mark_stands_beside_a_foreign_one_that_is_the_same() {
         let mut same = rule(100, RuleAction::Lookup(1));
         same.selector.mark = Some(FwMark { value: 1, mask: 1 });
         let observed = Observed { rules: [&[same][..], &ends()].concat(), ..Observed::default() };
         let ours = desired(&Config::default(), &observed);
-        assert_eq!(ours.iter().filter(|r| r.ipv6).map(|r| r.priority).collect::<Vec<_>>(), [99]);
+        assert_eq!(ours.iter().filter(|r| r.ipv6).map(|r| r.priority).collect::<Vec<_>>(), [101]);
         assert_eq!(ours.iter().filter(|r| !r.ipv6).map(|r| r.priority).collect::<Vec<_>>(), [100]);
     }
 }

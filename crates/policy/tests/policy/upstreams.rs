@@ -1,0 +1,101 @@
+//! Promises about the servers that a resolver gets.
+
+use crate::make::*;
+use narrowgate_model::config::{Resolver, Uplink, Via};
+use narrowgate_model::facts::UplinkState;
+use narrowgate_model::{Config, Facts};
+use narrowgate_policy::{resolver_state, upstreams};
+use std::collections::BTreeMap;
+
+fn servers(config: &Config, facts: &BTreeMap<String, Facts>) -> Vec<String> {
+    upstreams(config, &config.resolvers[0], facts).iter().map(ToString::to_string).collect()
+}
+
+fn says(config: &Config, facts: &BTreeMap<String, Facts>) -> (UplinkState, String) {
+    resolver_state(config, &config.resolvers[0], facts)
+}
+
+#[test]
+fn learnt_servers_come_in_order_once_each_and_link_local_ones_with_their_device() {
+    let mut f = facts();
+    f.dns.push(dns("192.168.1.1"));
+    assert_eq!(servers(&config(), &learnt(f)), ["fe80::1%eth0", "192.168.1.1"]);
+}
+
+#[test]
+fn servers_written_at_the_uplink_replace_the_learnt_ones_and_those_at_the_resolver_replace_all() {
+    let mut config = config();
+    config.uplinks[0].dns = vec!["192.0.2.53".parse().unwrap()];
+    assert_eq!(servers(&config, &learnt(facts())), ["192.0.2.53"]);
+    config.resolvers[0].servers = vec!["[fe80::5]:5353".parse().unwrap(), "192.0.2.54".parse().unwrap()];
+    assert_eq!(servers(&config, &learnt(facts())), ["[fe80::5%eth0]:5353", "192.0.2.54"]);
+}
+
+#[test]
+fn a_server_without_a_way_to_it_is_left_out() {
+    let mut f = facts();
+    f.routes.retain(|r| r.dst.is_ipv6());
+    assert_eq!(servers(&config(), &learnt(f)), ["fe80::1%eth0"]);
+    let mut f = facts();
+    f.link.as_mut().unwrap().carrier = false;
+    assert_eq!(servers(&config(), &learnt(f)), [""; 0]);
+}
+
+#[test]
+fn the_uplink_with_the_lower_metric_is_asked_first() {
+    let mut config = config();
+    config.uplinks.push(Uplink { metric: 1, ..Uplink::new("cellular", "wwan0") });
+    let mut both = learnt(facts());
+    both.insert(
+        "cellular".into(),
+        Facts { link: Some(link(4, "wwan0", true)), dns: vec![dns("fe80::1")], ..facts() },
+    );
+    assert_eq!(servers(&config, &both), ["fe80::1%wwan0", "fe80::1%eth0", "192.168.1.1"]);
+}
+
+#[test]
+fn the_state_says_what_is_missing() {
+    let config = config();
+    let state = |change: fn(&mut Facts)| {
+        let mut f = facts();
+        f.dns.remove(0); // a link-local server needs no route
+        change(&mut f);
+        says(&config, &learnt(f))
+    };
+    use UplinkState::*;
+    assert_eq!(says(&config, &BTreeMap::new()), (NoDevice, "uplink wan: there is no device eth0".into()));
+    assert_eq!(
+        state(|f| f.link.as_mut().unwrap().up = false),
+        (Down, "uplink wan: eth0 is switched off".into())
+    );
+    assert_eq!(
+        state(|f| f.link.as_mut().unwrap().carrier = false),
+        (NoCarrier, "uplink wan: no carrier on eth0".into())
+    );
+    assert_eq!(state(|f| f.routes.clear()), (Waiting, "uplink wan: no address and route yet on eth0".into()));
+    assert_eq!(state(|f| f.dns.clear()), (Waiting, "uplink wan: no DNS server learnt yet on eth0".into()));
+    assert_eq!(state(|_| ()).0, Up);
+}
+
+#[test]
+fn with_a_written_server_a_route_is_all_that_is_needed() {
+    let mut config = config();
+    config.resolvers[0].servers = vec!["192.0.2.54".parse().unwrap()];
+    let mut f = facts();
+    f.dns.clear();
+    assert_eq!(says(&config, &learnt(f.clone())).0, UplinkState::Up);
+    f.routes.retain(|r| r.dst.is_ipv6());
+    let (state, why) = says(&config, &learnt(f));
+    assert_eq!(
+        (state, why.as_str()),
+        (UplinkState::Waiting, "uplink wan: no route to any DNS server on eth0")
+    );
+}
+
+#[test]
+fn the_mesh_resolver_knows_of_no_uplink() {
+    let mesh =
+        Resolver { via: Via::Mesh, servers: vec!["fd42::1".parse().unwrap()], ..Resolver::default_wan() };
+    assert_eq!(upstreams(&config(), &mesh, &learnt(facts())).len(), 1);
+    assert_eq!(resolver_state(&config(), &mesh, &BTreeMap::new()).0, UplinkState::Up);
+}
