@@ -21,11 +21,6 @@ impl Value {
         (value & !mask == 0).then_some(Value { value, mask })
     }
 
-    /// Whether no bit of the old mark survives, so that it need not be read.
-    pub(crate) fn is_whole(self) -> bool {
-        self.mask == u32::MAX
-    }
-
     pub(crate) fn apply(self, old: u32) -> u32 {
         old & !self.mask | self.value
     }
@@ -67,7 +62,6 @@ mod tests {
     fn a_mask_keeps_the_other_bits() {
         let value = Value::parse(b"0x1/0xf").expect("a mark");
         assert_eq!(value.apply(0xff2), 0xff1);
-        assert!(!value.is_whole());
         assert_eq!(Value::parse(b"0/1"), Some(Value { value: 0, mask: 1 }));
     }
 
