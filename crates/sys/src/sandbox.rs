@@ -1,1 +1,214 @@
-//! TODO sandbox
+//! A process that needs little gives the rest away: capabilities, user, files, system calls. In that order, and never back.
+
+use rustix::process::{Gid, Uid};
+use std::io;
+
+/// The user and group that own nothing (`nobody`, `nogroup` on Debian and OpenWrt alike).
+pub const NOBODY: u32 = 65534;
+
+/// Closes every descriptor from `first` on: what a careless parent of our parent left open is none of a child's business.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: close_range(2) takes three numbers. Called before anything here owns a descriptor at or above `first`.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts a descriptor at a number, replacing what was there, and leaves it open for good: others find it by that number.
+pub fn place(descriptor: std::os::fd::OwnedFd, number: i32) -> io::Result<()> {
+    use std::os::fd::{AsRawFd, IntoRawFd};
+    if descriptor.as_raw_fd() == number {
+        let _kept = descriptor.into_raw_fd();
+        return Ok(());
+    }
+    // SAFETY: both are plain numbers. What was at `number` is closed: the caller gives it away by calling this.
+    let result = unsafe { libc::dup3(descriptor.as_raw_fd(), number, libc::O_CLOEXEC) };
+    if result == number { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Gives up all capabilities and, as root, the user and the groups; sets `no_new_privs`. An error if a capability is left.
+/// For a process of one thread: the others would keep theirs.
+pub fn drop_privileges() -> io::Result<()> {
+    use rustix::thread::{
+        CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
+        set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    };
+    set_no_new_privs(true)?;
+    let _ = clear_ambient_capability_set(); // Linux before 4.3 has none
+    if rustix::process::geteuid().is_root() {
+        for capability in 0..64 {
+            // SAFETY: prctl(2) takes five numbers here. EINVAL beyond the last capability is no failure, nor EPERM without
+            // CAP_SETPCAP: with no_new_privs no exec gains what the bounding set would allow.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) };
+        }
+        // In a user namespace or container these ids may not exist; the capabilities go in any case.
+        let _ = set_thread_groups(&[]);
+        let (gid, uid) = (Gid::from_raw(NOBODY), Uid::from_raw(NOBODY));
+        let _ = set_thread_res_gid(gid, gid, gid);
+        let _ = set_thread_res_uid(uid, uid, uid);
+    }
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: rustix::thread::CapabilitySet::empty(),
+            permitted: rustix::thread::CapabilitySet::empty(),
+            inheritable: rustix::thread::CapabilitySet::empty(),
+        },
+    )?;
+    let left = capabilities(None)?;
+    if left.effective.is_empty() && left.permitted.is_empty() && left.inheritable.is_empty() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+/// Takes every file away (Landlock, Linux 5.13): no path can be opened, made, changed or run any more. False where the kernel has no Landlock.
+pub fn deny_files() -> io::Result<bool> {
+    #[repr(C)]
+    struct Ruleset {
+        handled_access_fs: u64,
+    }
+    const ALL_OF_THE_FIRST_VERSION: u64 = (1 << 13) - 1;
+    let ruleset = Ruleset { handled_access_fs: ALL_OF_THE_FIRST_VERSION };
+    // SAFETY: the pointer and size are those of `ruleset`, which outlives the call; the layout is `struct landlock_ruleset_attr`.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size_of::<Ruleset>(), 0u32)
+    };
+    if fd < 0 {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::ENOSYS | libc::EOPNOTSUPP) => Ok(false),
+            _ => Err(error),
+        };
+    }
+    // SAFETY: a descriptor and flags; it needs no_new_privs, else it is EPERM.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd, 0u32) };
+    let error = io::Error::last_os_error();
+    // SAFETY: the descriptor was made above and is used nowhere else.
+    unsafe { libc::close(fd as i32) };
+    if result == 0 { Ok(true) } else { Err(error) }
+}
+
+/// Lets only these system calls through from now on (seccomp(2)); every other one fails with EPERM. It needs `no_new_privs`.
+///
+/// Not "kill": a forbidden call that a C library tries in passing must not cost the node its DNS, and a call that fails did nothing either.
+pub fn allow_system_calls(allowed: &[libc::c_long]) -> io::Result<()> {
+    let mut program = Vec::with_capacity(allowed.len() * 2 + 6);
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let skip_one_unless = |k: u32| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 1,
+        k,
+    };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let (allow, deny) =
+        (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_ERRNO | (libc::EPERM as u32 & libc::SECCOMP_RET_DATA));
+    let ret = libc::BPF_RET | libc::BPF_K;
+    // struct seccomp_data: nr at 0, arch at 4. Another architecture's numbers (x86's 32-bit calls) mean something else: refused.
+    program.push(statement(load, 4));
+    program.push(libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: 1,
+        jf: 0,
+        k: ARCHITECTURE,
+    });
+    program.push(statement(ret, deny));
+    program.push(statement(load, 0));
+    // x32's numbers have bit 30 set and are equal to none of these.
+    for number in allowed {
+        program.push(skip_one_unless(*number as u32));
+        program.push(statement(ret, allow));
+    }
+    program.push(statement(ret, deny));
+    let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
+    // SAFETY: the pointer is to a program of `len` instructions that outlives the call; the kernel checks and copies it.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What a loop over sockets that it was given needs, and no more. There is no way here to a new socket but accept4(2) and
+/// what the parent sends: not socket, not socketpair, io_uring_*, pidfd_getfd, ptrace, open or execve; and no setsockopt.
+pub const SOCKET_LOOP: &[libc::c_long] = &[
+    // waiting; the newest first, since the filter is walked from the top
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait, // what rustix calls without a sub-millisecond time-out
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    // messages
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_recvmmsg,
+    libc::SYS_sendmmsg,
+    #[cfg(any(target_arch = "mips", target_arch = "arm"))]
+    libc::SYS_recv,
+    #[cfg(any(target_arch = "mips", target_arch = "arm"))]
+    libc::SYS_send,
+    // to a server, and back to no server with connect(AF_UNSPEC)
+    libc::SYS_connect,
+    libc::SYS_epoll_ctl,
+    libc::SYS_accept4,
+    libc::SYS_getsockopt, // SO_ERROR
+    libc::SYS_getsockname,
+    libc::SYS_close,
+    libc::SYS_shutdown,
+    libc::SYS_clock_gettime, // where the vDSO has no CLOCK_BOOTTIME
+    #[cfg(target_pointer_width = "32")]
+    403, // clock_gettime64, the same number on all that have it
+    #[cfg(target_pointer_width = "32")]
+    417, // recvmmsg_time64
+    libc::SYS_getrandom,
+    // memory, for the allocator
+    libc::SYS_mmap,
+    #[cfg(target_pointer_width = "32")]
+    libc::SYS_mmap2,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    // the last words of a panic, and the end
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// `AUDIT_ARCH_*` (linux/audit.h) of what this is built for.
+const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") {
+    0xc000_003e
+} else if cfg!(target_arch = "x86") {
+    0x4000_0003
+} else if cfg!(target_arch = "aarch64") {
+    0xc000_00b7
+} else if cfg!(all(target_arch = "arm", target_endian = "little")) {
+    0x4000_0028
+} else if cfg!(all(target_arch = "mips", target_endian = "little")) {
+    0x4000_0008
+} else if cfg!(target_arch = "mips") {
+    0x0000_0008
+} else if cfg!(all(target_arch = "mips64", target_endian = "little")) {
+    0xc000_0008
+} else if cfg!(target_arch = "mips64") {
+    0x8000_0008
+} else if cfg!(target_arch = "riscv64") {
+    0xc000_00f3
+} else if cfg!(all(target_arch = "powerpc64", target_endian = "little")) {
+    0xc000_0015
+} else if cfg!(target_arch = "s390x") {
+    0x8000_0016
+} else {
+    panic!("no seccomp architecture is known for this target: add it here")
+};

@@ -1,1 +1,178 @@
-//! TODO socket
+//! Sockets as the forwarder needs them: made, marked and bound in the process that may, used in one that may not.
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// A socket for asking servers: its protocol and family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// UDP over IPv4.
+    Udp4 = 0,
+    /// UDP over IPv6.
+    Udp6 = 1,
+    /// TCP over IPv4.
+    Tcp4 = 2,
+    /// TCP over IPv6.
+    Tcp6 = 3,
+}
+
+impl Kind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Kind; 4] = [Kind::Udp4, Kind::Udp6, Kind::Tcp4, Kind::Tcp6];
+
+    /// Whether it is TCP.
+    pub fn is_tcp(self) -> bool {
+        matches!(self, Kind::Tcp4 | Kind::Tcp6)
+    }
+
+    fn parts(self) -> (AddressFamily, SocketType) {
+        match self {
+            Kind::Udp4 => (AddressFamily::INET, SocketType::DGRAM),
+            Kind::Udp6 => (AddressFamily::INET6, SocketType::DGRAM),
+            Kind::Tcp4 => (AddressFamily::INET, SocketType::STREAM),
+            Kind::Tcp6 => (AddressFamily::INET6, SocketType::STREAM),
+        }
+    }
+}
+
+/// A non-blocking socket, not bound and not connected, with the bits `mark.1` of its mark set to `mark.0`.
+/// A mark that cannot be set is an error (EPERM without `CAP_NET_ADMIN` or, since Linux 5.17, `CAP_NET_RAW`): no unmarked socket is returned.
+pub fn unbound(kind: Kind, mark: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+    let (family, socket_type) = kind.parts();
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, socket_type, flags, None)?;
+    if family == AddressFamily::INET6 {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if let Some((value, mask)) = mark {
+        set_mark(socket.as_fd(), value, mask)?;
+    }
+    Ok(socket)
+}
+
+/// A non-blocking UDP socket bound to `addr`.
+pub fn udp_listener(addr: SocketAddr, mark: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+    let socket = unbound(if addr.is_ipv4() { Kind::Udp4 } else { Kind::Udp6 }, mark)?;
+    rustix::net::bind(&socket, &addr)?;
+    Ok(socket)
+}
+
+/// A non-blocking TCP socket that listens on `addr`. Connections accepted from it carry its mark.
+pub fn tcp_listener(addr: SocketAddr, mark: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+    let socket = unbound(if addr.is_ipv4() { Kind::Tcp4 } else { Kind::Tcp6 }, mark)?;
+    // Else a restart would have to wait for connections in TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    // An answer is one write: nothing to wait for. Accepted connections inherit it.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    rustix::net::bind(&socket, &addr)?;
+    rustix::net::listen(&socket, 128)?;
+    Ok(socket)
+}
+
+/// Sets the bits `mask` of the socket's mark to `value` and leaves the others.
+pub fn set_mark(socket: BorrowedFd<'_>, value: u32, mask: u32) -> io::Result<()> {
+    let wanted = mark_of(socket)? & !mask | value;
+    // SAFETY: the pointer and the length are those of a u32 that outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MARK,
+            (&raw const wanted).cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The socket's mark.
+pub fn mark_of(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut mark = 0u32;
+    let mut length = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: the pointers are to a u32 and its length, which outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MARK,
+            (&raw mut mark).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(mark) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What an accepted descriptor is: whether it is a listening stream socket or a datagram socket, and where it is bound.
+pub fn bound_to(socket: BorrowedFd<'_>) -> io::Result<(bool, SocketAddr)> {
+    let stream = sockopt::socket_type(socket)? == SocketType::STREAM;
+    let addr = rustix::net::getsockname(socket)?;
+    let addr = SocketAddr::try_from(addr)?;
+    Ok((stream, addr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{connect, connect_unspec, getsockname, recv, send};
+
+    fn port(socket: &OwnedFd) -> u16 {
+        SocketAddr::try_from(getsockname(socket).unwrap()).unwrap().port()
+    }
+
+    #[test]
+    fn a_mark_is_set_under_its_mask() {
+        let socket = unbound(Kind::Udp6, Some((0x10, 0x10))).expect("needs CAP_NET_ADMIN: run as root");
+        set_mark(socket.as_fd(), 1, 3).unwrap();
+        assert_eq!(mark_of(socket.as_fd()).unwrap(), 0x11);
+    }
+
+    #[test]
+    fn a_udp_socket_that_is_dissolved_and_connected_again_gets_a_fresh_port() {
+        let server = udp_listener("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let to = SocketAddr::try_from(getsockname(&server).unwrap()).unwrap();
+        let socket = unbound(Kind::Udp4, None).unwrap();
+        let mut ports = std::collections::HashSet::new();
+        for _ in 0..200 {
+            connect(&socket, &to).unwrap();
+            ports.insert(port(&socket));
+            connect_unspec(&socket).unwrap();
+            assert_eq!(port(&socket), 0, "the port was not given back");
+        }
+        // 200 draws from 28 000 ports: fewer than 150 different ones do not happen by chance.
+        assert!(ports.len() > 150, "{} different ports in 200 connects", ports.len());
+    }
+
+    #[test]
+    fn a_tcp_socket_can_be_used_again() {
+        let server = tcp_listener("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let (stream, to) = bound_to(server.as_fd()).unwrap();
+        assert!(stream);
+        let socket = unbound(Kind::Tcp4, None).unwrap();
+        for round in 0..3u8 {
+            let _ = connect(&socket, &to); // EINPROGRESS
+            let mut poll = [rustix::event::PollFd::new(&server, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut poll, None).unwrap();
+            let accepted = rustix::net::accept(&server).unwrap();
+            let mut poll = [rustix::event::PollFd::new(&socket, rustix::event::PollFlags::OUT)];
+            rustix::event::poll(&mut poll, None).unwrap();
+            send(&socket, &[round], rustix::net::SendFlags::empty()).unwrap();
+            let mut buffer = [0; 4];
+            let (got, _) = recv(&accepted, &mut buffer, rustix::net::RecvFlags::empty()).unwrap();
+            assert_eq!(&buffer[..got], [round]);
+            connect_unspec(&socket).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_an_accepted_connection_sends_is_marked_as_its_listener() {
+        let server = tcp_listener("127.0.0.1:0".parse().unwrap(), Some((1, 1)))
+            .expect("needs CAP_NET_ADMIN: run as root");
+        let (_, to) = bound_to(server.as_fd()).unwrap();
+        let _client = std::net::TcpStream::connect(to).unwrap();
+        let accepted = rustix::net::accept(&server).unwrap();
+        assert_eq!(mark_of(accepted.as_fd()).unwrap(), 1);
+    }
+}

@@ -1,0 +1,17 @@
+//! `narrowgate forward` without the rest of narrowgate: what the tests of this crate start.
+
+#[path = "../../narrowgate/src/commands"]
+mod commands {
+    pub mod forward;
+}
+
+use narrowgate_forwarder::child;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == child::ARGUMENT) {
+        return child::main();
+    }
+    commands::forward::main(&arguments)
+}

@@ -1,0 +1,91 @@
+//! The child: a process with nothing but its sockets.
+//!
+//! It is this program again (`/proc/self/exe`), with the argument [`ARGUMENT`] and the channel as its standard input, so that
+//! nothing of the parent's memory is in it. Its descriptors, for whoever takes over from a dead parent
+//! ([`Listener::take_from`](crate::parent::Listener::take_from)):
+//!
+//! | number | what |
+//! |---|---|
+//! | 0, 3 | the channel |
+//! | 4 + 2n, 5 + 2n | the n-th listener's UDP and TCP sockets |
+//! | above | the epoll, and the sockets to servers |
+//!
+//! Before it reads a single byte of a stranger's it has no capability, no user, no file (Landlock), and only the system calls of
+//! [`SOCKET_LOOP`](narrowgate_sys::sandbox::SOCKET_LOOP). When the parent dies it goes on with the servers that it knows. SIGTERM ends it.
+
+use crate::control::{MAX_MESSAGE, ToChild, ToParent};
+use crate::driver::{Driver, Listening};
+use narrowgate_sys::channel::{self, Received};
+use narrowgate_sys::sandbox;
+use rustix::event::{PollFd, PollFlags, poll};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+
+/// The hidden first argument by which the program knows that it is a child.
+pub const ARGUMENT: &str = "resolver-child";
+/// The number of the first listening socket.
+pub const FIRST_LISTENER: i32 = 4;
+/// Addresses that one resolver listens on at most.
+pub const MAX_LISTENERS: usize = 8;
+
+/// What the program does when its first argument is [`ARGUMENT`]. It returns when the parent is gone, if it does not outlive it, or on an error, which it has told on stderr.
+pub fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("narrowgate: resolver: {error}; the parent starts it again");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    sandbox::close_from(3)?;
+    // Number 3, since that is the lowest that is free.
+    let channel = io::stdin().as_fd().try_clone_to_owned()?;
+    // A signal that the parent waits for by descriptor is blocked here as well, and SIGTERM must end us.
+    narrowgate_sys::signal::unblock_all()?;
+    let (limits, alone, listeners) = first_message(&channel)?;
+    let mut driver = Driver::new(limits, alone, listeners, channel)?;
+    sandbox::drop_privileges()?;
+    let files_denied = sandbox::deny_files().unwrap_or(false);
+    sandbox::allow_system_calls(sandbox::SOCKET_LOOP)?;
+    driver.tell(&ToParent::Ready { files_denied });
+    driver.run()
+}
+
+fn first_message(channel: &OwnedFd) -> io::Result<(crate::engine::Limits, bool, Vec<Listening>)> {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        poll(&mut [PollFd::new(channel, PollFlags::IN)], None)?;
+        match channel::receive(channel.as_fd(), &mut buffer)? {
+            Received::Nothing => {}
+            Received::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Received::Message(length, descriptors) => {
+                let message = buffer.get(..length).and_then(ToChild::decode);
+                let Some(ToChild::Start { limits, alone, listeners }) = message else {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "no start message of this version",
+                    ));
+                };
+                if descriptors.len() != 2 * listeners.len() || listeners.len() > MAX_LISTENERS {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "listening sockets are missing"));
+                }
+                // They live as long as the process, and at known numbers.
+                let mut sockets = descriptors.into_iter().map(|fd| -> BorrowedFd<'static> {
+                    let fd: &'static OwnedFd = Box::leak(Box::new(fd));
+                    fd.as_fd()
+                });
+                let mut places = Vec::with_capacity(listeners.len());
+                for addr in listeners {
+                    if let (Some(udp), Some(tcp)) = (sockets.next(), sockets.next()) {
+                        places.push(Listening { addr, udp, tcp });
+                    }
+                }
+                return Ok((limits, alone, places));
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! What parent and child tell each other: one message a packet of the channel, with descriptors beside it where the message says so.
+//!
+//! A message is a version, a kind, and fields in network order. Both ends are the same program except while it is being
+//! upgraded, so a message of another version is refused, not guessed at.
+
+use crate::engine::{Counters, Limits, ServerReport, Set, UplinkState, Upstreams};
+use narrowgate_sys::socket::Kind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// From the parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToChild {
+    /// The first message. With it come the listening sockets, UDP and TCP in turn, in the order of the addresses.
+    Start {
+        /// What may be used up.
+        limits: Limits,
+        /// Whether to go on alone when the parent dies; else it ends too.
+        alone: bool,
+        /// Where the sockets listen.
+        listeners: Vec<SocketAddr>,
+    },
+    /// Whom to ask from now on.
+    Update(Upstreams),
+    /// Sockets of this kind come with it.
+    Sockets(Kind),
+    /// Tell the counters.
+    AskStats,
+}
+
+/// From the child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToParent {
+    /// The sandbox is closed; queries are being answered.
+    Ready {
+        /// Whether files are out of reach (Landlock); system calls are in any case.
+        files_denied: bool,
+    },
+    /// So many more sockets of this kind would be of use.
+    NeedSockets {
+        /// Which.
+        kind: Kind,
+        /// How many.
+        count: u16,
+    },
+    /// The counters.
+    Stats(Stats),
+}
+
+/// What a resolver tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// What was counted.
+    pub counters: Counters,
+    /// The servers as they are known.
+    pub servers: Vec<ServerReport>,
+    /// Queries under way.
+    pub in_flight: u32,
+}
+
+/// The longest message.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+const VERSION: u8 = 1;
+
+impl ToChild {
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer(vec![VERSION]);
+        match self {
+            ToChild::Start { limits, alone, listeners } => {
+                w.u8(0);
+                w.u32(limits.queries as u32);
+                w.u32(limits.cache as u32);
+                w.u8(u8::from(*alone));
+                w.addrs(listeners);
+            }
+            ToChild::Update(upstreams) => {
+                w.u8(1);
+                w.u16(upstreams.sets.len() as u16);
+                for set in &upstreams.sets {
+                    w.u8(set.state as u8);
+                    w.bytes(set.detail.as_bytes());
+                    w.addrs(&set.servers);
+                }
+                w.u16(upstreams.names.len() as u16);
+                for (name, set) in &upstreams.names {
+                    w.bytes(name);
+                    w.u8(*set);
+                }
+                w.u16(upstreams.default.map_or(u16::MAX, u16::from));
+            }
+            ToChild::Sockets(kind) => {
+                w.u8(2);
+                w.u8(*kind as u8);
+            }
+            ToChild::AskStats => w.u8(3),
+        }
+        w.0
+    }
+
+    /// From bytes. Nothing if they are no message of this version, or there is something behind it.
+    pub fn decode(bytes: &[u8]) -> Option<ToChild> {
+        let mut r = Reader::new(bytes)?;
+        let message = match r.u8()? {
+            0 => {
+                let limits = Limits { queries: r.u32()? as usize, cache: r.u32()? as usize };
+                ToChild::Start { limits, alone: r.u8()? != 0, listeners: r.addrs()? }
+            }
+            1 => {
+                let sets = r.list(|r| {
+                    let state = UplinkState::from_number(r.u8()?)?;
+                    let detail = String::from_utf8(r.bytes()?.to_vec()).ok()?;
+                    Some(Set { state, detail, servers: r.addrs()? })
+                })?;
+                let names = r.list(|r| Some((r.bytes()?.to_vec(), r.u8()?)))?;
+                let default = match r.u16()? {
+                    u16::MAX => None,
+                    set => Some(u8::try_from(set).ok()?),
+                };
+                ToChild::Update(Upstreams { sets, names, default })
+            }
+            2 => ToChild::Sockets(r.kind()?),
+            3 => ToChild::AskStats,
+            _ => return None,
+        };
+        r.is_at_end().then_some(message)
+    }
+}
+
+impl ToParent {
+    /// As bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer(vec![VERSION]);
+        match self {
+            ToParent::Ready { files_denied } => {
+                w.u8(0);
+                w.u8(u8::from(*files_denied));
+            }
+            ToParent::NeedSockets { kind, count } => {
+                w.u8(1);
+                w.u8(*kind as u8);
+                w.u16(*count);
+            }
+            ToParent::Stats(stats) => {
+                w.u8(2);
+                w.u32(stats.in_flight);
+                let values = stats.counters.values();
+                w.u16(values.len() as u16);
+                for value in values {
+                    w.u64(value);
+                }
+                w.u16(stats.servers.len() as u16);
+                for server in &stats.servers {
+                    w.addr(&server.addr);
+                    w.u32(server.rtt_ms.unwrap_or(u32::MAX));
+                    w.u8(u8::from(server.well)
+                        | u8::from(server.edns) << 1
+                        | u8::from(server.keeps_case) << 2);
+                }
+            }
+        }
+        w.0
+    }
+
+    /// From bytes, as [`ToChild::decode`]. They come from the process that talks to strangers: nothing in them is believed unseen.
+    pub fn decode(bytes: &[u8]) -> Option<ToParent> {
+        let mut r = Reader::new(bytes)?;
+        let message = match r.u8()? {
+            0 => ToParent::Ready { files_denied: r.u8()? != 0 },
+            1 => ToParent::NeedSockets { kind: r.kind()?, count: r.u16()? },
+            2 => {
+                let in_flight = r.u32()?;
+                let values = r.list(Reader::u64)?;
+                let servers = r.list(|r| {
+                    let addr = r.addr()?;
+                    let rtt_ms = Some(r.u32()?).filter(|rtt| *rtt != u32::MAX);
+                    let bits = r.u8()?;
+                    let [well, edns, keeps_case] = [1, 2, 4].map(|bit| bits & bit != 0);
+                    Some(ServerReport { addr, rtt_ms, well, edns, keeps_case })
+                })?;
+                ToParent::Stats(Stats { counters: Counters::from_values(&values), servers, in_flight })
+            }
+            _ => return None,
+        };
+        r.is_at_end().then_some(message)
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+    fn u16(&mut self, value: u16) {
+        self.0.extend_from_slice(&value.to_be_bytes());
+    }
+    fn u32(&mut self, value: u32) {
+        self.0.extend_from_slice(&value.to_be_bytes());
+    }
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_be_bytes());
+    }
+    fn bytes(&mut self, bytes: &[u8]) {
+        let bytes = bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes);
+        self.u16(bytes.len() as u16);
+        self.0.extend_from_slice(bytes);
+    }
+    fn addr(&mut self, addr: &SocketAddr) {
+        match addr {
+            SocketAddr::V4(addr) => {
+                self.u8(4);
+                self.0.extend_from_slice(&addr.ip().octets());
+            }
+            SocketAddr::V6(addr) => {
+                self.u8(6);
+                self.0.extend_from_slice(&addr.ip().octets());
+                self.u32(addr.scope_id());
+            }
+        }
+        self.u16(addr.port());
+    }
+    fn addrs(&mut self, addrs: &[SocketAddr]) {
+        self.u16(addrs.len() as u16);
+        for addr in addrs {
+            self.addr(addr);
+        }
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Option<Reader<'a>> {
+        let mut reader = Reader(bytes);
+        (reader.u8()? == VERSION).then_some(reader)
+    }
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+    fn u8(&mut self) -> Option<u8> {
+        self.take().map(u8::from_be_bytes)
+    }
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_be_bytes)
+    }
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_be_bytes)
+    }
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_be_bytes)
+    }
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = usize::from(self.u16()?);
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+    fn kind(&mut self) -> Option<Kind> {
+        let number = self.u8()?;
+        Kind::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+    fn addr(&mut self) -> Option<SocketAddr> {
+        let (ip, scope) = match self.u8()? {
+            4 => (IpAddr::V4(Ipv4Addr::from(self.take::<4>()?)), 0),
+            6 => (IpAddr::V6(Ipv6Addr::from(self.take::<16>()?)), self.u32()?),
+            _ => return None,
+        };
+        let port = self.u16()?;
+        Some(match ip {
+            IpAddr::V4(ip) => SocketAddrV4::new(ip, port).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, scope).into(),
+        })
+    }
+    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.u16()?;
+        // Not with_capacity: the count is not believed before the items are seen.
+        (0..count).map(|_| item(self)).collect()
+    }
+    fn addrs(&mut self) -> Option<Vec<SocketAddr>> {
+        self.list(Self::addr)
+    }
+    fn is_at_end(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn addr() -> impl Strategy<Value = SocketAddr> {
+        prop_oneof![
+            (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| SocketAddrV4::new(ip.into(), port).into()),
+            (any::<[u8; 16]>(), any::<u16>(), any::<u32>()).prop_map(|(ip, port, scope)| SocketAddrV6::new(
+                ip.into(),
+                port,
+                0,
+                scope
+            )
+            .into()),
+        ]
+    }
+
+    fn to_child() -> impl Strategy<Value = ToChild> {
+        let set = (0u8..4, ".{0,40}", vec(addr(), 0..5)).prop_map(|(state, detail, servers)| Set {
+            state: UplinkState::from_number(state).unwrap(),
+            detail,
+            servers,
+        });
+        let names = vec((vec(any::<u8>(), 0..30), any::<u8>()), 0..5);
+        prop_oneof![
+            (any::<u32>(), any::<u32>(), any::<bool>(), vec(addr(), 0..9)).prop_map(
+                |(queries, cache, alone, listeners)| ToChild::Start {
+                    limits: Limits { queries: queries as usize, cache: cache as usize },
+                    alone,
+                    listeners
+                }
+            ),
+            (vec(set, 0..4), names, any::<Option<u8>>())
+                .prop_map(|(sets, names, default)| ToChild::Update(Upstreams { sets, names, default })),
+            (0usize..4).prop_map(|kind| ToChild::Sockets(Kind::ALL[kind])),
+            Just(ToChild::AskStats),
+        ]
+    }
+
+    fn to_parent() -> impl Strategy<Value = ToParent> {
+        let server = (addr(), proptest::option::of(0..u32::MAX), any::<[bool; 3]>()).prop_map(
+            |(addr, rtt_ms, [well, edns, keeps_case])| ServerReport { addr, rtt_ms, well, edns, keeps_case },
+        );
+        let counters = vec(any::<u64>(), Counters::NAMES.len()).prop_map(|v| Counters::from_values(&v));
+        prop_oneof![
+            any::<bool>().prop_map(|files_denied| ToParent::Ready { files_denied }),
+            (0usize..4, any::<u16>())
+                .prop_map(|(k, count)| ToParent::NeedSockets { kind: Kind::ALL[k], count }),
+            (counters, vec(server, 0..4), any::<u32>()).prop_map(|(counters, servers, in_flight)| {
+                ToParent::Stats(Stats { counters, servers, in_flight })
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_is_what_is_heard(down in to_child(), up in to_parent()) {
+            prop_assert_eq!(ToChild::decode(&down.encode()), Some(down));
+            prop_assert_eq!(ToParent::decode(&up.encode()), Some(up));
+        }
+
+        #[test]
+        fn half_a_message_or_more_than_one_is_none(down in to_child(), extra in any::<u8>(), cut in any::<prop::sample::Index>()) {
+            let mut bytes = down.encode();
+            prop_assert_eq!(ToChild::decode(&bytes[..cut.index(bytes.len())]), None);
+            bytes.push(extra);
+            prop_assert_eq!(ToChild::decode(&bytes), None);
+        }
+
+        #[test]
+        fn no_bytes_do_harm(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = ToChild::decode(&bytes);
+            let _ = ToParent::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The engine's hands: sockets, waited for with one epoll. It makes none; all came from the parent.
+
+mod clients;
+mod pool;
+mod random;
+mod room;
+
+use crate::control::{MAX_MESSAGE, Stats, ToChild, ToParent};
+use crate::engine::{Client, Engine, Limits, Upstreams};
+use narrowgate_model::Time;
+use narrowgate_sys::channel::{self, Received};
+use room::Room;
+use rustix::event::epoll;
+use rustix::time::Timespec;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A place to listen, as the child has it.
+pub struct Listening {
+    /// Where.
+    pub addr: SocketAddr,
+    /// The UDP socket.
+    pub udp: BorrowedFd<'static>,
+    /// The listening TCP socket.
+    pub tcp: BorrowedFd<'static>,
+}
+
+/// The loop of one resolver.
+pub struct Driver {
+    engine: Engine,
+    room: Room,
+    channel: Option<OwnedFd>,
+    alone: bool,
+    buffer: Box<[u8]>,
+}
+
+impl Driver {
+    /// A resolver on these sockets, with `channel` to its parent; whether it goes on `alone` when that is gone.
+    pub fn new(
+        limits: Limits,
+        alone: bool,
+        listeners: Vec<Listening>,
+        channel: OwnedFd,
+    ) -> io::Result<Driver> {
+        let room = Room::new(listeners)?;
+        epoll::add(&room.epoll, &channel, Token::Channel.data(), epoll::EventFlags::IN)?;
+        Ok(Driver {
+            engine: Engine::new(limits),
+            room,
+            channel: Some(channel),
+            alone,
+            buffer: vec![0; MAX_MESSAGE].into_boxed_slice(),
+        })
+    }
+
+    /// Tells the parent something. If it does not listen there is nothing to be done about it.
+    pub fn tell(&self, message: &ToParent) {
+        if let Some(channel) = &self.channel {
+            let _ = channel::send(channel.as_fd(), &message.encode(), &[]);
+        }
+    }
+
+    /// Runs until the parent is gone, unless it is to go on alone; an error is one of epoll itself.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = [MaybeUninit::<epoll::Event>::uninit(); 64];
+        while self.alone || self.channel.is_some() {
+            let timeout = self.timeout();
+            let ready = match epoll::wait(&self.room.epoll, &mut events, timeout.as_ref()) {
+                Ok((ready, _)) => ready,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let now = now();
+            for event in ready.iter() {
+                self.handle(now, Token::from_data(event.data), event.flags);
+            }
+            for index in self.room.clients.unread() {
+                self.hear_tcp_client(now, index, epoll::EventFlags::empty());
+            }
+            self.engine.tick(now, &mut self.room);
+            self.room.flush();
+            self.room.close_idle_clients(now);
+            for (kind, count) in self.room.pool.wanted() {
+                self.tell(&ToParent::NeedSockets { kind, count });
+            }
+        }
+        Ok(())
+    }
+
+    fn timeout(&mut self) -> Option<Timespec> {
+        let engine = self.engine.next_tick();
+        let next = engine.into_iter().chain(self.room.clients.next_due()).min()?;
+        let wait = next.since(now());
+        Some(Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos() as _ })
+    }
+
+    fn handle(&mut self, now: Time, token: Token, flags: epoll::EventFlags) {
+        match token {
+            Token::Channel => self.hear_parent(now),
+            Token::Udp(listener) => self.hear_udp_clients(now, listener),
+            Token::Tcp(listener) => self.room.accept(now, listener),
+            Token::Client(index) => self.hear_tcp_client(now, index, flags),
+            Token::Server(slot) => self.hear_server(now, slot, flags),
+        }
+    }
+
+    fn hear_tcp_client(&mut self, now: Time, index: u32, flags: epoll::EventFlags) {
+        for (id, message) in self.room.client_ready(now, index, flags, &mut self.buffer) {
+            self.engine.client_message(now, Client::Tcp(id), &message, &mut self.room);
+        }
+    }
+
+    /// Some at a time: other clients' and the servers' messages have their turn too.
+    fn hear_udp_clients(&mut self, now: Time, listener: u8) {
+        for _ in 0..BATCH {
+            let Some((length, from)) = self.room.receive_from_client(listener, &mut self.buffer) else {
+                return;
+            };
+            let Some(message) = self.buffer.get(..length) else { return };
+            if let Some(from) = from {
+                self.engine.client_message(now, Client::Udp { listener, from }, message, &mut self.room);
+            }
+        }
+    }
+
+    fn hear_server(&mut self, now: Time, slot: u32, flags: epoll::EventFlags) {
+        if self.room.pool.is_tcp(slot) {
+            let (messages, alive) = self.room.pool.stream_ready(slot, flags, &mut self.buffer);
+            for mut message in messages {
+                self.engine.upstream_message(now, slot, &mut message, &mut self.room);
+            }
+            if alive {
+                self.room.pool.settle(self.room.epoll.as_fd(), slot);
+            } else {
+                self.engine.upstream_error(now, slot, &mut self.room);
+            }
+            return;
+        }
+        for _ in 0..BATCH {
+            match self.room.pool.receive(slot, &mut self.buffer) {
+                Ok(Some(length)) => {
+                    let Some(message) = self.buffer.get_mut(..length) else { return };
+                    self.engine.upstream_message(now, slot, message, &mut self.room);
+                }
+                Ok(None) => return,
+                Err(_) => return self.engine.upstream_error(now, slot, &mut self.room),
+            }
+        }
+    }
+
+    fn hear_parent(&mut self, now: Time) {
+        loop {
+            let Some(channel) = &self.channel else { return };
+            let received = channel::receive(channel.as_fd(), &mut self.buffer);
+            match received {
+                Ok(Received::Message(length, descriptors)) => {
+                    let message = self.buffer.get(..length).and_then(ToChild::decode);
+                    self.obey(now, message, descriptors);
+                }
+                Ok(Received::Nothing) => return,
+                // The parent is gone. The sockets are here, the servers are known: go on alone, until the next one comes.
+                Ok(Received::Closed) | Err(_) => {
+                    let _ = epoll::delete(&self.room.epoll, channel);
+                    self.channel = None;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, now: Time, message: Option<ToChild>, descriptors: Vec<OwnedFd>) {
+        match message {
+            Some(ToChild::Update(mut upstreams)) => {
+                self.without_ourselves(&mut upstreams);
+                self.engine.update(now, upstreams, &mut self.room);
+            }
+            Some(ToChild::Sockets(kind)) => self.room.adopt(kind, descriptors),
+            Some(ToChild::AskStats) => self.tell(&ToParent::Stats(Stats {
+                counters: self.engine.counters().clone(),
+                servers: self.engine.servers(),
+                in_flight: self.engine.in_flight() as u32,
+            })),
+            Some(ToChild::Start { .. }) | None => {}
+        }
+    }
+
+    /// A server that is one of our own listeners would be asked by us what we ask it, and so on.
+    fn without_ourselves(&self, upstreams: &mut Upstreams) {
+        for set in &mut upstreams.sets {
+            set.servers.retain(|server| !self.room.listens_on(server));
+        }
+    }
+}
+
+/// What an event is about.
+#[derive(Clone, Copy)]
+pub(crate) enum Token {
+    Channel,
+    Udp(u8),
+    Tcp(u8),
+    Client(u32),
+    Server(u32),
+}
+
+impl Token {
+    pub fn data(self) -> epoll::EventData {
+        let (kind, number) = match self {
+            Token::Channel => (0u64, 0),
+            Token::Udp(n) => (1, u32::from(n)),
+            Token::Tcp(n) => (2, u32::from(n)),
+            Token::Client(n) => (3, n),
+            Token::Server(n) => (4, n),
+        };
+        epoll::EventData::new_u64(kind << 32 | u64::from(number))
+    }
+
+    fn from_data(data: epoll::EventData) -> Token {
+        let (kind, number) = (data.u64() >> 32, data.u64() as u32);
+        match kind {
+            1 => Token::Udp(number as u8),
+            2 => Token::Tcp(number as u8),
+            3 => Token::Client(number),
+            4 => Token::Server(number),
+            _ => Token::Channel,
+        }
+    }
+}
+
+fn now() -> Time {
+    Time(narrowgate_sys::link::now_ms())
+}
+
+/// Messages taken from one socket at a time.
+const BATCH: usize = 64;

@@ -1,0 +1,338 @@
+//! The forwarder's mind: which server to ask, when to ask the next, what to believe, what to answer. It has no socket and no clock.
+//!
+//! How a query goes:
+//!
+//! 1. A client's message is looked at. What cannot be forwarded is answered at once. One that is being asked already (a
+//!    client's retry, or another client with the same bytes) waits for that answer.
+//! 2. Before the uplink is up it waits, up to [`WAIT`]; where there is no cable to wait for it fails at once, saying why.
+//! 3. The best server is asked: the one that answers soonest, of those that do answer. When its expected time is over the next one is
+//!    asked as well, so that in [`ROUND`] all have been asked; then the rounds go on, slower and slower. All that were asked may still answer.
+//! 4. An answer counts if it comes from the server, to the port, with the id, the question and its letters' case. A server that refuses or fails is
+//!    followed by the next at once; only when none is left its refusal is passed on.
+//! 5. Servers that stay silent sink to the end of the order. A copy of somebody's query asks them again now and then; when
+//!    nobody asks anything, nothing is sent and no timer runs.
+
+mod ask;
+mod cache;
+mod counters;
+mod queries;
+mod servers;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod upstreams;
+
+pub use counters::Counters;
+pub use servers::ServerReport;
+pub use upstreams::{Set, UplinkState, Upstreams, wire_name};
+
+use crate::message::{self, Query, Reason, Refused, rcode};
+use cache::Cache;
+use narrowgate_model::Time;
+use queries::{Phase, Queries, Waiter};
+use servers::Servers;
+use slots::Slots;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A socket of the driver's, connected to a server: its number in the driver's table.
+pub type SlotId = u32;
+
+/// Who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// By UDP: at which of our listeners, and from where.
+    Udp {
+        /// Its number in the driver's table.
+        listener: u8,
+        /// The client's address.
+        from: SocketAddr,
+    },
+    /// By a TCP connection: its number, never used twice.
+    Tcp(u64),
+}
+
+/// How a server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// One datagram.
+    Udp,
+    /// A connection.
+    Tcp,
+}
+
+/// Why a server could not be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CannotAsk {
+    /// No socket is left.
+    NoSocket,
+    /// The kernel has no way there, or the other side said that nobody listens.
+    Unreachable,
+}
+
+/// What the engine needs done. The driver does it with sockets, the tests with a simulated network.
+pub trait Outside {
+    /// A socket with a fresh port, connected to that server.
+    fn open(&mut self, transport: Transport, server: SocketAddr) -> Result<SlotId, CannotAsk>;
+    /// Sends a message by it. The slot stays open also after an error.
+    fn send(&mut self, slot: SlotId, message: &[u8]) -> Result<(), CannotAsk>;
+    /// The socket is not needed any more. What still comes to it must not come to the slot's next use.
+    fn close(&mut self, slot: SlotId);
+    /// Answers a client, if it is still there.
+    fn reply(&mut self, client: &Client, message: &[u8]);
+    /// Random bits that nobody can foresee.
+    fn random(&mut self) -> u64;
+}
+
+/// What may be used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Queries in flight, of all clients together.
+    pub queries: usize,
+    /// Bytes of the cache; 0 is no cache.
+    pub cache: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { queries: 1024, cache: 0 }
+    }
+}
+
+/// See the module's head.
+pub struct Engine {
+    limits: Limits,
+    upstreams: Upstreams,
+    /// For each set of `upstreams`, its servers' numbers in `servers`.
+    sets: Vec<Vec<u16>>,
+    servers: Servers,
+    queries: Queries,
+    slots: Slots,
+    cache: Cache,
+    counters: Counters,
+    /// The message being built.
+    scratch: Vec<u8>,
+}
+
+impl Engine {
+    /// An engine that knows no server yet.
+    pub fn new(limits: Limits) -> Engine {
+        Engine {
+            limits,
+            upstreams: Upstreams::default(),
+            sets: Vec::new(),
+            servers: Servers::default(),
+            queries: Queries::default(),
+            slots: Slots::default(),
+            cache: Cache::new(limits.cache),
+            counters: Counters::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// A client's message, without TCP's length.
+    pub fn client_message(&mut self, now: Time, client: Client, bytes: &[u8], out: &mut dyn Outside) {
+        self.counters.queries += 1;
+        let query = match Query::parse(bytes) {
+            Ok(query) => query,
+            Err(Refused::Silently) => return self.counters.ignored += 1,
+            Err(Refused::With(code)) => {
+                self.counters.malformed += 1;
+                return refuse(out, &client, bytes, code, None);
+            }
+        };
+        let Some(set) = self.upstreams.route(message::question_name(bytes, &query)) else {
+            self.counters.blocked += 1;
+            let why = (Reason::Blocked, "only the tunnel's names are resolved here");
+            return refuse(out, &client, bytes, rcode::REFUSED, Some(why));
+        };
+        let waiter = Waiter { client, id: query.id };
+        let key = self.queries.key(bytes, matches!(client, Client::Tcp(_)));
+        if let Some(found) = self.queries.find(key, bytes) {
+            if found.waiters.contains(&waiter) {
+                return self.counters.retries += 1;
+            }
+            if found.waiters.len() < MAX_WAITERS {
+                found.waiters.push(waiter);
+                return self.counters.joined += 1;
+            }
+        }
+        if self.answer_from_cache(now, &waiter, bytes, &query, out) {
+            return;
+        }
+        if bytes.len() > MAX_QUERY || self.is_too_much(&client) {
+            self.counters.refused += 1;
+            let why = (Reason::Other, "too many queries at once");
+            return refuse(out, &client, bytes, rcode::REFUSED, Some(why));
+        }
+        let index = self.queries.insert(now, key, waiter, bytes, query, set, out.random());
+        self.begin(now, index, out);
+    }
+
+    /// A message from the server that the slot is connected to. It is changed in place into the answer.
+    pub fn upstream_message(&mut self, now: Time, slot: SlotId, bytes: &mut [u8], out: &mut dyn Outside) {
+        self.answer(now, slot, bytes, out);
+    }
+
+    /// The slot's server cannot be reached by it: refused, no route, connection closed. The slot is closed.
+    pub fn upstream_error(&mut self, now: Time, slot: SlotId, out: &mut dyn Outside) {
+        self.slot_failed(now, slot, out);
+    }
+
+    /// Does what was due by now.
+    pub fn tick(&mut self, now: Time, out: &mut dyn Outside) {
+        while let Some(index) = self.queries.due(now) {
+            self.wake(now, index, out);
+        }
+        self.slots.close_idle(now, out);
+    }
+
+    /// When to call [`tick`](Self::tick) next; never, if nothing is waited for.
+    pub fn next_tick(&mut self) -> Option<Time> {
+        let queries = self.queries.next_due();
+        let slots = self.slots.next_due();
+        queries.into_iter().chain(slots).min()
+    }
+
+    /// New servers, or news of the uplink. Queries that wait are asked; those that are under way go on, with the new servers from now.
+    pub fn update(&mut self, now: Time, upstreams: Upstreams, out: &mut dyn Outside) {
+        self.sets = self.servers.update(&upstreams);
+        self.upstreams = upstreams;
+        for index in self.queries.open() {
+            self.set_changed(now, index, out);
+        }
+        self.servers.forget_unused();
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What is known of the servers.
+    pub fn servers(&self) -> Vec<ServerReport> {
+        self.servers.report(&self.sets)
+    }
+
+    /// How many queries are being asked or waited with.
+    pub fn in_flight(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// In all there is a limit; and once half of that is used, no client may have a quarter of it, so that a flood from one leaves room for the others.
+    fn is_too_much(&self, client: &Client) -> bool {
+        let limit = self.limits.queries;
+        self.queries.len() >= limit
+            || self.queries.len() >= limit / 2 && self.queries.of_client(client) >= limit / 4
+    }
+
+    /// Asks, waits or fails, as the uplink is.
+    fn begin(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        let set = query.set;
+        match self.upstreams.state(set) {
+            UplinkState::NoCarrier | UplinkState::NoDevice => self.fail_for_uplink(now, index, out),
+            UplinkState::Up if self.sets.get(usize::from(set)).is_some_and(|servers| !servers.is_empty()) => {
+                query.phase = Phase::Asking;
+                query.asking_since = now;
+                self.ask_first(now, index, out);
+            }
+            UplinkState::Up | UplinkState::Waiting => {
+                query.phase = Phase::Waiting;
+                let until = query.started + WAIT;
+                self.queries.wake_at(index, until);
+            }
+        }
+    }
+
+    fn set_changed(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        if usize::from(query.set) >= self.sets.len() {
+            query.set = self.upstreams.default.unwrap_or(0);
+        }
+        match query.phase {
+            Phase::Waiting => self.begin(now, index, out),
+            Phase::Asking => match self.upstreams.state(query.set) {
+                UplinkState::NoCarrier | UplinkState::NoDevice => self.fail_for_uplink(now, index, out),
+                UplinkState::Up | UplinkState::Waiting => self.queries.wake_at(index, now),
+            },
+            Phase::Answered => {}
+        }
+    }
+
+    fn fail_for_uplink(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get(index) else { return };
+        let set = query.set;
+        let text = match self.upstreams.detail(set) {
+            "" => match self.upstreams.state(set) {
+                UplinkState::NoDevice => "no uplink device",
+                UplinkState::NoCarrier => "the uplink has no carrier",
+                UplinkState::Waiting => "the uplink is not up yet",
+                UplinkState::Up => "the uplink told of no DNS server",
+            },
+            detail => detail,
+        }
+        .to_owned();
+        self.counters.no_uplink += 1;
+        self.fail(now, index, Reason::NetworkError, &text, out);
+    }
+
+    /// SERVFAIL to all that wait, with the reason.
+    fn fail(&mut self, now: Time, index: u32, reason: Reason, text: &str, out: &mut dyn Outside) {
+        if self.answer_stale(now, index, out) {
+            return self.answered(now, index, out);
+        }
+        let Some(query) = self.queries.get_mut(index) else { return };
+        for waiter in &query.waiters {
+            message::set_id(&mut query.message, waiter.id);
+            refuse(out, &waiter.client, &query.message, rcode::SERVFAIL, Some((reason, text)));
+        }
+        self.counters.failed += 1;
+        self.answered(now, index, out);
+    }
+
+    /// The clients have their answer. What was asked and not answered yet is waited for a little longer, to learn from it.
+    fn answered(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        query.waiters.clear();
+        query.fallback = None;
+        if query.tries.iter().any(|t| t.is_pending()) {
+            query.phase = Phase::Answered;
+            self.queries.unindex(index);
+            self.queries.wake_at(index, now + LINGER);
+        } else {
+            self.remove(index, now, out);
+        }
+    }
+
+    fn remove(&mut self, index: u32, now: Time, out: &mut dyn Outside) {
+        if let Some(query) = self.queries.get(index) {
+            for t in query.tries.iter() {
+                if t.is_pending() {
+                    self.slots.finish(t.slot, t.id, now, out);
+                }
+                self.servers.release(t.server);
+            }
+        }
+        self.queries.remove(index);
+    }
+}
+
+fn refuse(out: &mut dyn Outside, client: &Client, query: &[u8], code: u8, why: Option<(Reason, &str)>) {
+    if let Some(reply) = message::error_reply(query, code, why) {
+        out.reply(client, &reply);
+    }
+}
+
+/// How long a query waits for an uplink: within the 5 s of glibc's and musl's stubs.
+pub const WAIT: Duration = Duration::from_secs(4);
+/// How long servers are asked before the client is told that none answers.
+pub const GIVE_UP: Duration = Duration::from_millis(4500);
+/// Within this time all servers have been asked once.
+pub const ROUND: Duration = Duration::from_millis(400);
+/// How long an answer that is not needed any more is waited for.
+const LINGER: Duration = Duration::from_secs(1);
+/// Clients that share one query.
+const MAX_WAITERS: usize = 64;
+/// Longer ones are no stub's.
+const MAX_QUERY: usize = 2048;

@@ -1,0 +1,429 @@
+//! Asking servers, and what their answers lead to.
+
+use super::queries::{Outcome, Phase, Query, Try};
+use super::{CannotAsk, Client, Engine, GIVE_UP, Outside, ROUND, SlotId, Transport};
+use crate::message::{self, HEADER, Mismatch, Reason, rcode};
+use narrowgate_model::Time;
+use std::time::Duration;
+
+/// In which form a query is sent.
+#[derive(Clone, Copy)]
+struct Form {
+    edns: bool,
+    scrambled: bool,
+    tcp: bool,
+}
+
+impl Engine {
+    /// The best server; and a copy to those that are due for a probe.
+    pub(super) fn ask_first(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        self.ask_next(now, index, out);
+        let Some(query) = self.queries.get(index) else { return };
+        let set = usize::from(query.set);
+        for at in 0..self.sets.get(set).map_or(0, Vec::len) {
+            let Some(number) = self.sets.get(set).and_then(|numbers| numbers.get(at)).copied() else {
+                continue;
+            };
+            let asked = self.queries.get(index).is_some_and(|q| q.tries.iter().any(|t| t.server == number));
+            if !asked && self.servers.get_mut(number).is_some_and(|server| server.probe(now)) {
+                let _ = self.ask(now, index, number, out);
+            }
+        }
+        self.schedule(now, index);
+    }
+
+    /// The best of those that were asked least, and the next if that one cannot be reached. Nothing if none is left.
+    fn ask_next(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        for _ in 0..super::upstreams::MAX_SERVERS {
+            let Some(server) = self.best(index) else { return };
+            if self.ask(now, index, server, out).is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn best(&self, index: u32) -> Option<u16> {
+        let query = self.queries.get(index).filter(|query| query.tries.len() < MOST_TRIES)?;
+        let numbers = self.sets.get(usize::from(query.set))?;
+        let useful = |number: &&u16| {
+            !query.tries.iter().any(|t| t.server == **number && t.outcome == Outcome::Refused)
+        };
+        let order = |number: &&u16| {
+            let asked = query.tries.iter().filter(|t| t.server == **number).count();
+            (asked, self.servers.get(**number).map(|server| server.rank()))
+        };
+        numbers.iter().filter(useful).min_by_key(order).copied()
+    }
+
+    fn ask(&mut self, now: Time, index: u32, number: u16, out: &mut dyn Outside) -> Result<(), CannotAsk> {
+        let (Some(query), Some(server)) = (self.queries.get(index), self.servers.get_mut(number)) else {
+            return Err(CannotAsk::NoSocket);
+        };
+        let takes_edns = server.takes_edns(now);
+        let mut before = query.tries.iter().filter(|t| t.server == number).peekable();
+        // A server that never answered with EDNS may be one that drops it: try the other way in the next round.
+        let edns_failed = !server.edns_works && before.peek().is_some_and(|t| t.edns);
+        let turn = before.count() % 2 == 0;
+        let by_tcp = query.waiters.iter().any(|w| matches!(w.client, Client::Tcp(_)));
+        let form = Form {
+            edns: query.parsed.signed || takes_edns && !edns_failed,
+            scrambled: server.keeps_case && !query.parsed.signed,
+            tcp: by_tcp && turn == (server.tcp_failures < 2),
+        };
+        self.ask_in_form(now, index, number, form, out)
+    }
+
+    fn ask_in_form(
+        &mut self,
+        now: Time,
+        index: u32,
+        number: u16,
+        form: Form,
+        out: &mut dyn Outside,
+    ) -> Result<(), CannotAsk> {
+        let (Some(query), Some(server)) = (self.queries.get_mut(index), self.servers.get_mut(number)) else {
+            return Err(CannotAsk::NoSocket);
+        };
+        let transport = if form.tcp { Transport::Tcp } else { Transport::Udp };
+        let mut attempt = Try {
+            server: number,
+            slot: 0,
+            id: 0,
+            sent: now,
+            outcome: Outcome::Broken,
+            edns: form.edns,
+            scrambled: form.scrambled,
+            tcp: form.tcp,
+            missed: false,
+        };
+        self.counters.asked += 1;
+        let taken = self.slots.take(now, number, server.addr, transport, out);
+        let result = match taken {
+            Ok((slot, id)) => {
+                (attempt.slot, attempt.id) = (slot, id);
+                build(&mut self.scratch, query, &attempt);
+                out.send(slot, &self.scratch)
+            }
+            Err(error) => Err(error),
+        };
+        if result.is_ok() {
+            attempt.outcome = Outcome::Pending;
+            self.slots.fly(attempt.slot, attempt.id, index, query.tries.len() as u8); // MOST_TRIES fits
+        } else if result == Err(CannotAsk::Unreachable) {
+            self.counters.unreachable += 1;
+            server.doubt(now);
+        }
+        query.tries.push(attempt);
+        self.servers.hold(number);
+        if result.is_err()
+            && let Ok((slot, _)) = taken
+        {
+            self.slot_failed(now, slot, out);
+        }
+        result
+    }
+
+    /// All that was in flight by this slot has to find another way. Not here, but at the next tick: else one failure could lead to the next without end.
+    pub(super) fn slot_failed(&mut self, now: Time, slot: SlotId, out: &mut dyn Outside) {
+        let tcp = self.slots.is_tcp(slot);
+        let (server, flying) = self.slots.fail(slot, out);
+        for (_, index, place) in &flying {
+            if let Some(query) = self.queries.get_mut(*index) {
+                if let Some(attempt) = query.tries.get_mut(usize::from(*place)) {
+                    attempt.outcome = Outcome::Broken;
+                }
+                self.queries.wake_at(*index, now);
+            }
+        }
+        if let Some(server) = server.and_then(|number| self.servers.get_mut(number))
+            && !flying.is_empty()
+        {
+            self.counters.unreachable += 1;
+            if tcp { server.tcp_failures += 1 } else { server.doubt(now) }
+        }
+    }
+
+    /// An alarm went off.
+    pub(super) fn wake(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        match query.phase {
+            Phase::Waiting => self.fail_for_uplink(now, index, out),
+            Phase::Answered => {
+                self.blame_the_late(now, index, Duration::ZERO);
+                self.remove(index, now, out);
+            }
+            Phase::Asking => {
+                let age = now.since(query.asking_since);
+                if age >= GIVE_UP || query.fallback.is_some() && age >= HOPE {
+                    return self.give_up(now, index, out);
+                }
+                self.blame_the_late(now, index, LATE);
+                let hedges = self.queries.get(index).is_some_and(|q| q.tries.iter().any(Try::is_pending));
+                self.counters.hedged += u64::from(hedges);
+                self.ask_next(now, index, out);
+                self.schedule(now, index);
+            }
+        }
+    }
+
+    /// Servers that were given more than their time and `grace`, and did not use it.
+    fn blame_the_late(&mut self, now: Time, index: u32, grace: Duration) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        for attempt in query.tries.iter_mut().filter(|t| t.is_pending() && !t.missed) {
+            if let Some(server) = self.servers.get_mut(attempt.server)
+                && now.since(attempt.sent) >= server.expected().max(grace)
+            {
+                attempt.missed = true;
+                if attempt.tcp { server.tcp_failures += 1 } else { server.missed(now) }
+            }
+        }
+    }
+
+    /// When the next server is asked, if no answer comes before.
+    fn schedule(&mut self, now: Time, index: u32) {
+        let Some(query) = self.queries.get(index).filter(|query| query.phase == Phase::Asking) else {
+            return;
+        };
+        let servers = self.sets.get(usize::from(query.set)).map_or(1, |set| set.len().max(1)) as u32;
+        let asked = query.tries.len() as u32;
+        let expected = query
+            .tries
+            .last()
+            .filter(|t| t.is_pending())
+            .and_then(|t| self.servers.get(t.server))
+            .map_or(BETWEEN, |server| server.expected());
+        let pause = if asked < servers {
+            expected.min(ROUND / servers)
+        } else if !asked.is_multiple_of(servers) {
+            BETWEEN
+        } else {
+            // The end of a round. Each pause is twice the one before.
+            expected.max(PAUSE) * (1 << (asked / servers - 1).min(5))
+        };
+        let mut end = query.asking_since + GIVE_UP;
+        if query.fallback.is_some() {
+            end = end.min(query.asking_since + HOPE);
+        }
+        self.queries.wake_at(index, end.min(now + pause).max(now));
+    }
+
+    /// A message came by a slot.
+    pub(super) fn answer(&mut self, now: Time, slot: SlotId, bytes: &mut [u8], out: &mut dyn Outside) {
+        let flying =
+            message::u16_at(bytes, 0).and_then(|id| self.slots.find(slot, id).map(|found| (id, found)));
+        let Some((id, (index, place))) = flying else { return self.counters.unmatched += 1 };
+        let Some(query) = self.queries.get_mut(index) else { return };
+        let Some(attempt) = query.tries.get(usize::from(place)).copied() else { return };
+        let Some(server) = self.servers.get_mut(attempt.server) else { return };
+        build(&mut self.scratch, query, &attempt);
+        let verdict = message::check_answer(bytes, &self.scratch, &query.parsed);
+        let outcome = match verdict {
+            Ok(_) | Err(Mismatch::Case) => Outcome::Broken,
+            Err(Mismatch::NotAnAnswer | Mismatch::Question) => return self.counters.mismatched += 1,
+        };
+        if let Some(attempt) = query.tries.get_mut(usize::from(place)) {
+            attempt.outcome = outcome;
+        }
+        self.slots.finish(slot, id, now, out);
+        server.answered(now.since(attempt.sent));
+        if attempt.tcp {
+            server.tcp_failures = 0;
+        }
+        let Ok(code) = verdict else {
+            // Forged, or a server that does not keep case. Asked once more with plain letters, by a new id, both come to nothing.
+            self.counters.wrong_case += 1;
+            server.keeps_case = false;
+            let form = Form { edns: attempt.edns, scrambled: false, tcp: attempt.tcp };
+            return self.ask_again(now, index, attempt.server, form, out);
+        };
+        let has_edns = query.parsed.edns.is_some();
+        match code {
+            rcode::NOERROR | rcode::NXDOMAIN => {
+                if has_edns && attempt.edns {
+                    server.edns_works = true;
+                } else if has_edns
+                    && query.tries.iter().any(|t| t.server == attempt.server && t.edns && t.is_pending())
+                {
+                    server.dislikes_edns(now);
+                }
+                let truncated = bytes.get(2).is_some_and(|flags| flags & 2 != 0);
+                let for_tcp = query.waiters.iter().any(|w| matches!(w.client, Client::Tcp(_)));
+                if truncated && !attempt.tcp && for_tcp {
+                    return self.refused(now, index, place, bytes, Outcome::Broken, out);
+                }
+                self.set_outcome(index, place, Outcome::Answered);
+                self.deliver(now, index, bytes, true, out);
+            }
+            rcode::FORMERR | rcode::NOTIMP
+                if has_edns && attempt.edns && !server.edns_works && !query.parsed.signed =>
+            {
+                server.dislikes_edns(now);
+                let form = Form { edns: false, scrambled: attempt.scrambled, tcp: attempt.tcp };
+                self.ask_again(now, index, attempt.server, form, out);
+            }
+            _ => {
+                if matches!(code, rcode::REFUSED | rcode::NOTIMP) {
+                    server.doubt(now);
+                }
+                self.refused(now, index, place, bytes, Outcome::Refused, out);
+            }
+        }
+    }
+
+    /// The same server in another form.
+    fn ask_again(&mut self, now: Time, index: u32, server: u16, form: Form, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get(index) else { return };
+        match query.phase {
+            Phase::Asking if query.tries.len() < MOST_TRIES => {
+                if self.ask_in_form(now, index, server, form, out).is_err() {
+                    self.queries.wake_at(index, now);
+                }
+            }
+            Phase::Asking | Phase::Waiting => {}
+            Phase::Answered => self.remove_if_done(now, index, out),
+        }
+    }
+
+    /// A server said no. The next is asked at once; if there is none, and none that might still answer, that is the answer.
+    fn refused(
+        &mut self,
+        now: Time,
+        index: u32,
+        place: u8,
+        bytes: &mut [u8],
+        outcome: Outcome,
+        out: &mut dyn Outside,
+    ) {
+        self.set_outcome(index, place, outcome);
+        let Some(query) = self.queries.get_mut(index) else { return };
+        if query.phase != Phase::Asking {
+            return self.remove_if_done(now, index, out);
+        }
+        let better = |old: &[u8]| goodness(bytes) > goodness(old);
+        if query.fallback.as_deref().is_none_or(better) {
+            query.fallback = Some(Box::from(&*bytes));
+        }
+        self.counters.server_failures += 1;
+        if self.best(index).is_some() {
+            self.ask_next(now, index, out);
+        }
+        if self.queries.get(index).is_some_and(|q| q.tries.iter().any(Try::is_pending)) {
+            self.schedule(now, index);
+        } else if self.best(index).is_none() || outcome == Outcome::Refused {
+            self.give_up(now, index, out);
+        } else {
+            self.queries.wake_at(index, now);
+        }
+    }
+
+    /// The best refusal that came, or our own.
+    fn give_up(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        match query.fallback.take() {
+            Some(mut bytes) => {
+                if self.answer_stale(now, index, out) {
+                    return self.answered(now, index, out);
+                }
+                self.deliver(now, index, &mut bytes, false, out);
+            }
+            None => {
+                let servers = self.sets.get(usize::from(query.set)).map_or(0, Vec::len);
+                let text = match servers {
+                    0 => "the uplink told of no DNS server".to_owned(),
+                    1 => "the DNS server does not answer".to_owned(),
+                    n => format!("none of {n} DNS servers answers"),
+                };
+                self.fail(now, index, Reason::NoReachableAuthority, &text, out);
+            }
+        }
+    }
+
+    /// Gives the answer to all that wait for it, under their ids and with the question as they wrote it.
+    fn deliver(&mut self, now: Time, index: u32, bytes: &mut [u8], keep: bool, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get(index) else { return };
+        let late = query.phase == Phase::Answered;
+        restore_question(bytes, query);
+        if keep {
+            self.cache.keep(now, &query.message, &query.parsed, bytes);
+        }
+        if late {
+            return self.remove_if_done(now, index, out);
+        }
+        for waiter in &query.waiters {
+            self.counters.answers += 1;
+            if let Client::Udp { .. } = waiter.client
+                && bytes.len() > query.parsed.udp_limit()
+            {
+                if let Some(mut short) = message::truncated(&query.message, &query.parsed) {
+                    message::set_id(&mut short, waiter.id);
+                    out.reply(&waiter.client, &short);
+                }
+                continue;
+            }
+            message::set_id(bytes, waiter.id);
+            out.reply(&waiter.client, bytes);
+        }
+        self.answered(now, index, out);
+    }
+
+    fn set_outcome(&mut self, index: u32, place: u8, outcome: Outcome) {
+        if let Some(attempt) = self.queries.get_mut(index).and_then(|q| q.tries.get_mut(usize::from(place))) {
+            attempt.outcome = outcome;
+        }
+    }
+
+    fn remove_if_done(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        if self.queries.get(index).is_some_and(|q| !q.tries.iter().any(Try::is_pending)) {
+            self.remove(index, now, out);
+        }
+    }
+}
+
+/// The message for this try, as it is sent.
+fn build(scratch: &mut Vec<u8>, query: &Query, attempt: &Try) {
+    scratch.clear();
+    scratch.extend_from_slice(&query.message);
+    message::set_id(scratch, attempt.id);
+    if attempt.scrambled
+        && let Some(name) = scratch.get_mut(HEADER..query.parsed.question_end.saturating_sub(4))
+    {
+        message::scramble(name, query.case);
+    }
+    if let Some(edns) = query.parsed.edns.filter(|_| !attempt.edns) {
+        scratch.drain(edns.start.min(scratch.len())..edns.end.min(scratch.len()));
+        if let Some(count) = scratch.get_mut(10..).and_then(|rest| rest.first_chunk_mut()) {
+            *count = u16::from_be_bytes(*count).saturating_sub(1).to_be_bytes();
+        }
+    }
+}
+
+/// The question as the client wrote it. A refusal may have none.
+fn restore_question(bytes: &mut [u8], query: &Query) {
+    let question = HEADER..query.parsed.question_end;
+    if message::u16_at(bytes, 4) == Some(1)
+        && let (Some(theirs), Some(ours)) = (bytes.get_mut(question.clone()), query.message.get(question))
+    {
+        theirs.copy_from_slice(ours);
+    }
+}
+
+/// Which of two useless answers says more: half an answer, then that it failed, then that it will not, then that it did not understand.
+fn goodness(answer: &[u8]) -> u8 {
+    match answer.get(3).map_or(0, |byte| byte & 0x0f) {
+        rcode::NOERROR | rcode::NXDOMAIN => 4,
+        rcode::SERVFAIL => 3,
+        rcode::REFUSED => 2,
+        _ => 1,
+    }
+}
+
+/// Between two servers when all have been asked before.
+const BETWEEN: Duration = Duration::from_millis(25);
+/// After the first round.
+const PAUSE: Duration = Duration::from_millis(150);
+/// How late an answer has to be to be held against its server.
+const LATE: Duration = Duration::from_millis(300);
+/// With a refusal in hand, how long the others are given.
+const HOPE: Duration = Duration::from_millis(900);
+/// Questions that one query may lead to.
+const MOST_TRIES: usize = 48;

@@ -1,0 +1,221 @@
+//! The sockets that are connected to servers, as the engine sees them: which queries are under way by which, and when one has
+//! served long enough. A port is given away after a few queries or a moment, whichever is first, so that nobody can find it out and use it.
+
+use super::{CannotAsk, Outside, SlotId, Transport};
+use narrowgate_model::Time;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+#[derive(Default)]
+struct Slot {
+    open: Option<Open>,
+    /// Ids in flight, and the query and the place among its tries of each.
+    flying: Vec<(u16, u32, u8)>,
+}
+
+#[derive(Clone, Copy)]
+struct Open {
+    server: u16,
+    transport: Transport,
+    since: Time,
+    uses: u32,
+    /// No query is under way since.
+    idle_since: Option<Time>,
+}
+
+/// See the module's head.
+#[derive(Default)]
+pub(super) struct Slots {
+    table: Vec<Slot>,
+    /// Open TCP slots: the only ones that have to be closed by the clock, for the server's sake (RFC 7766, 6.2.3).
+    connections: u32,
+}
+
+impl Slots {
+    /// A slot to ask that server by, and an id that is free there.
+    pub fn take(
+        &mut self,
+        now: Time,
+        server: u16,
+        addr: SocketAddr,
+        transport: Transport,
+        out: &mut dyn Outside,
+    ) -> Result<(SlotId, u16), CannotAsk> {
+        let slot = match self.fresh_enough(now, server, transport) {
+            Some(slot) => slot,
+            None => self.open(now, server, addr, transport, out)?,
+        };
+        let place = self.table.get_mut(slot as usize).ok_or(CannotAsk::NoSocket)?;
+        if let Some(open) = &mut place.open {
+            open.uses += 1;
+            open.idle_since = None;
+        }
+        // At most MOST_SHARED of 65536 are taken, so this ends soon.
+        let mut bits = out.random();
+        loop {
+            let id = bits as u16;
+            if !place.flying.iter().any(|(taken, ..)| *taken == id) {
+                return Ok((slot, id));
+            }
+            bits = if bits >> 16 == 0 { out.random() } else { bits >> 16 };
+        }
+    }
+
+    fn fresh_enough(&self, now: Time, server: u16, transport: Transport) -> Option<SlotId> {
+        let good = |slot: &Slot| {
+            slot.open.is_some_and(|open| {
+                open.server == server
+                    && open.transport == transport
+                    && !open.is_worn(now)
+                    && slot.flying.len() < SHARED
+            })
+        };
+        self.table.iter().position(good).map(|at| at as SlotId)
+    }
+
+    fn open(
+        &mut self,
+        now: Time,
+        server: u16,
+        addr: SocketAddr,
+        transport: Transport,
+        out: &mut dyn Outside,
+    ) -> Result<SlotId, CannotAsk> {
+        let opened = match out.open(transport, addr) {
+            Err(CannotAsk::NoSocket) => {
+                if let Some(slot) = self.idle(transport) {
+                    self.close(slot, out);
+                    out.open(transport, addr)
+                } else {
+                    Err(CannotAsk::NoSocket)
+                }
+            }
+            other => other,
+        };
+        let slot = match opened {
+            Ok(slot) => slot,
+            // Better a port that is older than no question at all.
+            Err(CannotAsk::NoSocket) => return self.any(server, transport).ok_or(CannotAsk::NoSocket),
+            Err(error) => return Err(error),
+        };
+        if self.table.len() <= slot as usize {
+            self.table.resize_with(slot as usize + 1, Slot::default);
+        }
+        if let Some(place) = self.table.get_mut(slot as usize) {
+            place.flying.clear();
+            place.open = Some(Open { server, transport, since: now, uses: 0, idle_since: None });
+            self.connections += u32::from(transport == Transport::Tcp);
+        }
+        Ok(slot)
+    }
+
+    fn idle(&self, transport: Transport) -> Option<SlotId> {
+        let idle =
+            |slot: &Slot| slot.flying.is_empty() && slot.open.is_some_and(|open| open.transport == transport);
+        self.table.iter().position(idle).map(|at| at as SlotId)
+    }
+
+    fn any(&self, server: u16, transport: Transport) -> Option<SlotId> {
+        let usable = |(_, slot): &(usize, &Slot)| {
+            slot.flying.len() < MOST_SHARED
+                && slot.open.is_some_and(|open| open.server == server && open.transport == transport)
+        };
+        let slots = self.table.iter().enumerate().filter(usable);
+        slots.min_by_key(|(_, slot)| slot.flying.len()).map(|(at, _)| at as SlotId)
+    }
+
+    /// Notes that this id is in flight for that try of that query.
+    pub fn fly(&mut self, slot: SlotId, id: u16, query: u32, place: u8) {
+        if let Some(slot) = self.table.get_mut(slot as usize) {
+            slot.flying.push((id, query, place));
+        }
+    }
+
+    /// The query and its try that this id is in flight for.
+    pub fn find(&self, slot: SlotId, id: u16) -> Option<(u32, u8)> {
+        let slot = self.table.get(slot as usize)?;
+        slot.flying.iter().find(|(flying, ..)| *flying == id).map(|(_, query, place)| (*query, *place))
+    }
+
+    /// That id is not in flight any more. A worn slot without any is closed.
+    pub fn finish(&mut self, slot_id: SlotId, id: u16, now: Time, out: &mut dyn Outside) {
+        let Some(slot) = self.table.get_mut(slot_id as usize) else { return };
+        slot.flying.retain(|(flying, ..)| *flying != id);
+        let Some(open) = &mut slot.open else { return };
+        if slot.flying.is_empty() {
+            open.idle_since = Some(now);
+            if open.is_worn(now) {
+                self.close(slot_id, out);
+            }
+        }
+    }
+
+    /// Closes the slot; what was in flight by it.
+    pub fn fail(&mut self, slot: SlotId, out: &mut dyn Outside) -> (Option<u16>, Vec<(u16, u32, u8)>) {
+        let Some(place) = self.table.get_mut(slot as usize) else { return (None, Vec::new()) };
+        let server = place.open.map(|open| open.server);
+        let flying = std::mem::take(&mut place.flying);
+        self.close(slot, out);
+        (server, flying)
+    }
+
+    /// Whether the slot is a connection.
+    pub fn is_tcp(&self, slot: SlotId) -> bool {
+        let slot = self.table.get(slot as usize).and_then(|slot| slot.open);
+        slot.is_some_and(|open| open.transport == Transport::Tcp)
+    }
+
+    fn close(&mut self, slot: SlotId, out: &mut dyn Outside) {
+        if let Some(open) = self.table.get_mut(slot as usize).and_then(|place| place.open.take()) {
+            self.connections -= u32::from(open.transport == Transport::Tcp);
+            out.close(slot);
+        }
+    }
+
+    /// Closes connections that nobody used for a while.
+    pub fn close_idle(&mut self, now: Time, out: &mut dyn Outside) {
+        if self.connections == 0 {
+            return;
+        }
+        for slot in 0..self.table.len() as SlotId {
+            let idle = self.table.get(slot as usize).and_then(Slot::idle_connection_since);
+            if idle.is_some_and(|since| since + IDLE <= now) {
+                self.close(slot, out);
+            }
+        }
+    }
+
+    /// When a connection is to be closed.
+    pub fn next_due(&self) -> Option<Time> {
+        if self.connections == 0 {
+            return None;
+        }
+        self.table.iter().filter_map(Slot::idle_connection_since).min().map(|since| since + IDLE)
+    }
+}
+
+impl Slot {
+    fn idle_connection_since(&self) -> Option<Time> {
+        self.open.filter(|open| open.transport == Transport::Tcp).and_then(|open| open.idle_since)
+    }
+}
+
+impl Open {
+    fn is_worn(&self, now: Time) -> bool {
+        match self.transport {
+            Transport::Udp => self.uses >= MOST_USES || self.since + LONGEST <= now,
+            Transport::Tcp => self.uses >= 1000,
+        }
+    }
+}
+
+/// Queries that share a port at a time while there are other sockets.
+const SHARED: usize = 16;
+/// Queries that share one when there is none.
+const MOST_SHARED: usize = 256;
+/// Queries that a port is used for, one after the other or together.
+const MOST_USES: u32 = 32;
+/// How long a port is used for new ones.
+const LONGEST: Duration = Duration::from_millis(250);
+/// How long an unused connection is kept.
+const IDLE: Duration = Duration::from_secs(3);

@@ -1,0 +1,358 @@
+//! The parent's side: starting a resolver, feeding it, and starting it again when it dies.
+//!
+//! ```text
+//! let listeners = vec![Listener::bind("127.0.0.1:54".parse()?, Some(mark))?];       // the uplink's: marked too
+//! let mut resolver = Resolver::spawn("wan", Limits::default(), listeners, move |kind| socket::unbound(kind, Some(mark)))?;
+//! resolver.update(Upstreams::single(Set { servers, state: UplinkState::Up, detail: String::new() }))?;
+//! // poll resolver.fd() for reading, and whenever it is ready:
+//! for event in resolver.on_readable() { … }                                          // also starts it again
+//! ```
+//!
+//! - The listening sockets stay open here, so a query that comes while the child is being started again waits in them.
+//! - Dropping the handle lets the child live: it goes on alone. [`Resolver::stop`] ends it.
+//! - A new parent finds the pid of the old one's child (whoever wrote it down), takes the listening sockets out of it with [`Listener::take_from`],
+//!   starts its own child on them, and then ends the old one with [`end_orphan`]. At no moment does nobody listen.
+//! - Servers with a scope: [`resolve`] turns `fe80::1%wan` into an address with the device's number. Call it again, and
+//!   [`update`](Resolver::update), when the device was made anew.
+
+use crate::child::{ARGUMENT, FIRST_LISTENER, MAX_LISTENERS};
+use crate::control::{MAX_MESSAGE, Stats, ToChild, ToParent};
+use crate::engine::{Counters, Limits, Upstreams};
+use narrowgate_model::{Mark, Server};
+use narrowgate_sys::channel::{self, Received};
+use narrowgate_sys::socket::{self, Kind};
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A place to listen.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where.
+    pub addr: SocketAddr,
+    /// The UDP socket, bound.
+    pub udp: OwnedFd,
+    /// The TCP socket, listening.
+    pub tcp: OwnedFd,
+}
+
+impl Listener {
+    /// Binds both sockets, marked if the queries that come by them must not be answered unmarked. Port 0 takes any that is free for both.
+    pub fn bind(addr: SocketAddr, mark: Option<Mark>) -> io::Result<Listener> {
+        let mark = mark.map(|mark| (mark.value, mark.mask));
+        let tcp = socket::tcp_listener(addr, mark)?;
+        let (_, addr) = socket::bound_to(tcp.as_fd())?;
+        Ok(Listener { addr, udp: socket::udp_listener(addr, mark)?, tcp })
+    }
+
+    /// Copies of the listening sockets of the resolver `pid`, which some other parent started. Needs the right to trace it (root has it).
+    pub fn take_from(pid: u32) -> io::Result<Vec<Listener>> {
+        let mut listeners = Vec::new();
+        for n in 0..MAX_LISTENERS as i32 {
+            let number = FIRST_LISTENER + 2 * n;
+            let Ok(udp) = channel::take_from(pid, number) else { break };
+            // What is behind the last of them is no socket, or is bound to nothing.
+            let Ok((false, addr)) = socket::bound_to(udp.as_fd()) else { break };
+            if addr.port() == 0 {
+                break;
+            }
+            let tcp = channel::take_from(pid, number + 1)?;
+            match socket::bound_to(tcp.as_fd()) {
+                Ok((true, same)) if same == addr => listeners.push(Listener { addr, udp, tcp }),
+                _ => break,
+            }
+        }
+        if listeners.is_empty() { Err(io::ErrorKind::NotFound.into()) } else { Ok(listeners) }
+    }
+
+    fn try_clone(&self) -> io::Result<Listener> {
+        Ok(Listener { addr: self.addr, udp: self.udp.try_clone()?, tcp: self.tcp.try_clone()? })
+    }
+}
+
+/// Ends a resolver that a dead parent left behind. It is over at once; what it was asking is asked again by the clients.
+pub fn end_orphan(pid: u32) -> io::Result<()> {
+    let pid =
+        i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+    Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
+}
+
+/// The servers' addresses with their devices' numbers, and the servers whose device is not there.
+pub fn resolve(servers: &[Server]) -> (Vec<SocketAddr>, Vec<&Server>) {
+    let (mut found, mut lost) = (Vec::with_capacity(servers.len()), Vec::new());
+    for server in servers {
+        let number =
+            |scope: &String| scope.parse().ok().or_else(|| narrowgate_sys::link::index_of(scope).ok());
+        match (server.addr, &server.scope) {
+            (IpAddr::V6(addr), Some(scope)) => match number(scope) {
+                Some(index) => found.push(SocketAddrV6::new(addr, server.port, 0, index).into()),
+                None => lost.push(server),
+            },
+            // An address that is nowhere without a device is no server.
+            (IpAddr::V6(_), None) if server.is_link_local() => lost.push(server),
+            (addr, _) => found.push(SocketAddr::new(addr, server.port)),
+        }
+    }
+    (found, lost)
+}
+
+/// What became known by the channel.
+#[derive(Debug)]
+pub enum Event {
+    /// The child's sandbox is closed and it answers.
+    Ready {
+        /// Whether files are out of its reach too (Landlock).
+        files_denied: bool,
+    },
+    /// Its counters, since the resolver was made; lives of the child before this one are added.
+    Stats(Stats),
+    /// It died and was started again, so often by now.
+    Restarted {
+        /// How it ended, if that could be seen.
+        status: Option<ExitStatus>,
+        /// Restarts since the resolver was made.
+        times: u32,
+    },
+    /// It died, or could not be fed, and could not be started again. Call [`Resolver::respawn`] after a while.
+    Down(io::Error),
+}
+
+/// One resolver: its child process, and all that a new one would need.
+pub struct Resolver {
+    name: String,
+    limits: Limits,
+    alone: bool,
+    listeners: Vec<Listener>,
+    make_socket: Box<dyn FnMut(Kind) -> io::Result<OwnedFd>>,
+    upstreams: Option<Upstreams>,
+    child: Child,
+    channel: OwnedFd,
+    restarts: u32,
+    /// When it was started lately; too often means that starting it again is no help.
+    starts: Vec<Instant>,
+    /// What earlier children had counted, as far as they told.
+    before: Counters,
+    last: Counters,
+}
+
+impl Resolver {
+    /// Starts a resolver. `make_socket` makes the sockets to servers, marked where they have to be; an error of it is passed on, and no child is started.
+    pub fn spawn(
+        name: &str,
+        limits: Limits,
+        listeners: Vec<Listener>,
+        make_socket: impl FnMut(Kind) -> io::Result<OwnedFd> + 'static,
+    ) -> io::Result<Resolver> {
+        Resolver::spawn_with(name, limits, true, listeners, make_socket)
+    }
+
+    /// As [`spawn`](Self::spawn), for a parent that nobody starts again: the child ends with it, so that its addresses are free.
+    pub fn spawn_bound(
+        name: &str,
+        limits: Limits,
+        listeners: Vec<Listener>,
+        make_socket: impl FnMut(Kind) -> io::Result<OwnedFd> + 'static,
+    ) -> io::Result<Resolver> {
+        Resolver::spawn_with(name, limits, false, listeners, make_socket)
+    }
+
+    fn spawn_with(
+        name: &str,
+        limits: Limits,
+        alone: bool,
+        listeners: Vec<Listener>,
+        make_socket: impl FnMut(Kind) -> io::Result<OwnedFd> + 'static,
+    ) -> io::Result<Resolver> {
+        if listeners.is_empty() || listeners.len() > MAX_LISTENERS {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a resolver listens on one to eight addresses",
+            ));
+        }
+        let mut make_socket: Box<dyn FnMut(Kind) -> io::Result<OwnedFd>> = Box::new(make_socket);
+        let (child, channel) = start(name, limits, alone, &listeners, &mut make_socket, None)?;
+        Ok(Resolver {
+            name: name.to_owned(),
+            limits,
+            alone,
+            listeners,
+            make_socket,
+            upstreams: None,
+            child,
+            channel,
+            restarts: 0,
+            starts: Vec::new(),
+            before: Counters::default(),
+            last: Counters::default(),
+        })
+    }
+
+    /// Its name, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it listens.
+    pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.listeners.iter().map(|listener| listener.addr)
+    }
+
+    /// The child's process id: to be written where the next parent finds it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What to wait for. It changes when the child is started again.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// Tells it whom to ask. An error only if the child is down and cannot be started; the news is kept for the next one in any case.
+    pub fn update(&mut self, upstreams: Upstreams) -> io::Result<()> {
+        let message = ToChild::Update(upstreams.clone()).encode();
+        if message.len() > MAX_MESSAGE {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many names or servers"));
+        }
+        self.upstreams = Some(upstreams);
+        match channel::send(self.channel.as_fd(), &message, &[]) {
+            Ok(()) => Ok(()),
+            // It is dead, or so stuck that its channel is full.
+            Err(_) => self.respawn().map(drop),
+        }
+    }
+
+    /// Asks for the counters; they come as an event.
+    pub fn ask_stats(&self) -> io::Result<()> {
+        channel::send(self.channel.as_fd(), &ToChild::AskStats.encode(), &[])
+    }
+
+    /// Reads what the child said, gives it the sockets that it needs, and starts it again if it is dead.
+    pub fn on_readable(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut buffer = vec![0; MAX_MESSAGE];
+        loop {
+            match channel::receive(self.channel.as_fd(), &mut buffer) {
+                Ok(Received::Nothing) => return events,
+                Ok(Received::Message(length, _)) => match buffer.get(..length).and_then(ToParent::decode) {
+                    Some(ToParent::Ready { files_denied }) => events.push(Event::Ready { files_denied }),
+                    Some(ToParent::NeedSockets { kind, count }) => {
+                        let count = usize::from(count).min(MOST_AT_ONCE);
+                        let fed = feed(self.channel.as_fd(), kind, count, &mut self.make_socket);
+                        if let Err(error) = fed {
+                            events.push(Event::Down(error));
+                        }
+                    }
+                    Some(ToParent::Stats(mut stats)) => {
+                        self.last = stats.counters.clone();
+                        stats.counters.add(&self.before);
+                        events.push(Event::Stats(stats));
+                    }
+                    None => {}
+                },
+                Ok(Received::Closed) | Err(_) => {
+                    events.push(match self.respawn() {
+                        Ok(status) => Event::Restarted { status, times: self.restarts },
+                        Err(error) => Event::Down(error),
+                    });
+                    return events;
+                }
+            }
+        }
+    }
+
+    /// Ends the child if it still lives, and starts another with the same listening sockets and servers. How the old one ended.
+    pub fn respawn(&mut self) -> io::Result<Option<ExitStatus>> {
+        let _ = self.child.kill();
+        let status = self.child.wait().ok();
+        self.before.add(&std::mem::take(&mut self.last));
+        let now = Instant::now();
+        self.starts.retain(|start| now.duration_since(*start) < OFTEN_WITHIN);
+        if self.starts.len() >= OFTEN {
+            return Err(io::Error::other("the resolver's process dies again and again"));
+        }
+        self.starts.push(now);
+        let upstreams = self.upstreams.as_ref();
+        let (child, channel) =
+            start(&self.name, self.limits, self.alone, &self.listeners, &mut self.make_socket, upstreams)?;
+        (self.child, self.channel) = (child, channel);
+        self.restarts += 1;
+        Ok(status)
+    }
+
+    /// Ends the child and gives the listening sockets back: to close them, or for another resolver.
+    pub fn stop(mut self) -> Vec<Listener> {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.listeners
+    }
+
+    /// Copies of the listening sockets.
+    pub fn clone_listeners(&self) -> io::Result<Vec<Listener>> {
+        self.listeners.iter().map(Listener::try_clone).collect()
+    }
+}
+
+fn start(
+    name: &str,
+    limits: Limits,
+    alone: bool,
+    listeners: &[Listener],
+    make_socket: &mut dyn FnMut(Kind) -> io::Result<OwnedFd>,
+    upstreams: Option<&Upstreams>,
+) -> io::Result<(Child, OwnedFd)> {
+    let (ours, theirs) = channel::pair()?;
+    let addrs = listeners.iter().map(|listener| listener.addr).collect();
+    let sockets: Vec<_> = listeners.iter().flat_map(|l| [l.udp.as_fd(), l.tcp.as_fd()]).collect();
+    // All that it needs lies in the channel before it runs: it never waits for us.
+    channel::send(ours.as_fd(), &ToChild::Start { limits, alone, listeners: addrs }.encode(), &sockets)?;
+    for kind in Kind::ALL {
+        feed(ours.as_fd(), kind, if kind.is_tcp() { FIRST_TCP } else { FIRST_UDP }, make_socket)?;
+    }
+    if let Some(upstreams) = upstreams {
+        channel::send(ours.as_fd(), &ToChild::Update(upstreams.clone()).encode(), &[])?;
+    }
+    let child = Command::new("/proc/self/exe")
+        .arg(ARGUMENT)
+        .arg(name)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()?;
+    Ok((child, ours))
+}
+
+/// Gives sockets. A family that the kernel does not have is left out: there are no servers of it either.
+fn feed(
+    channel: BorrowedFd<'_>,
+    kind: Kind,
+    count: usize,
+    make_socket: &mut dyn FnMut(Kind) -> io::Result<OwnedFd>,
+) -> io::Result<()> {
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count {
+        match make_socket(kind) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for some in sockets.chunks(channel::MAX_DESCRIPTORS) {
+        let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+        channel::send(channel, &ToChild::Sockets(kind).encode(), &some)?;
+    }
+    Ok(())
+}
+
+/// Sockets that a child starts with; it asks for more when it needs them.
+const FIRST_UDP: usize = 32;
+const FIRST_TCP: usize = 4;
+/// However many a child asks for.
+const MOST_AT_ONCE: usize = 64;
+/// So many deaths within that time, and it is left dead.
+const OFTEN: usize = 20;
+const OFTEN_WITHIN: Duration = Duration::from_secs(10);

@@ -1,0 +1,126 @@
+//! A resolv.conf that is watched. The directory is watched and not the file: it is replaced by rename, may be absent, and may come later.
+
+use narrowgate_model::Server;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// See the module's head.
+pub(super) struct ResolvFile {
+    path: PathBuf,
+    name: OsString,
+    inotify: OwnedFd,
+    servers: Option<Vec<Server>>,
+}
+
+impl ResolvFile {
+    /// Watches the file's directory, which must be there.
+    pub fn watch(path: &Path) -> Result<ResolvFile, String> {
+        let name =
+            path.file_name().ok_or_else(|| format!("--resolv-file {}: no file", path.display()))?.to_owned();
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
+            .map_err(|e| format!("inotify: {e}"))?;
+        let what = WatchFlags::CLOSE_WRITE
+            | WatchFlags::MODIFY
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::ONLYDIR;
+        inotify::add_watch(&inotify, folder, what)
+            .map_err(|e| format!("--resolv-file {}: its directory cannot be watched: {e}", path.display()))?;
+        Ok(ResolvFile { path: path.to_owned(), name, inotify, servers: None })
+    }
+
+    /// The servers as they stand there now. Read again only after a change.
+    pub fn servers(&mut self) -> Vec<Server> {
+        if self.changed() || self.servers.is_none() {
+            match std::fs::read(&self.path) {
+                Ok(bytes) => self.servers = Some(nameservers(&String::from_utf8_lossy(&bytes))),
+                // Gone: the servers are as they were, for a file that is written anew is away for a moment.
+                Err(error) if self.servers.as_ref().is_none_or(Vec::is_empty) => {
+                    log::warn!("forward: {}: {error}", self.path.display());
+                    self.servers = Some(Vec::new());
+                }
+                Err(error) => log::warn!("forward: {}: {error}; keeping its servers", self.path.display()),
+            }
+        }
+        self.servers.clone().unwrap_or_default()
+    }
+
+    fn changed(&self) -> bool {
+        let mut space = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut space);
+        let mut changed = false;
+        while let Ok(event) = reader.next() {
+            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+            // Without a name: events were lost. Then anything may have happened.
+            changed |= name.is_none_or(|name| name == self.name);
+        }
+        changed
+    }
+}
+
+impl AsFd for ResolvFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+/// The servers of a resolv.conf(5): `nameserver ADDR[%dev]`. A line that cannot be read is told and left out: the others still help.
+fn nameservers(text: &str) -> Vec<Server> {
+    let mut servers = Vec::new();
+    for line in text.lines() {
+        let line = line.split(['#', ';']).next().unwrap_or("");
+        let mut words = line.split_whitespace();
+        if words.next() != Some("nameserver") {
+            continue;
+        }
+        let Some(word) = words.next() else { continue };
+        match word.parse::<Server>() {
+            Ok(server) if !servers.contains(&server) => servers.push(server),
+            Ok(_) => {}
+            Err(error) => log::warn!("forward: nameserver {word}: {error}"),
+        }
+    }
+    servers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_found_among_other_things() {
+        let text = "# Interface wan\nnameserver 192.0.2.1\nnameserver fe80::1%br-wan\nsearch lan\noptions edns0\n nameserver 192.0.2.1 ; again\nnameserver nonsense\nnameserver\n";
+        let servers: Vec<String> = nameservers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["192.0.2.1", "fe80::1%br-wan"]);
+    }
+
+    #[test]
+    fn a_file_may_come_late_be_replaced_and_go() {
+        let folder = std::env::temp_dir().join(format!("narrowgate-resolv-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("resolv.conf");
+        let mut file = ResolvFile::watch(&path).unwrap();
+        assert!(file.servers().is_empty());
+        std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        assert_eq!(file.servers().len(), 1);
+        let new = folder.join("new");
+        std::fs::write(&new, "nameserver 192.0.2.2\nnameserver 192.0.2.3\n").unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        assert_eq!(file.servers().len(), 2);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(file.servers().len(), 2, "what was known is better than nothing");
+        std::fs::write(&path, "").unwrap();
+        assert!(file.servers().is_empty(), "an empty file is a word");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
