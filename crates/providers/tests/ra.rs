@@ -27,9 +27,27 @@ fn it_solicits_at_once_then_quickly_then_ever_more_slowly_but_does_not_give_up()
     }
     assert_eq!(times[..4], [0, 250, 500, 1000]);
     let gaps: Vec<u128> = times.windows(2).map(|w| w[1] - w[0]).collect();
-    assert!(gaps[3..13].windows(2).all(|w| w[1] > w[0]), "{gaps:?}");
+    assert!(times[1..].iter().zip(&gaps).filter(|(t, _)| **t < 60_000).all(|(_, g)| *g <= 8800), "{times:?}");
+    assert!(
+        gaps[3..].iter().zip(&gaps[4..]).all(|(a, b)| *b * 10 >= *a * 8 && *b * 10 <= *a * 25),
+        "{gaps:?}"
+    );
     assert!(gaps.iter().all(|g| *g <= 3_960_000), "RFC 7559: 3600 s and a tenth for chance");
     assert!((30..50).contains(&times.len()), "{}", times.len());
+}
+
+#[test]
+fn a_sign_of_life_from_the_household_is_worth_a_question() {
+    let mut ra = up();
+    assert!(ra.solicitation().is_some());
+    ra.nudge(T0);
+    assert_eq!(ra.solicitation(), None, "it has been asked just now");
+    ra.nudge(after(5));
+    assert!(ra.solicitation().is_some());
+    assert_eq!(ra.next_timeout(), Some(after(5) + Duration::from_millis(250)));
+    ra.receive(router(1), &advert(), after(6));
+    ra.nudge(after(9));
+    assert_eq!(ra.solicitation(), None, "it has answered");
 }
 
 #[test]
@@ -57,18 +75,18 @@ fn a_link_local_address_that_gets_ready_is_asked_from_at_once() {
     );
     let mut address = own("fe80::7", false);
     address.tentative = true;
-    ra.on_addresses(&[address.clone()]);
+    ra.on_addresses(&[address.clone()], T0);
     assert_eq!(ra.solicitation(), None);
     address.tentative = false; // or optimistic
-    ra.on_addresses(&[address.clone()]);
+    ra.on_addresses(&[address.clone()], T0);
     let packet = ra.solicitation().unwrap();
     assert_eq!(packet[8..24], "fe80::7".parse::<Ipv6Addr>().unwrap().octets());
     assert_eq!(packet.len(), 48, "without a link-layer address: RFC 4429");
-    ra.on_addresses(&[address.clone()]);
+    ra.on_addresses(&[address.clone()], T0);
     assert_eq!(ra.solicitation(), None, "once is enough");
     ra.receive(router(1), &advert(), T0);
-    ra.on_addresses(&[]);
-    ra.on_addresses(&[address]);
+    ra.on_addresses(&[], T0);
+    ra.on_addresses(&[address], T0);
     assert_eq!(ra.solicitation(), None, "nothing to ask for any more");
 }
 
@@ -189,12 +207,36 @@ fn an_address_that_is_taken_makes_room_for_the_next_three_times() {
         assert!(!seen.contains(&fact.prefix) && seen.len() < 4);
         seen.push(fact.prefix);
         let addr = fact.prefix.addr.to_string();
-        ra.on_addresses(&[own(&addr, true)]);
-        ra.on_addresses(&[own(&seen[0].addr.to_string(), true)]); // an old one, still standing there: no second failure
+        ra.on_addresses(&[own(&addr, true)], T0);
+        ra.on_addresses(&[own(&seen[0].addr.to_string(), true)], T0); // an old one, still standing there: no second failure
     }
     assert_eq!(seen.len(), 4);
     ra.receive(router(1), &with(prefix("2001:db8:1::/64", 100, 50)), T0);
     assert_eq!(facts(&ra).addresses, [], "nor does the next advertisement try again");
+}
+
+#[test]
+fn an_address_that_vanishes_as_soon_as_it_is_set_was_taken() {
+    let known = || {
+        let mut ra = up();
+        ra.receive(router(1), &with(prefix("2001:db8:1::/64", 100, 50)), T0);
+        let addr = facts(&ra).addresses[0].prefix.addr.to_string();
+        ra.on_addresses(&[], T0); // not set yet
+        assert_eq!(facts(&ra).addresses[0].prefix.addr.to_string(), addr);
+        ra.on_addresses(&[own(&addr, false)], after(1));
+        (ra, addr)
+    };
+    let vanished = |ra: &mut Ra, when| {
+        ra.on_addresses(&[], when);
+        facts(ra).addresses[0].prefix.addr.to_string()
+    };
+    let (mut ra, addr) = known();
+    assert_ne!(vanished(&mut ra, after(2)), addr);
+    let (mut ra, addr) = known();
+    assert_eq!(vanished(&mut ra, after(10)), addr, "detection was over: somebody has deleted it");
+    let (mut ra, addr) = known();
+    ra.on_carrier(false, after(2));
+    assert_eq!(vanished(&mut ra, after(2)), addr, "the device went down");
 }
 
 #[test]

@@ -13,10 +13,11 @@
 //! until its time is over, a NAK takes it away or another network's server gives a new one.
 //!
 //! Where we leave the RFC: the first question goes out at once instead of after 1 to 10 s, and is repeated after 1, 2, 4 s
-//! instead of 4, 8, 16, because the node has nothing until it is answered. While a lease is being extended a question is
+//! instead of 4, 8, 16, every 8 s in the first minute and every 32 s from then on, because the node has nothing until it is
+//! answered. While a lease is being extended a question is
 //! repeated after 10 s at the soonest instead of 60, since household leases can be short.
 
-use super::Random;
+use super::{EAGER, EAGER_GAP, NUDGE, Random};
 use narrowgate_model::facts::{AddressFact, DnsFact, Facts, Origin, Preference, RouteFact};
 use narrowgate_model::{Prefix, Server, Time};
 use narrowgate_wire::dhcp4::{self, Lease, Reply, Request, RequestKind};
@@ -36,8 +37,9 @@ pub struct Dhcp4 {
     began: Time,
     /// When the request that is now waited for was sent first: lifetimes count from there.
     asked: Time,
-    /// Messages sent in this phase.
+    /// Messages sent in this phase, and when the last one was.
     sent: u32,
+    last: Time,
     timer: Option<Time>,
     naks: u32,
     out: Vec<Send>,
@@ -118,6 +120,7 @@ impl Dhcp4 {
             began: now,
             asked: now,
             sent: 0,
+            last: now,
             timer: None,
             naks: 0,
             out: Vec::new(),
@@ -145,6 +148,13 @@ impl Dhcp4 {
             self.phase = Phase::Idle;
             self.timer = None;
             self.out.clear();
+        }
+    }
+
+    /// There is a sign of life from the household: if it has not answered yet, it may now.
+    pub fn nudge(&mut self, now: Time) {
+        if self.phase == Phase::Selecting && now.since(self.last) >= NUDGE {
+            self.begin(Phase::Selecting, now);
         }
     }
 
@@ -329,7 +339,9 @@ impl Dhcp4 {
                 None => return,
             },
             Phase::Selecting => {
-                (RequestKind::Discover { wish: self.wish }, self.jitter(backoff(self.sent, DISCOVER_LAST)))
+                let eager = now.since(self.began) < EAGER;
+                let most = if eager { EAGER_GAP } else { DISCOVER_LAST };
+                (RequestKind::Discover { wish: self.wish }, self.jitter(backoff(self.sent, most)))
             }
             Phase::Requesting { address, server } => {
                 (RequestKind::Select { address, server }, self.jitter(backoff(self.sent, DISCOVER_LAST)))
@@ -339,6 +351,7 @@ impl Dhcp4 {
         let message = self.message(kind, now);
         self.out.push(Send::Broadcast(Ipv4Addr::UNSPECIFIED, message));
         self.sent = self.sent.saturating_add(1);
+        self.last = now;
         self.timer = Some(now + wait);
     }
 
@@ -456,7 +469,7 @@ const REBOOT_TRIES: u32 = 2;
 const REBOOT_WAIT: Duration = Duration::from_millis(300);
 /// Requests for what was offered: then the server is gone.
 const REQUEST_TRIES: u32 = 4;
-const DISCOVER_LAST: Duration = Duration::from_secs(64);
+const DISCOVER_LAST: Duration = Duration::from_secs(32);
 const DECLINE_WAIT: Duration = Duration::from_secs(10);
 const EXTEND_FIRST: Duration = Duration::from_secs(10);
 const EXTEND_LAST: Duration = Duration::from_secs(3600);

@@ -83,8 +83,13 @@ impl Builtin {
     fn reset(&mut self, link: Option<&Link>, now: Time) {
         self.ra_socket = None;
         self.dhcp_socket = None;
-        self.extend_socket = None;
         self.ra = Ra::new(&self.device, self.secret, system_random());
+        self.reset_dhcp(link, now);
+    }
+
+    /// Another hardware address: for DHCP servers we are somebody else. Bridges change theirs as they get ports.
+    fn reset_dhcp(&mut self, link: Option<&Link>, now: Time) {
+        self.extend_socket = None;
         self.dhcp = link.and_then(|l| l.mac).map(|mac| {
             let loaded = self.file.load(mac);
             let wish = loaded.as_ref().map(|(held, _)| held.lease.ip());
@@ -240,12 +245,13 @@ impl Provider for Builtin {
     }
 
     fn on_link(&mut self, link: Option<&Link>, now: Time) -> bool {
-        let identity = |l: &Link| (l.index, l.mac);
         let before = self.facts.link.clone();
         let link = link.cloned();
         self.facts.link = link.clone();
-        if before.as_ref().map(identity) != link.as_ref().map(identity) {
+        if before.as_ref().map(|l| l.index) != link.as_ref().map(|l| l.index) {
             self.reset(link.as_ref(), now);
+        } else if before.as_ref().map(|l| l.mac) != link.as_ref().map(|l| l.mac) {
+            self.reset_dhcp(link.as_ref(), now);
         }
         let carrier = link.as_ref().is_some_and(|l| l.up && l.carrier);
         if carrier {
@@ -259,7 +265,7 @@ impl Provider for Builtin {
     }
 
     fn on_addresses(&mut self, addresses: &[Address], now: Time) -> bool {
-        self.ra.on_addresses(addresses);
+        self.ra.on_addresses(addresses, now);
         if let Some((dhcp, kept)) = self.dhcp.as_mut().zip(self.kept.as_ref())
             && addresses.iter().any(|a| a.prefix.addr == kept.lease.address.addr)
             && let Some(kept) = self.kept.take()
@@ -276,13 +282,24 @@ impl Provider for Builtin {
     }
 
     fn on_readable(&mut self, now: Time) -> bool {
-        let naks = |dhcp: &Option<Dhcp4>| dhcp.as_ref().map_or(0, |d| d.counts().naks);
-        let before = naks(&self.dhcp);
+        let counts = |dhcp: &Option<Dhcp4>| dhcp.as_ref().map(Dhcp4::counts).unwrap_or_default();
+        let (had_router, before) = (self.ra.has_router(), counts(&self.dhcp));
         self.read_ra(now);
         self.read_dhcp(now);
-        if naks(&self.dhcp) != before {
+        let after = counts(&self.dhcp);
+        if after.naks != before.naks {
             log::warn!("{}: the DHCP server takes the address away (NAK)", self.uplink);
             self.file.forget();
+        }
+        // A household that answers in one family is awake: it need not be waited for in the other.
+        if after.acks != before.acks {
+            self.ra.nudge(now);
+        }
+        if !had_router
+            && self.ra.has_router()
+            && let Some(dhcp) = &mut self.dhcp
+        {
+            dhcp.nudge(now);
         }
         self.settle()
     }
@@ -398,6 +415,11 @@ fn system_random() -> Random {
     })
 }
 
+/// For the first minute of asking the gaps stay short, in both families: routers boot, switches learn.
+const EAGER: Duration = Duration::from_secs(60);
+const EAGER_GAP: Duration = Duration::from_secs(8);
+/// How long after a question a sign of life is worth another.
+const NUDGE: Duration = Duration::from_secs(1);
 /// The largest packet that is read whole: Ethernet's and some.
 const BUFFER: usize = 2048;
 /// How many packets are read at a time; then others have their turn.

@@ -3,6 +3,7 @@
 use super::ra::{Until, holds, remember, until};
 use super::slaac::{self, Secret};
 use narrowgate_model::facts::{AddressFact, Facts, Origin, Preference, RouteFact};
+use narrowgate_model::net::Address;
 use narrowgate_model::{Prefix, Time};
 use narrowgate_wire::ra::PrefixInfo;
 use std::net::{IpAddr, Ipv6Addr};
@@ -22,6 +23,8 @@ struct Own {
     /// None: every one that was tried is taken.
     addr: Option<Ipv6Addr>,
     dad_counter: u8,
+    /// When it was seen on the device first.
+    seen: Option<Time>,
     preferred: Until,
     valid: Until,
 }
@@ -54,25 +57,37 @@ impl Prefixes {
             own.valid = two_hours_rule(own.valid, info.valid, now);
         } else if info.valid > 0 && self.addresses.len() < MAX {
             let addr = slaac::address(info.prefix, &self.device, 0, &self.secret);
-            self.addresses.push(Own { prefix: info.prefix, addr, dad_counter: 0, preferred, valid });
+            self.addresses.push(Own {
+                prefix: info.prefix,
+                addr,
+                dad_counter: 0,
+                seen: None,
+                preferred,
+                valid,
+            });
         }
     }
 
-    /// Somebody else has this address: take the next.
-    pub(super) fn taken(&mut self, taken: IpAddr) {
-        for own in self.addresses.iter_mut().filter(|own| own.addr.map(IpAddr::V6) == Some(taken)) {
-            own.dad_counter += 1;
-            own.addr = (own.dad_counter <= slaac::RETRIES)
-                .then(|| slaac::address(own.prefix, &self.device, own.dad_counter, &self.secret))
-                .flatten();
-            match own.addr {
-                Some(addr) => log::warn!("{}: {taken} is somebody else's; trying {addr}", self.device),
-                None => log::warn!(
-                    "{}: {taken} is somebody else's too; no address in {}",
-                    self.device,
-                    own.prefix
-                ),
+    /// What stands on the device. An address whose duplicate address detection failed is somebody else's; so is one that
+    /// has vanished soon after it was set: the kernel deletes those that have lifetimes, instead of telling.
+    pub(super) fn on_addresses(&mut self, addresses: &[Address], now: Time) {
+        for own in &mut self.addresses {
+            let Some(addr) = own.addr else { continue };
+            match addresses.iter().find(|a| a.prefix.addr == IpAddr::V6(addr)) {
+                Some(there) if there.dad_failed => own.taken(&self.device, &self.secret),
+                Some(_) => own.seen = own.seen.or(Some(now)),
+                None if own.seen.take().is_some_and(|t| now.since(t) < DETECTION) => {
+                    own.taken(&self.device, &self.secret);
+                }
+                None => {}
             }
+        }
+    }
+
+    /// The carrier is gone: what vanishes now says nothing about neighbours.
+    pub(super) fn on_carrier_lost(&mut self) {
+        for own in &mut self.addresses {
+            own.seen = None;
         }
     }
 
@@ -119,6 +134,22 @@ impl Prefixes {
     }
 }
 
+impl Own {
+    /// Somebody else has the address: take the next.
+    fn taken(&mut self, device: &str, secret: &Secret) {
+        let Some(taken) = self.addr else { return };
+        self.seen = None;
+        self.dad_counter = self.dad_counter.saturating_add(1);
+        self.addr = (self.dad_counter <= slaac::RETRIES)
+            .then(|| slaac::address(self.prefix, device, self.dad_counter, secret))
+            .flatten();
+        match self.addr {
+            Some(next) => log::warn!("{device}: {taken} is somebody else's; trying {next}"),
+            None => log::warn!("{device}: {taken} is somebody else's too; no address in {}", self.prefix),
+        }
+    }
+}
+
 /// RFC 4862, 5.5.3 e: a lifetime may be made longer as one likes, but no shorter than two hours, so that a forged
 /// advertisement cannot take an address away at once.
 fn two_hours_rule(valid: Until, told: u32, now: Time) -> Until {
@@ -133,6 +164,8 @@ fn two_hours_rule(valid: Until, told: u32, now: Time) -> Until {
     }
 }
 
+/// Duplicate address detection takes a random delay of at most 1 s and an answer's time of 1 s.
+const DETECTION: Duration = Duration::from_secs(3);
 const TWO_HOURS: u32 = 7200;
 /// How many prefixes of a kind are remembered: a hostile link must not fill the memory.
 const MAX: usize = 16;

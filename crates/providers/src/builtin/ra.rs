@@ -6,9 +6,9 @@
 //! When the carrier has been away, the cable may lead to another network. What was known is kept until the first
 //! advertisement shows where we are, or until nobody has answered for [`RECOGNISE`] (after RFC 6059).
 
-use super::Random;
 use super::prefixes::Prefixes;
 use super::slaac::Secret;
+use super::{EAGER, EAGER_GAP, NUDGE, Random};
 use narrowgate_model::facts::{DnsFact, Facts, Origin, Preference, RouteFact};
 use narrowgate_model::net::Address;
 use narrowgate_model::{Prefix, Server, Time};
@@ -34,8 +34,10 @@ pub struct Ra {
 
 /// A round of solicitations.
 struct Soliciting {
+    began: Time,
+    last: Time,
     next: Time,
-    sent: u32,
+    gap: Duration,
 }
 
 /// What one router has told. It stays here as long as any of it holds.
@@ -93,11 +95,12 @@ impl Ra {
             self.soliciting = None;
             self.due = false;
             self.unconfirmed_until = None;
+            self.prefixes.on_carrier_lost();
         }
     }
 
     /// The device's addresses: one to solicit from, and the outcome of duplicate address detection.
-    pub fn on_addresses(&mut self, addresses: &[Address]) {
+    pub fn on_addresses(&mut self, addresses: &[Address], now: Time) {
         let usable =
             |a: &&Address| !a.tentative && !a.dad_failed && Prefix::LINK_LOCAL.contains(a.prefix.addr);
         let link_local = addresses.iter().find(usable).and_then(|a| match a.prefix.addr {
@@ -108,9 +111,7 @@ impl Ra {
         let first = self.link_local.is_none() && link_local.is_some();
         self.link_local = link_local;
         self.due |= first && self.soliciting.is_some();
-        for failed in addresses.iter().filter(|a| a.dad_failed) {
-            self.prefixes.taken(failed.prefix.addr);
-        }
+        self.prefixes.on_addresses(addresses, now);
     }
 
     /// An advertisement came from this router.
@@ -139,6 +140,13 @@ impl Ra {
         self.expire(now); // what was told with a lifetime of zero
     }
 
+    /// There is a sign of life from the household: if it has not answered yet, it may now.
+    pub fn nudge(&mut self, now: Time) {
+        if self.soliciting.as_ref().is_some_and(|s| now.since(s.last) >= NUDGE) {
+            self.solicit(now);
+        }
+    }
+
     /// Drops what does not hold any more and solicits when it is time.
     pub fn on_timer(&mut self, now: Time) {
         let had_router = self.has_router();
@@ -154,8 +162,13 @@ impl Ra {
             && soliciting.next <= now
         {
             self.due = true;
-            soliciting.sent = soliciting.sent.saturating_add(1);
-            soliciting.next = now + jitter(gap(soliciting.sent), &mut self.random);
+            let patient = now.since(soliciting.began) >= EAGER;
+            let most = if patient { LAST_GAP } else { EAGER_GAP };
+            // The first gap comes twice: solicitations go out at 0, 250, 500, 1000, 2000 ms and so on.
+            let first = soliciting.last == soliciting.began;
+            soliciting.gap = if first { FIRST_GAP } else { (soliciting.gap * 2).min(most) };
+            soliciting.last = now;
+            soliciting.next = now + jitter(soliciting.gap, &mut self.random);
         }
     }
 
@@ -193,6 +206,11 @@ impl Ra {
         }
     }
 
+    /// Whether there is a default router.
+    pub fn has_router(&self) -> bool {
+        self.routers.iter().any(|r| r.default.is_some())
+    }
+
     /// Whether anybody has been heard.
     pub fn heard(&self) -> bool {
         self.heard > 0
@@ -225,11 +243,7 @@ impl Ra {
 
     fn solicit(&mut self, now: Time) {
         self.due = true;
-        self.soliciting = Some(Soliciting { next: now + gap(1), sent: 1 });
-    }
-
-    fn has_router(&self) -> bool {
-        self.routers.iter().any(|r| r.default.is_some())
+        self.soliciting = Some(Soliciting { began: now, last: now, next: now + FIRST_GAP, gap: FIRST_GAP });
     }
 
     fn knows_nothing(&self) -> bool {
@@ -335,11 +349,6 @@ fn askable(addr: Ipv6Addr) -> bool {
 
 fn later(a: Until, b: Until) -> Until {
     a.zip(b).map(|(a, b)| a.max(b))
-}
-
-/// How long to wait after so many solicitations: they go out at 0, 250, 500, 1000, 2000 ms and so on.
-fn gap(sent: u32) -> Duration {
-    FIRST_GAP.saturating_mul(1 << sent.saturating_sub(2).min(20)).min(LAST_GAP)
 }
 
 /// Within a tenth of the span, from a second on: nodes that got power at the same moment drift apart.

@@ -206,6 +206,76 @@ fn a_server_that_pings_first_is_not_slowed_down_by_our_asking_again() {
 }
 
 #[test]
+fn an_address_that_a_neighbour_has_is_given_up_for_the_next() {
+    let mut place = Place::new();
+    place.dnsmasq(RA);
+    wait_for_daemon(&place);
+    ip(&["link", "set", WAN, "up"]);
+    let address = |facts: &Facts| facts.addresses.first().map(|a| a.prefix.addr.to_string());
+    let mut node = Node::new(&place);
+    node.until("an address", 5, |f| address(f).is_some());
+    let taken = address(node.provider.facts()).unwrap();
+    drop(node);
+    ip(&["addr", "del", &format!("{taken}/64"), "dev", WAN]);
+    place.home(&["addr", "add", &format!("{taken}/64"), "dev", "lan0", "nodad"]);
+    let mut node = Node::new(&place);
+    node.until("the same address", 5, |f| address(f).as_ref() == Some(&taken));
+    node.until("another", 8, |f| address(f).is_some_and(|a| a != taken));
+}
+
+#[test]
+fn a_device_that_goes_and_comes_back_is_taken_up_again() {
+    let mut place = Place::new();
+    place.dnsmasq(&[DHCP, RA].concat());
+    wait_for_daemon(&place);
+    ip(&["link", "set", WAN, "up"]);
+    let mut node = Node::new(&place);
+    let both = |f: &Facts| has_address(f, "192.0.2.") && has_default(f, Origin::Ra);
+    node.until("both", 5, both);
+    ip(&["link", "set", WAN, "down"]);
+    node.until("down", 5, |f| f.link.as_ref().is_some_and(|l| !l.up));
+    ip(&["link", "set", WAN, "up"]);
+    let until = node.provider.facts().addresses[0].valid_until;
+    node.until("both, heard anew", 5, |f| both(f) && f.addresses[0].valid_until > until);
+
+    place.unplug();
+    node.until("no device", 5, |f| f == &Facts::default());
+    assert_eq!(fds(&node), 0);
+    place.plug();
+    place.home_up();
+    place.dnsmasq(&[DHCP, RA].concat());
+    wait_for_daemon(&place);
+    ip(&["link", "set", WAN, "up"]);
+    node.until("both, on the new device", 5, both);
+}
+
+#[test]
+fn a_thousand_flaps_leave_nothing_behind() {
+    let mut place = Place::new();
+    place.dnsmasq(&[DHCP, RA].concat());
+    wait_for_daemon(&place);
+    ip(&["link", "set", WAN, "up"]);
+    let mut node = Node::new(&place);
+    let both = |f: &Facts| has_address(f, "192.0.2.") && has_default(f, Origin::Ra);
+    node.until("both", 5, both);
+    let mut link = node.provider.facts().link.clone().unwrap();
+    let mut most = 0;
+    for _ in 0..1000 {
+        link.carrier = false;
+        node.provider.on_link(Some(&link), now());
+        link.carrier = true;
+        node.provider.on_link(Some(&link), now());
+        node.provider.on_readable(now());
+        most = most.max(fds(&node));
+    }
+    assert!(most <= 3);
+    node.until_all("a lease, held quietly", 10, |p| {
+        both(p.facts()) && p.describe(now()).iter().any(|(_, v)| v.starts_with("Bound"))
+    });
+    assert_eq!(node.provider.facts().addresses.len(), 2);
+}
+
+#[test]
 fn configured_servers_take_the_place_of_those_that_are_learnt() {
     let mut place = Place::new();
     place.dnsmasq(RA);
@@ -229,6 +299,12 @@ fn has_dns(facts: &Facts, addr: &str) -> bool {
 
 fn has_address(facts: &Facts, start: &str) -> bool {
     facts.addresses.iter().any(|a| a.prefix.to_string().starts_with(start))
+}
+
+fn fds(node: &Node) -> usize {
+    let mut fds = Vec::new();
+    node.provider.fds(&mut fds);
+    fds.len()
 }
 
 fn run(program: &str, args: &[&str]) -> String {

@@ -90,7 +90,7 @@ impl Node {
     fn observe(&mut self) {
         let mut buffer = [0u8; 8192];
         while rustix::net::recv(&self.netlink, &mut buffer[..], RecvFlags::empty()).is_ok() {}
-        self.provider.on_link(Some(&link()), now());
+        self.provider.on_link(link().as_ref(), now());
         self.provider.on_addresses(&addresses(), now());
         self.apply();
     }
@@ -99,14 +99,28 @@ impl Node {
     pub fn apply(&mut self) {
         let wanted: BTreeSet<String> =
             self.provider.facts().addresses.iter().map(|a| a.prefix.to_string()).collect();
-        if self.provider.facts().link.as_ref().is_none_or(|l| !l.up) {
-            return;
+        match &self.provider.facts().link {
+            None => return self.set.clear(),
+            Some(link) if !link.up => return self.set.retain(|a| !a.contains(':')), // the kernel takes IPv6 away
+            Some(_) => {}
         }
         for gone in self.set.difference(&wanted) {
             let _ = std::process::Command::new("ip").args(["addr", "del", gone, "dev", WAN]).output();
         }
         for new in wanted.difference(&self.set) {
-            ip(&["addr", "replace", new, "dev", WAN, "noprefixroute"]);
+            // With a lifetime, as the daemon does: the kernel treats these otherwise than permanent ones.
+            ip(&[
+                "addr",
+                "replace",
+                new,
+                "dev",
+                WAN,
+                "noprefixroute",
+                "valid_lft",
+                "100",
+                "preferred_lft",
+                "100",
+            ]);
         }
         self.set = wanted;
     }
@@ -118,8 +132,9 @@ pub fn now() -> Time {
     Time(t.tv_sec as u64 * 1000 + t.tv_nsec as u64 / 1_000_000)
 }
 
-fn link() -> Link {
-    let text = ip(&["-o", "link", "show", "dev", WAN]);
+fn link() -> Option<Link> {
+    let text = ip(&["-o", "link", "show"]);
+    let text = text.lines().find(|line| line.contains(&format!(" {WAN}@")))?;
     let words: Vec<&str> = text.split_whitespace().collect();
     let after = |word: &str| words.iter().position(|w| *w == word).and_then(|i| words.get(i + 1));
     let flags: Vec<&str> = words[2].trim_matches(['<', '>']).split(',').collect();
@@ -127,18 +142,18 @@ fn link() -> Link {
     for (to, from) in mac.iter_mut().zip(after("link/ether").unwrap().split(':')) {
         *to = u8::from_str_radix(from, 16).unwrap();
     }
-    Link {
+    Some(Link {
         index: words[0].trim_end_matches(':').parse().unwrap(),
         name: WAN.to_owned(),
         mac: Some(mac),
         up: flags.contains(&"UP"),
         carrier: flags.contains(&"LOWER_UP"),
         mtu: after("mtu").unwrap().parse().unwrap(),
-    }
+    })
 }
 
 fn addresses() -> Vec<Address> {
-    let text = ip(&["-o", "addr", "show", "dev", WAN]);
+    let text = ip(&["-o", "addr", "show"]);
     let address = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let prefix: Prefix = words[3].parse().unwrap();
@@ -154,5 +169,5 @@ fn addresses() -> Vec<Address> {
             tentative: words.contains(&"tentative") && !words.contains(&"optimistic"),
         }
     };
-    text.lines().map(address).collect()
+    text.lines().filter(|line| line.contains(&format!(" {WAN} "))).map(address).collect()
 }

@@ -32,29 +32,26 @@ impl Place {
         ip(&["netns", "add", &place.node]);
         ip(&["-n", &place.home, "link", "set", "lo", "up"]);
         ip(&["-n", &place.node, "link", "set", "lo", "up"]);
-        ip(&[
-            "link",
-            "add",
-            "netns",
-            &place.home,
-            "lan0",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            WAN,
-            "netns",
-            &place.node,
-        ]);
-        place.home_sysctl("net/ipv6/conf/lan0/accept_dad", "0");
-        place.home_up();
         let ns = fs::File::open(Path::new("/run/netns").join(&place.node)).unwrap();
         let kind = Some(rustix::thread::LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(ns.as_fd(), kind).expect("these tests need root: setns(2)");
+        place.plug();
+        place.home_up();
+        place
+    }
+
+    /// Makes the cable; both ends are down.
+    pub fn plug(&self) {
+        ip(&["link", "add", WAN, "type", "veth", "peer", "name", "lan0", "netns", &self.home]);
+        self.home_sysctl("net/ipv6/conf/lan0/accept_dad", "0");
         for (name, value) in [("accept_ra", "0"), ("optimistic_dad", "1"), ("use_optimistic", "1")] {
             fs::write(format!("/proc/sys/net/ipv6/conf/{WAN}/{name}"), value).unwrap();
         }
-        place
+    }
+
+    /// Takes the cable away, and with it the node's device.
+    pub fn unplug(&self) {
+        ip(&["link", "del", WAN]);
     }
 
     /// Switches the household's end on (again).
