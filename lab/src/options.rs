@@ -33,7 +33,7 @@ pub struct Options {
     /// Whether the household's DHCP server pings a new address for 3 s before it gives it out, as dnsmasq does
     /// unless told `--no-ping`.
     pub dhcp_ping: bool,
-    /// Seconds to the DHCP client's renewal (T1; T2 is two thirds on the way to the end), or the server's default:
+    /// Seconds to the DHCP client's renewal (T1, 3 and up; T2 is two thirds on the way to the end), or the server's default:
     /// half of the shortest lease, which is 120 s in dnsmasq.
     pub renew_after: Option<u32>,
     /// Seconds between the household's unsolicited RAs, and their router lifetime. dnsmasq takes 4 and up.

@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::capture::Capture;
 use crate::error::{Error, Result};
@@ -18,6 +18,7 @@ use crate::frame::Content;
 use crate::holder;
 use crate::lab::Lab;
 use crate::layout::{Host, WAN};
+use crate::wait;
 
 pub use send::run;
 
@@ -121,19 +122,24 @@ impl Lab {
     /// neighbour's answer is sent after it. Returns at once where the device is down, since nothing gets out then.
     pub fn barrier(&self, capture: &Capture) -> Result<()> {
         for _ in 0..2 {
-            let nonce =
-                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            let nonce = u32::from_ne_bytes(nonce.subsec_nanos().to_ne_bytes());
-            let command =
-                self.host(Host::Node).command(holder::program()?).arg("marker").arg(nonce.to_string());
-            if command.read()?.trim() != "sent" {
+            // A device whose carrier has just come may swallow the first: the kernel activates its queue a little later.
+            let passed = wait::until("marker on the cable", Duration::from_secs(5), || {
+                let nonce = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+                let command =
+                    self.host(Host::Node).command(holder::program()?).arg("marker").arg(nonce.to_string());
+                if command.read()?.trim() != "sent" {
+                    return Ok(Some(false));
+                }
+                let wanted = build::marker_target(nonce);
+                let seen = capture.wait_for("marker", Duration::from_millis(250), |seen| {
+                    matches!(&seen.frame.content, Content::Ip(packet)
+                        if packet.payload.get(4..20) == Some(&wanted.octets()[..]))
+                });
+                Ok(seen.is_ok().then_some(true))
+            })?;
+            if !passed {
                 return Ok(());
             }
-            let wanted = build::marker_target(nonce);
-            capture.wait_for("marker", Duration::from_secs(5), |seen| {
-                matches!(&seen.frame.content, Content::Ip(packet)
-                    if packet.payload.get(4..20) == Some(&wanted.octets()[..]))
-            })?;
         }
         Ok(())
     }
@@ -190,6 +196,10 @@ const FLOOD: [&str; 6] = ["bound-device4", "bound-device6", "udp4", "udp6", "pac
 pub fn mark(nonce: u32) -> Result<&'static str> {
     send::stay_on_one_cpu();
     let Ok(mut socket) = crate::packet::PacketSocket::open(WAN.0) else { return Ok("no device") };
+    let state = std::fs::read_to_string(format!("/sys/class/net/{}/operstate", WAN.0)).unwrap_or_default();
+    if state.trim() != "up" {
+        return Ok("down");
+    }
     match socket.send(&build::marker(nonce)) {
         Ok(()) => Ok("sent"),
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NETDOWN.raw_os_error()) => Ok("down"),

@@ -1,5 +1,14 @@
 //! The end-to-end tests: real daemons, real frames. They need root and a Linux with network namespaces.
 //!
-//! Rooms: `itself` holds what the laboratory promises about itself, and its positive control.
+//! Rooms: `itself` holds what the laboratory promises about itself, and its positive control; `original` the original's
+//! way; `tunnel` how fast the tunnel comes up; `states` what leaks and what works in every state; `inbound` who may come in;
+//! `dns` the resolvers; `lifecycle` start, stop, kill and reload; `scene` what they share.
 
+mod dns;
+mod inbound;
 mod itself;
+mod lifecycle;
+mod original;
+mod scene;
+mod states;
+mod tunnel;

@@ -1,0 +1,179 @@
+//! Start, stop, kill, restart, reload: what stands throughout, and what is gone afterwards.
+
+use std::time::Duration;
+
+use narrowgate_lab::fastd::Start;
+use narrowgate_lab::probe::Flood;
+use narrowgate_lab::snapshot::Snapshot;
+use narrowgate_lab::{Host, Lab, Options, demo, wait};
+use rustix::process::Signal;
+
+use crate::scene::{SOON, Scene};
+
+#[test]
+fn ready_within_200_ms_without_an_uplink() {
+    let lab = Lab::new(Options::default()).unwrap();
+    lab.set_carrier(false).unwrap();
+    let (_daemon, ready) = lab.start_narrowgate(&demo::config()).unwrap();
+    assert!(ready < Duration::from_millis(200), "{ready:?}");
+}
+
+#[test]
+fn ready_within_200_ms_without_even_a_device() {
+    let lab = Lab::new(Options::default()).unwrap();
+    let config = demo::config().replace("'wan'\n\toption provider", "'nothing0'\n\toption provider");
+    assert!(config.contains("nothing0"));
+    let (_daemon, ready) = lab.start_narrowgate(&config).unwrap();
+    assert!(ready < Duration::from_millis(200), "{ready:?}");
+}
+
+#[test]
+fn after_sigterm_all_is_as_it_was_before_the_first_run() {
+    let lab = Lab::new(Options::default()).unwrap();
+    let node = lab.host(Host::Node);
+    let before = Snapshot::of(&node).unwrap();
+    let mut scene = Scene::with(lab);
+    for _ in 0..2 {
+        scene.wait_addresses();
+        scene.daemon.kill().unwrap();
+        scene.daemon = scene.lab.start_narrowgate(&demo::config()).unwrap().0;
+    }
+    scene.wait_addresses();
+    scene.start_fastd(Start::InGroup);
+    scene.wait_mesh();
+    let status = scene.fastd.as_mut().unwrap().terminate(SOON).unwrap();
+    assert!(status.success(), "{status}");
+    let status = scene.daemon.terminate(SOON).unwrap();
+    assert!(status.success(), "{status}\n{}", scene.log());
+    before.assert_same(&Snapshot::of(&node).unwrap(), "the node").unwrap();
+    scene.capture.assert_no_leak("from the first run to the last").unwrap();
+}
+
+#[test]
+fn killed_and_started_again_it_takes_over_and_the_tunnel_loses_nothing() {
+    let mut scene = Scene::tunnel_up(Options::default());
+    let flood = Flood::start(&scene.lab);
+    let far = scene.lab.host(Host::Far);
+    let ping = std::thread::spawn(move || {
+        far.command("ping").args(["-q", "-i", "0.01", "-c", "300", "10.42.0.2"]).output()
+    });
+    for _ in 0..3 {
+        scene.daemon.kill().unwrap();
+        let (daemon, ready) = scene.lab.start_narrowgate(&demo::config()).unwrap();
+        scene.daemon = daemon;
+        assert!(ready < Duration::from_millis(200), "{ready:?}");
+    }
+    let output = ping.join().unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains(" 0% packet loss"), "{said}\n{}", scene.log());
+    assert!(flood.end().unwrap() > 10);
+    scene.assert_no_leak("after three kills and starts");
+    scene.assert_wan_dns_works("after three kills and starts");
+    scene.assert_uplink_works("after three kills and starts");
+    scene.assert_mesh_works("after three kills and starts");
+}
+
+#[test]
+fn a_foreign_flush_of_the_ruleset_opens_nothing() {
+    let scene = Scene::tunnel_up(Options::default());
+    let flood = Flood::start(&scene.lab);
+    for _ in 0..5 {
+        scene.lab.run(Host::Node, "nft flush ruleset").unwrap();
+        scene.assert_no_leak("nft flush ruleset");
+    }
+    assert!(flood.end().unwrap() > 10);
+    scene.assert_no_leak("after nft flush ruleset");
+    scene.assert_uplink_works("after nft flush ruleset");
+    scene.assert_wan_dns_works("after nft flush ruleset");
+}
+
+#[test]
+fn what_others_delete_is_back_within_a_second() {
+    let scene = Scene::tunnel_up(Options::default());
+    let count = |what: &str| scene.lab.run(Host::Node, what).unwrap().lines().count();
+    let commands = ["ip rule", "ip -6 rule", "ip route show table 1", "ip -6 route show table 1"];
+    let before: Vec<usize> = commands.iter().map(|command| count(command)).collect();
+    for family in ["-4", "-6"] {
+        scene.lab.run(Host::Node, &format!("ip {family} rule flush")).unwrap();
+        scene.lab.run(Host::Node, &format!("ip {family} rule add lookup main priority 32766")).unwrap();
+        scene.lab.run(Host::Node, &format!("ip {family} route flush table 1")).unwrap();
+    }
+    wait::until("rules and routes to be back", Duration::from_millis(1500), || {
+        let now: Vec<usize> = commands.iter().map(|command| count(command)).collect();
+        // The flush took the foreign rule for the default table as well, and that is not ours to mend.
+        let back = now.iter().zip(&before).all(|(now, before)| now + 1 >= *before);
+        Ok(back.then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    scene.assert_no_leak("after a foreign flush of rules and routes");
+    scene.assert_uplink_works("after a foreign flush of rules and routes");
+}
+
+#[test]
+fn a_resolver_that_dies_is_started_again() {
+    let scene = Scene::uplink_up(Options::default());
+    let children: Vec<u32> = demo::family(scene.daemon.pid()).into_iter().skip(1).collect();
+    assert!(children.len() >= 2, "one process a resolver: {children:?}");
+    for child in &children {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(*child).unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    }
+    scene.assert_wan_dns_works("after its resolvers were killed");
+    let again: Vec<u32> = demo::family(scene.daemon.pid()).into_iter().skip(1).collect();
+    assert!(again.iter().all(|child| !children.contains(child)), "{children:?} {again:?}");
+    scene.assert_no_leak("after its resolvers were killed");
+}
+
+#[test]
+fn a_bad_config_is_named_with_line_and_column_and_changes_nothing() {
+    let lab = Lab::new(Options::default()).unwrap();
+    let before = Snapshot::of(&lab.host(Host::Node)).unwrap();
+    let bad = [
+        ("config uplink 'wan'\n\toption device 'wan\n", 2),
+        ("config uplink 'wan'\n\toption devise 'wan'\n", 2),
+        ("config nonsense 'wan'\n", 1),
+        ("option device 'wan'\n", 1),
+        ("config globals\n\tset x\n", 2),
+        ("config narrowgate 'globals'\n\toption mark 'zero'\n", 2),
+        ("config narrowgate 'globals'\n\toption table '0'\n", 2),
+        ("config uplink 'wan'\n\toption device 'wan'\n\tlist dns 'no address'\n", 3),
+        ("config uplink 'wan'\n\toption device 'a-name-that-is-too-long-for-a-device'\n", 2),
+        ("config uplink 'wan'\n\toption device 'wan'\n\toption provider 'magic'\n", 3),
+        ("config tunnel 't'\n\tlist peer 'vpn.example.net:99999'\n", 2),
+        ("config resolver 'r'\n\tlist listen '127.0.0.1'\n\toption via 'nowhere'\n", 3),
+    ];
+    for (config, line) in bad {
+        lab.write("narrowgate.conf", config).unwrap();
+        for command in ["check", "run"] {
+            let (code, out, err) = lab.narrowgate(&[command]).unwrap();
+            assert_eq!(code, 2, "{command} of {config:?} said {out}{err}");
+            let place = format!("narrowgate.conf:{line}:");
+            let said = format!("{out}{err}");
+            assert!(said.contains(&place), "{command} of {config:?} does not say {place}: {said}");
+        }
+        before.assert_same(&Snapshot::of(&lab.host(Host::Node)).unwrap(), "the node").unwrap();
+    }
+}
+
+#[test]
+fn a_reload_of_a_bad_config_keeps_the_old_one() {
+    let mut scene = Scene::tunnel_up(Options::default());
+    scene.lab.write("narrowgate.conf", "config uplink 'wan'\n\toption devise 'wan'\n").unwrap();
+    scene.daemon.signal(Signal::HUP).unwrap();
+    scene.lab.wait_logged(&scene.daemon, "narrowgate.conf:2:", SOON).unwrap();
+    assert!(scene.daemon.runs());
+    scene.assert_no_leak("after a bad reload");
+    scene.assert_mesh_works("after a bad reload");
+}
+
+#[test]
+fn a_lease_is_renewed_within_seconds() {
+    let scene = Scene::uplink_up(Options { renew_after: Some(3), ..Options::default() });
+    // The first two are the discovery and the request; a renewal goes to the server itself, not to everybody.
+    let renewal = scene.capture.wait_for("renewal", Duration::from_secs(8), |seen| {
+        seen.kind.label() == "DHCPv4" && seen.frame.to != [0xff; 6]
+    });
+    renewal.unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    scene.assert_uplink_works("after a renewal");
+    scene.capture.assert_no_leak("while renewing").unwrap();
+}
