@@ -18,6 +18,9 @@ use netlink_bindings::traits::Pusher;
 
 /// Makes our tables those of `wanted`. Without egress hooks in this kernel, the table of family netdev is left out.
 pub(crate) fn set(socket: &mut Socket, can: Capabilities, wanted: &Ruleset) -> Result<(), Error> {
+    if can.persist {
+        adopt(socket)?;
+    }
     transaction(socket, "loading", |seen, requests| {
         for table in &wanted.tables {
             if table.family != Family::Netdev || can.egress {
@@ -26,6 +29,15 @@ pub(crate) fn set(socket: &mut Socket, can: Capabilities, wanted: &Ruleset) -> R
         }
         let unwanted = |t: &&SeenTable| !wanted.tables.iter().any(|w| w.family == t.family);
         seen.tables.iter().filter(unwanted).for_each(|t| delete_table(requests, t.family));
+    })
+}
+
+/// Takes orphans over as they are. A transaction of its own: in one that changes a table's flags, the kernel takes no new
+/// base chains for it (EINVAL).
+fn adopt(socket: &mut Socket) -> Result<(), Error> {
+    transaction(socket, "adopting", |seen, requests| {
+        let orphans = seen.tables.iter().filter(|t| t.flags == PERSIST);
+        orphans.for_each(|t| new_table(requests, NFT_TABLE, t.family, OWNER | PERSIST));
     })
 }
 
@@ -69,13 +81,10 @@ fn transaction(
 fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, seen: Option<&SeenTable>) {
     // Never owner alone: such a table dies with its process.
     let flags = if can.persist { OWNER | PERSIST } else { 0 };
-    // The kernel adopts an orphan, and takes the flags that are there already; any other change it refuses.
-    let keep = seen.filter(|t| t.flags == flags || (can.persist && t.flags == PERSIST));
-    if let (Some(old), None) = (seen, keep) {
-        delete_table(requests, old.family);
-    }
-    if keep.is_none_or(|t| t.flags != flags) {
-        new_table(requests, NFT_TABLE, wanted.family, flags); // or adopts the orphan
+    let keep = seen.filter(|t| t.flags == flags);
+    if keep.is_none() {
+        seen.iter().for_each(|old| delete_table(requests, old.family));
+        new_table(requests, NFT_TABLE, wanted.family, flags);
     }
     if keep.is_some() {
         delete_all_rules(requests, wanted.family);

@@ -3,7 +3,7 @@
 //! **Ownership.** The tables are made with the flags `owner` (Linux 5.12) and `persist` (6.9). While our socket is open,
 //! nobody else can change or flush them. When it is closed, by us or by our death, the kernel takes `owner` away and leaves the
 //! tables and their hooks standing: an orphan. A later process adopts an orphan by sending `NEWTABLE` with both flags
-//! (measured on 6.18: `nft list` shows `owner,persist` again, the counters go on counting). `owner` without `persist` would take the tables down with
+//! (measured on 6.18: the flags are `owner,persist` again, chains and rules are as they were, the counters go on counting). `owner` without `persist` would take the tables down with
 //! the process, so a kernel that has not both gets a table with neither flag. The kernel adds neither flag to a table that
 //! was made without: such a one, of an older run or kernel, is deleted and made again in the same transaction.
 //!

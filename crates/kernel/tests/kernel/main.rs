@@ -5,9 +5,11 @@
 //! are told.
 
 mod addresses;
+mod events;
 mod guard;
 mod links;
 mod namespace;
+mod owner;
 mod routes;
 mod rules;
 mod ruleset;
