@@ -122,6 +122,25 @@ fn lifetimes_are_set_again_when_they_differ_by_more_than_the_kernels_rounding() 
 }
 
 #[test]
+fn a_changed_lease_takes_no_route_with_it_that_is_still_wanted() {
+    // The kernel forgets all IPv4 routes over a device with its last IPv4 address.
+    let config = config();
+    let mut world = World { observed: bare(&config), guard: None };
+    for address in ["192.168.1.77/24", "192.168.1.78/24", "192.168.1.78/25"] {
+        let mut f = facts();
+        f.addresses[0] = has(address);
+        let facts = learnt(f);
+        let plan = diff(&desired(&inputs(&config, &facts, &world.observed)), &world.observed, NOW);
+        world.apply_all(&plan);
+        assert_eq!(diff(&desired(&inputs(&config, &facts, &world.observed)), &world.observed, NOW), []);
+        assert!(world.observed.routes.iter().any(|r| r.via == Some(addr("192.168.1.1"))));
+        let v4: Vec<_> =
+            world.observed.addresses.iter().filter(|a| !a.prefix.is_ipv6()).map(|a| a.prefix).collect();
+        assert_eq!(v4, [prefix(address)]);
+    }
+}
+
+#[test]
 fn facts_of_a_device_that_was_replaced_by_another_one_do_not_count() {
     let config = config();
     let facts = learnt(facts());
