@@ -201,3 +201,105 @@ static DHCP_CLIENT: [libc::sock_filter; 9] = [
     give(0xffff),
     give(0),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
+    use std::process::Command;
+
+    #[test]
+    fn only_udp_to_port_68_gets_through_and_says_that_its_checksum_is_not_there() {
+        own_network(|| {
+            let socket = PacketSocket::open(LOOPBACK, Interest::DhcpClient).unwrap();
+            let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for (port, text) in [(67, "no"), (68, "first"), (69, "no"), (68, "second")] {
+                udp.send_to(text.as_bytes(), ("127.0.0.1", port)).unwrap();
+            }
+            let big = vec![b'x'; 30_000]; // in more than one piece, where the MTU is smaller
+            run(&["link", "set", "lo", "mtu", "1500"]);
+            udp.send_to(&big, ("127.0.0.1", 68)).unwrap();
+            let mut buffer = [0; 2048];
+            for text in ["first", "second"] {
+                let got = socket.recv(&mut buffer).unwrap();
+                assert_eq!(buffer.get(28..got.len), Some(text.as_bytes()));
+                assert!(!got.checksummed, "loopback leaves it out");
+            }
+            assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        });
+    }
+
+    #[test]
+    fn only_advertisements_from_neighbours_get_through() {
+        own_network(|| {
+            let socket = PacketSocket::open(LOOPBACK, Interest::RouterAdverts).unwrap();
+            let packet = |next: u8, hops: u8, kind: u8| {
+                let mut p = vec![0x60, 0, 0, 0, 0, 16, next, hops];
+                p.resize(40, 0);
+                p.extend([kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+                p
+            };
+            for (next, hops, kind) in [(58, 254, 134), (58, 255, 133), (17, 255, 134), (58, 255, 134)] {
+                socket.send(&packet(next, hops, kind), Some([0; 6])).unwrap();
+            }
+            socket.send(&[0x60, 0, 0], Some([0; 6])).unwrap(); // shorter than what the filter looks at
+            let mut buffer = [0; 100];
+            let got = socket.recv(&mut buffer).unwrap();
+            assert_eq!(buffer.get(..got.len), Some(&packet(58, 255, 134)[..]));
+            assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        });
+    }
+
+    #[test]
+    fn a_device_that_goes_down_is_told_once_and_one_that_comes_up_is_heard_again() {
+        own_network(|| {
+            let socket = PacketSocket::open(LOOPBACK, Interest::DhcpClient).unwrap();
+            run(&["link", "set", "lo", "down"]);
+            let mut buffer = [0; 100];
+            assert_eq!(socket.recv(&mut buffer).unwrap_err().raw_os_error(), Some(libc::ENETDOWN));
+            assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            run(&["link", "set", "lo", "up"]);
+            UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"again", ("127.0.0.1", 68)).unwrap();
+            assert_eq!(socket.recv(&mut buffer).unwrap().len, 33);
+        });
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_marked_is_no_socket() {
+        own_network(|| {
+            let local = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0);
+            let socket = marked_udp(local, "lo", 5).unwrap();
+            let mut mark = 0u32;
+            let mut len = 4;
+            // SAFETY: SO_MARK writes a u32, for which there is room.
+            let done = unsafe {
+                let to = (&raw mut mark).cast();
+                libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MARK, to, &raw mut len)
+            };
+            assert_eq!((done, mark), (0, 5));
+            // This thread's capabilities only.
+            let mut caps = capabilities(None).unwrap();
+            caps.effective.remove(CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW);
+            set_capabilities(None, caps).unwrap();
+            let refused = marked_udp(local, "lo", 5).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        });
+    }
+
+    /// Runs a test in a thread with a network namespace of its own, whose loopback is up.
+    fn own_network(test: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::spawn(|| {
+            // SAFETY: a network namespace of its own changes no memory or descriptor that others use.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("this test needs root: unshare(2)");
+            run(&["link", "set", "lo", "up"]);
+            test();
+        });
+        thread.join().unwrap();
+    }
+
+    fn run(args: &[&str]) {
+        assert!(Command::new("ip").args(args).status().expect("this test needs iproute2").success());
+    }
+
+    const LOOPBACK: u32 = 1;
+}

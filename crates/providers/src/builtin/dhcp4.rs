@@ -277,13 +277,13 @@ impl Dhcp4 {
             let preference = Preference::Medium;
             facts.routes.push(RouteFact { dst, via: via.map(IpAddr::V4), preference, until, origin });
         }
-        for &addr in &lease.dns {
+        for &addr in lease.dns.iter().take(MAX_SERVERS) {
             let server = Server::new(addr).scoped(device);
             if !facts.dns.iter().any(|d| d.server == server) {
                 facts.dns.push(DnsFact { server, until, origin });
             }
         }
-        for name in &lease.search {
+        for name in lease.search.iter().take(MAX_SERVERS) {
             if !facts.search.contains(name) {
                 facts.search.push(name.clone());
             }
@@ -446,7 +446,7 @@ fn routes(lease: &Lease) -> Vec<(Prefix, Option<Ipv4Addr>)> {
     if lease.address != Prefix::host(lease.address.addr) {
         routes.push((lease.address.network(), None));
     }
-    for &(dst, via) in &lease.routes {
+    for &(dst, via) in lease.routes.iter().take(MAX_ROUTES) {
         if let Some(router) = via
             && !routes.iter().any(|(on_link, via)| via.is_none() && on_link.contains(router.into()))
         {
@@ -473,5 +473,8 @@ const DISCOVER_LAST: Duration = Duration::from_secs(32);
 const DECLINE_WAIT: Duration = Duration::from_secs(10);
 const EXTEND_FIRST: Duration = Duration::from_secs(10);
 const EXTEND_LAST: Duration = Duration::from_secs(3600);
+/// How much of a lease is believed: the kernel's tables and the forwarder's list are not a stranger's to fill.
+const MAX_SERVERS: usize = 8;
+const MAX_ROUTES: usize = 32;
 /// Whatever the server says, it is not asked more often.
 const MIN_RENEW: Duration = Duration::from_secs(1);

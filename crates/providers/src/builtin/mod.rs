@@ -99,7 +99,7 @@ impl Builtin {
     }
 
     /// After every event: sockets as the phases want them, what is to be sent, the lease kept, the facts anew.
-    fn settle(&mut self) -> bool {
+    fn act(&mut self) -> bool {
         self.sockets();
         self.send();
         self.sockets(); // what was sent may have been the last
@@ -261,7 +261,7 @@ impl Provider for Builtin {
         if let Some(dhcp) = &mut self.dhcp {
             dhcp.on_carrier(carrier, now);
         }
-        self.settle() | (before != link)
+        self.act() | (before != link)
     }
 
     fn on_addresses(&mut self, addresses: &[Address], now: Time) -> bool {
@@ -272,7 +272,7 @@ impl Provider for Builtin {
         {
             dhcp.adopt(kept, now);
         }
-        self.settle()
+        self.act()
     }
 
     fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
@@ -301,7 +301,7 @@ impl Provider for Builtin {
         {
             dhcp.nudge(now);
         }
-        self.settle()
+        self.act()
     }
 
     fn on_timer(&mut self, now: Time) -> bool {
@@ -309,7 +309,7 @@ impl Provider for Builtin {
         if let Some(dhcp) = &mut self.dhcp {
             dhcp.on_timer(now);
         }
-        self.settle()
+        self.act()
     }
 
     fn next_timeout(&self) -> Option<Time> {
