@@ -1,6 +1,7 @@
 //! bpf(2): load a program, make a map, attach to a cgroup. The instructions are written by the caller (narrowgate-kernel);
 //! here they are only handed over. Kernel document: Documentation/userspace-api/ebpf/syscall.rst.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -25,6 +26,10 @@ pub struct Insn {
 pub enum Hook {
     /// A socket of AF_INET or AF_INET6 is made.
     SocketCreate = 2,
+    /// bind(2) to an IPv4 address.
+    Bind4 = 8,
+    /// bind(2) to an IPv6 address.
+    Bind6 = 9,
     /// connect(2) to an IPv4 address.
     Connect4 = 10,
     /// connect(2) on an IPv6 socket.
@@ -59,6 +64,31 @@ pub struct LoadError {
     pub error: io::Error,
     /// What its verifier said; empty where the refusal was not the verifier's.
     pub log: String,
+}
+
+/// While it lives, programs and maps are not refused for RLIMIT_MEMLOCK: before Linux 5.11 they count as locked memory, of
+/// which a process may have 64 KiB. Does nothing where the limit cannot be raised.
+#[derive(Debug)]
+pub struct Unlimited {
+    before: Option<Rlimit>,
+}
+
+impl Unlimited {
+    /// Raises the limit.
+    #[allow(clippy::new_without_default)] // it is no value, it does something
+    pub fn new() -> Unlimited {
+        let before = getrlimit(Resource::Memlock);
+        let raised = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_ok();
+        Unlimited { before: raised.then_some(before) }
+    }
+}
+
+impl Drop for Unlimited {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
+            let _ = setrlimit(Resource::Memlock, before); // lower than now: always allowed
+        }
+    }
 }
 
 /// Loads a program. `name` shows in `bpftool prog`: 15 bytes of it, letters, digits and `_`.
@@ -271,6 +301,11 @@ struct InfoAttr {
     len: u32,
     info: u64,
 }
+
+/// The machine's number of the level of socket options that [`SO_MARK`] is in.
+pub const SOL_SOCKET: u32 = libc::SOL_SOCKET as u32;
+/// The machine's number of the option.
+pub const SO_MARK: u32 = libc::SO_MARK as u32;
 
 const MAP_CREATE: libc::c_long = 0;
 const PROG_LOAD: libc::c_long = 5;

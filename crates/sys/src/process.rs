@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -120,6 +120,24 @@ pub fn enter_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::setns(namespace.as_raw_fd(), 0) })
 }
 
+/// A descriptor that stands for a process, and for no other that gets its number later (Linux 5.3).
+///
+/// # Errors
+/// ESRCH when there is no such process.
+pub fn pidfd(process: u32) -> io::Result<OwnedFd> {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    let process = process.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+    Ok(rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?)
+}
+
+/// A copy of another process's descriptor (Linux 5.6).
+///
+/// # Errors
+/// EPERM where the process may not be traced; EBADF when it has no such descriptor.
+pub fn descriptor_of(process: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_getfd(process, number, rustix::process::PidfdGetfdFlags::empty())?)
+}
+
 /// Becomes another program, found along PATH as execvp(3) does, in an environment where `set` is added to this one. The
 /// signal mask, and what is ignored, stay as this process got them. Returns only when that failed.
 pub fn exec<S: AsRef<OsStr>>(arguments: &[S], set: &[(&str, &OsStr)]) -> io::Error {
@@ -234,6 +252,19 @@ mod tests {
         assert_eq!(user_in(USERS, "65534"), Some(nobody));
         assert_eq!(user_in(USERS, "bad"), None);
         assert_eq!(user_in(USERS, ""), None);
+    }
+
+    #[test]
+    fn a_descriptor_is_taken_from_a_process() {
+        use std::io::Read;
+        use std::os::fd::{AsFd, AsRawFd};
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let own = pidfd(std::process::id()).expect("this process lives");
+        let copy = descriptor_of(own.as_fd(), reader.as_raw_fd()).expect("one may look at oneself");
+        drop((reader, writer));
+        let mut nothing = Vec::new();
+        assert_eq!(std::fs::File::from(copy).read_to_end(&mut nothing).ok(), Some(0), "the pipe's other end");
+        assert!(pidfd(0).is_err());
     }
 
     #[test]

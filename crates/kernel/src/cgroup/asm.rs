@@ -49,6 +49,7 @@ pub enum Helper {
     MapUpdate = 2,
     KtimeNs = 5,
     SocketCookie = 46,
+    SetSockOpt = 49,
 }
 
 /// A place to jump to.
@@ -112,6 +113,11 @@ impl Assembler {
     /// `to = *(u32 *)(from + offset)`
     pub fn load(&mut self, to: Reg, from: Reg, offset: i16) {
         self.push(0x61, to, from, offset, 0);
+    }
+
+    /// `to = *(u64 *)(from + offset)`
+    pub fn load_wide(&mut self, to: Reg, from: Reg, offset: i16) {
+        self.push(0x79, to, from, offset, 0);
     }
 
     /// `*(u32 *)(to + offset) = from`

@@ -1,8 +1,9 @@
-//! The program at socket creation: sets the mark under its mask, before the process has the socket in its hands.
+//! The program at socket creation: sets the mark under its mask, before the process has the socket in its hands. And one
+//! for sockets that do not come by there: those that the kernel makes for Multipath TCP, to carry what a program sends.
 
-use super::asm::{Assembler, Op, Reg};
+use super::asm::{Assembler, Helper, If, Op, Reg};
 use narrowgate_model::Mark;
-use narrowgate_sys::bpf::Insn;
+use narrowgate_sys::bpf::{Hook, Insn, SO_MARK, SOL_SOCKET};
 
 /// `mark = mark & ~MASK | VALUE`, then allows the socket.
 pub(super) fn program(mark: Mark) -> Vec<Insn> {
@@ -16,5 +17,33 @@ pub(super) fn program(mark: Mark) -> Vec<Insn> {
     program.finish()
 }
 
+/// Where [`late`] stands: before a socket can send anything.
+pub(super) const LATE_HOOKS: [Hook; 4] = [Hook::Bind4, Hook::Bind6, Hook::Connect4, Hook::Connect6];
+
+/// At bind and connect: marks the socket if it has no mark at all. So a mark that a program has set itself stays, and a
+/// socket that it brought with it from elsewhere is marked as well.
+pub(super) fn late(mark: Mark) -> Vec<Insn> {
+    let mut program = Assembler::default();
+    let end = program.label();
+    let (socket, value) = (Reg::R3, Reg::R2);
+    program.load_wide(socket, Reg::R1, CONTEXT_SOCKET);
+    program.load(value, socket, SOCK_MARK);
+    program.jump_if(value, If::NotEqual, 0, end);
+    program.op(Op::Mov, value, mark.value);
+    program.store(Reg::R10, -4, value);
+    // bpf_setsockopt(context, level, name, value, length)
+    program.op(Op::Mov, Reg::R2, SOL_SOCKET);
+    program.op(Op::Mov, Reg::R3, SO_MARK);
+    program.copy(Reg::R4, Reg::R10);
+    program.advance(Reg::R4, -4);
+    program.op(Op::Mov, Reg::R5, 4);
+    program.call(Helper::SetSockOpt);
+    program.place(end);
+    program.exit(1);
+    program.finish()
+}
+
 /// Of `mark` in `struct bpf_sock`.
 const SOCK_MARK: i16 = 16;
+/// Of `sk` in `struct bpf_sock_addr`.
+const CONTEXT_SOCKET: i16 = 64;

@@ -106,10 +106,20 @@ impl fmt::Display for AttachError {
 impl std::error::Error for AttachError {}
 
 fn load(programs: &Programs) -> Result<Vec<(Hook, OwnedFd)>, AttachError> {
+    let _unlimited = bpf::Unlimited::new();
     let mut loaded = Vec::new();
     if let Some(mark) = programs.mark {
         let hook = Hook::SocketCreate;
         loaded.push((hook, bpf::load(hook, NAME, &mark::program(mark)).map_err(refused)?));
+        for hook in mark::LATE_HOOKS {
+            match bpf::load(hook, NAME, &mark::late(mark)) {
+                Ok(program) => loaded.push((hook, program)),
+                // Before Linux 5.12 bpf_setsockopt was not for all of these hooks.
+                Err(LoadError { error, .. }) => {
+                    log::info!("cgroup: Multipath TCP sockets stay unmarked, {hook:?}: {error}");
+                }
+            }
+        }
     }
     let resolvers = Resolvers { v4: programs.resolver4, v6: programs.resolver6 };
     if resolvers.v4.is_some() || resolvers.v6.is_some() {
@@ -131,7 +141,7 @@ fn refused(LoadError { error, log }: LoadError) -> AttachError {
 /// The programs of that name attached to this cgroup itself.
 fn ours(cgroup: BorrowedFd<'_>) -> Result<Vec<(Hook, OwnedFd)>, AttachError> {
     let mut found = Vec::new();
-    for hook in [Hook::SocketCreate].into_iter().chain(dns::HOOKS) {
+    for hook in [Hook::SocketCreate, Hook::Bind4, Hook::Bind6].into_iter().chain(dns::HOOKS) {
         let programs = bpf::attached(cgroup, hook).map_err(|error| AttachError {
             what: "ask for the cgroup's programs",
             error,

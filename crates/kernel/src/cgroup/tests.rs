@@ -88,11 +88,11 @@ fn attaching_again_replaces_and_detaching_leaves_nothing() {
     let cgroup = place.open();
     attach(cgroup.as_fd(), &everything("1")).expect("attached");
     assert_eq!(place.mark(), 1);
-    assert_eq!(ours(cgroup.as_fd()).expect("asked").len(), 9);
+    assert_eq!(ours(cgroup.as_fd()).expect("asked").len(), 13);
     attach(cgroup.as_fd(), &marking("6/7")).expect("attached");
     assert_eq!(place.mark(), 6, "1 would be left if the first were");
-    assert_eq!(ours(cgroup.as_fd()).expect("asked").len(), 1);
-    assert_eq!(detach(cgroup.as_fd()).expect("asked"), 1);
+    assert_eq!(ours(cgroup.as_fd()).expect("asked").len(), 5);
+    assert_eq!(detach(cgroup.as_fd()).expect("asked"), 5);
     assert_eq!(place.mark(), 0);
     assert_eq!(detach(cgroup.as_fd()).expect("asked"), 0);
 }
@@ -108,6 +108,23 @@ fn other_peoples_programs_stay_and_their_bits_survive() {
     assert_eq!(place.mark(), 0x101);
     attached.detach(cgroup.as_fd());
     assert_eq!(place.mark(), 0x100);
+}
+
+#[test]
+fn a_mark_of_the_programs_own_stays() {
+    let place = Place::new();
+    let attached = attach(place.open().as_fd(), &marking("1")).expect("attached");
+    let connect = r#"s.bind(("127.0.0.1", 0)); s.connect(s.getsockname())"#;
+    let script = |mark: u32| {
+        format!("s = socket(AF_INET, SOCK_DGRAM); s.setsockopt(SOL_SOCKET, 36, {mark}); {connect}")
+    };
+    assert_eq!(place.mark_after(&script(16)), 16);
+    assert_eq!(
+        place.mark_after(&script(0)),
+        1,
+        "but none is no mark: such are the sockets that it brought along"
+    );
+    attached.detach(place.open().as_fd());
 }
 
 #[test]

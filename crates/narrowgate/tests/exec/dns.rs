@@ -212,6 +212,34 @@ assert s.recvfrom(512)[1] == ('127.0.0.1', 53)
     python(&room, &["--dns-only"], &script(0));
 }
 
+#[test]
+fn dig_gets_its_answers_from_whom_it_asked() {
+    let room = room();
+    for server in ["192.0.2.1", "2001:db8::1"] {
+        for transport in ["+notcp", "+tcp"] {
+            let said =
+                room.exec(&["--via", "cgroup", "dig", transport, &format!("@{server}"), "vpn.test", "A"]);
+            assert!(said.contains(&format!("SERVER: {server}#53")) && said.contains("192.0.2.1\n"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn multipath_tcp_is_marked_and_redirected_as_well() {
+    python(
+        &room(),
+        &[],
+        "
+for family, server in (AF_INET, '192.0.2.1'), (AF_INET6, '2001:db8::1'):
+    s = socket(family, SOCK_STREAM, 262); s.settimeout(5)
+    assert s.getsockopt(SOL_SOCKET, 36) == 1
+    s.connect((server, 53))
+    s.sendall(struct.pack('>H', len(ask(7))) + ask(7))
+    assert id_of(s.makefile('rb').read(4)[2:]) == 7
+",
+    );
+}
+
 /// Resolves a name as programs do; prints the addresses.
 const GETADDRINFO: &str = r#"
 #include <netdb.h>

@@ -20,6 +20,8 @@ curl                                    yes      yes     no
 ping, raw                               yes      yes     no
 ping, datagram                          yes      yes     no
 accepted sockets of a server            yes      yes     no
+Multipath TCP                           yes      yes     no
+accepted sockets of Multipath TCP       yes      yes     no
 a program as nobody                     no       yes     no
 ";
 
@@ -40,7 +42,14 @@ async def main():
     except OSError: pass
     except asyncio.TimeoutError: pass
 asyncio.run(main())";
-    let rows: [(&str, &[&str]); 11] = [
+    let server = "
+import socket
+s = socket.socket(); s.setsockopt(1, 2, 1); s.settimeout(1.5)
+s.bind(('198.18.0.2', 7000)); s.listen()
+try: s.accept()[0].sendall(b'hello')
+except OSError: pass";
+    let multipath_server = server.replace("socket.socket()", "socket.socket(2, 1, 262)");
+    let rows: [(&str, &[&str]); 13] = [
         ("a glibc program", &[&glibc]),
         ("getaddrinfo's own sockets", &["getent", "ahosts", "vpn.test"]),
         ("a static musl program", &[&musl]),
@@ -60,32 +69,28 @@ asyncio.run(main())";
                 "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range; exec ping -c1 -W1 203.0.113.1",
             ],
         ),
+        ("accepted sockets of a server", &["python3", "-c", server]),
         (
-            SERVER,
+            "Multipath TCP",
             &[
                 "python3",
                 "-c",
-                "
-import socket
-s = socket.create_server(('198.18.0.2', 7000)); s.settimeout(1.5)
-try: s.accept()[0].sendall(b'hello')
-except OSError: pass",
+                "import socket; s = socket.socket(2, 1, 262); s.settimeout(1); s.connect(('203.0.113.1', 9))",
             ],
         ),
+        ("accepted sockets of Multipath TCP", &["python3", "-c", &multipath_server]),
         ("a program as nobody", &["setpriv", "--reuid", "65534", "--clear-groups", &glibc]),
     ];
     let mut table = format!("{:40}{:9}{:8}group\n", "what", "preload", "cgroup");
     for (name, command) in rows {
         let [preload, cgroup, group] = [Way::Preload, Way::Cgroup, Way::Group]
-            .map(|way| if lab.reaches(name == SERVER, way, command) { "yes" } else { "no" });
+            .map(|way| if lab.reaches(name.starts_with("accepted"), way, command) { "yes" } else { "no" });
         writeln!(table, "{name:40}{preload:9}{cgroup:8}{group}").expect("a String takes it");
     }
     assert_eq!(table, EXPECTED, "measured:\n{table}");
     let manual = include_str!("../../../../docs/man/narrowgate-exec.1");
     assert!(manual.contains(&table), "the manual page has another table");
 }
-
-const SERVER: &str = "accepted sockets of a server";
 
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
