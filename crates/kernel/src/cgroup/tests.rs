@@ -54,9 +54,13 @@ impl Place {
 
     /// The mark of a socket that a process makes which has moved into the cgroup.
     fn mark(&self) -> u32 {
-        let output =
-            self.shell("exec python3 -c 'import socket; print(socket.socket().getsockopt(1, 36))'").output();
-        let output = output.expect("sh starts");
+        self.mark_after("s = socket()")
+    }
+
+    /// The mark of `s` at the end of a Python script.
+    fn mark_after(&self, script: &str) -> u32 {
+        let script = format!("from socket import *; {script}; print(s.getsockopt(SOL_SOCKET, 36))");
+        let output = self.shell(&format!("exec python3 -c '{script}'")).output().expect("sh starts");
         String::from_utf8_lossy(&output.stdout).trim().parse().expect("this test needs python3")
     }
 
