@@ -18,8 +18,6 @@ mod counters;
 mod queries;
 mod servers;
 mod slots;
-#[cfg(test)]
-mod tests;
 mod upstreams;
 
 pub use counters::Counters;

@@ -212,3 +212,66 @@ const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") {
 } else {
     panic!("no seccomp architecture is known for this target: add it here")
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    /// Run by the next test in a process of its own: there is no way back out of a sandbox. It ends with the number of the first thing that went wrong.
+    #[test]
+    #[ignore = "it gives up all rights: run by `a_sandbox_holds`"]
+    fn inside() {
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let child = std::process::id() as libc::c_long;
+        drop_privileges().unwrap();
+        let marked =
+            crate::socket::set_mark(std::os::fd::AsFd::as_fd(&udp), 1, 1).map_err(|e| e.raw_os_error());
+        let files = deny_files();
+        let opened = std::fs::File::open("/proc/self/status").map(drop).map_err(|e| e.raw_os_error());
+        allow_system_calls(SOCKET_LOOP).unwrap();
+        let denied = |number: libc::c_long, a: libc::c_long, b: libc::c_long, c: libc::c_long| {
+            // SAFETY: numbers and null pointers only; the kernel refuses each before it looks at them, or finds nothing there.
+            let result = unsafe { libc::syscall(number, a, b, c, 0, 0) };
+            result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+        };
+        let checks = [
+            marked == Err(Some(libc::EPERM)),
+            !matches!(files, Ok(true)) || opened == Err(Some(libc::EACCES)),
+            denied(libc::SYS_socket, libc::AF_INET.into(), libc::SOCK_DGRAM.into(), 0),
+            denied(libc::SYS_socketpair, libc::AF_UNIX.into(), libc::SOCK_STREAM.into(), 0),
+            denied(libc::SYS_io_uring_setup, 4, 0, 0),
+            denied(libc::SYS_pidfd_open, child, 0, 0),
+            denied(libc::SYS_pidfd_getfd, 0, 0, 0),
+            denied(libc::SYS_ptrace, libc::PTRACE_TRACEME as _, 0, 0),
+            denied(libc::SYS_process_vm_readv, child, 0, 0),
+            denied(libc::SYS_openat, libc::AT_FDCWD.into(), 0, 0),
+            denied(libc::SYS_execve, 0, 0, 0),
+            denied(libc::SYS_unshare, libc::CLONE_NEWUSER.into(), 0, 0),
+            denied(libc::SYS_setns, udp.as_raw_fd().into(), 0, 0),
+            denied(libc::SYS_bpf, 0, 0, 0),
+            denied(
+                libc::SYS_setsockopt,
+                udp.as_raw_fd().into(),
+                libc::SOL_SOCKET.into(),
+                libc::SO_MARK.into(),
+            ),
+            denied(libc::SYS_bind, udp.as_raw_fd().into(), 0, 0),
+            // And what is needed still works.
+            udp.send_to(b"x", udp.local_addr().unwrap()).is_ok() && udp.recv_from(&mut [0; 4]).is_ok(),
+        ];
+        let wrong = checks.iter().position(|ok| !ok);
+        std::process::exit(wrong.map_or(0, |n| n as i32 + 1));
+    }
+
+    #[test]
+    fn a_sandbox_holds() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--test-threads=1", "sandbox::tests::inside"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "the number is that of the check which failed\n{text}");
+        assert!(text.contains("running 1 test"), "{text}");
+    }
+}

@@ -216,20 +216,21 @@ impl Engine {
         let Some(attempt) = query.tries.get(usize::from(place)).copied() else { return };
         let Some(server) = self.servers.get_mut(attempt.server) else { return };
         build(&mut self.scratch, query, &attempt);
-        let verdict = message::check_answer(bytes, &self.scratch, &query.parsed);
-        let outcome = match verdict {
-            Ok(_) | Err(Mismatch::Case) => Outcome::Broken,
+        let verdict = match message::check_answer(bytes, &self.scratch, &query.parsed) {
+            Ok(code) => Some(code),
+            // Letters that were not changed are no secret: a server may write them as it likes.
+            Err(Mismatch::Case(code)) => (!attempt.scrambled).then_some(code),
             Err(Mismatch::NotAnAnswer | Mismatch::Question) => return self.counters.mismatched += 1,
         };
         if let Some(attempt) = query.tries.get_mut(usize::from(place)) {
-            attempt.outcome = outcome;
+            attempt.outcome = Outcome::Broken;
         }
         self.slots.finish(slot, id, now, out);
         server.answered(now.since(attempt.sent));
         if attempt.tcp {
             server.tcp_failures = 0;
         }
-        let Ok(code) = verdict else {
+        let Some(code) = verdict else {
             // Forged, or a server that does not keep case. Asked once more with plain letters, by a new id, both come to nothing.
             self.counters.wrong_case += 1;
             server.keeps_case = false;
@@ -304,7 +305,11 @@ impl Engine {
             query.fallback = Some(Box::from(&*bytes));
         }
         self.counters.server_failures += 1;
-        if self.best(index).is_some() {
+        let under_way = |server: u16| {
+            let query = self.queries.get(index);
+            query.is_some_and(|q| q.tries.iter().any(|t| t.server == server && t.is_pending()))
+        };
+        if self.best(index).is_some_and(|server| !under_way(server)) {
             self.ask_next(now, index, out);
         }
         if self.queries.get(index).is_some_and(|q| q.tries.iter().any(Try::is_pending)) {
@@ -323,6 +328,10 @@ impl Engine {
             Some(mut bytes) => {
                 if self.answer_stale(now, index, out) {
                     return self.answered(now, index, out);
+                }
+                if message::u16_at(&bytes, 4) != Some(1) {
+                    // A bare header. Clients want to see their question.
+                    return self.fail(now, index, Reason::Other, "the DNS server could not answer this", out);
                 }
                 self.deliver(now, index, &mut bytes, false, out);
             }

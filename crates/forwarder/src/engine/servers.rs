@@ -25,6 +25,8 @@ pub(super) struct Server {
     pub tcp_failures: u32,
     /// Queries and sets that refer to it.
     references: u32,
+    /// It was asked once, whatever came of it.
+    met: bool,
     /// In a set now.
     listed: bool,
 }
@@ -47,6 +49,7 @@ impl Server {
             keeps_case: true,
             tcp_failures: 0,
             references: 0,
+            met: false,
             listed: true,
         }
     }
@@ -92,7 +95,8 @@ impl Server {
     /// It did not answer in time.
     pub fn missed(&mut self, now: Time) {
         self.misses += 1;
-        if self.misses >= 2 {
+        // One packet may get lost; but one that never answered has nothing to its credit.
+        if self.misses >= 2 || self.estimate.is_none() {
             self.doubt(now);
         }
     }
@@ -103,9 +107,11 @@ impl Server {
         self.suspect.get_or_insert(Suspicion { probe_at: now + backoff, backoff });
     }
 
-    /// Whether it is time to ask a doubtful server again; then the next time is set.
+    /// Whether to ask it beside the best: a doubtful one from time to time (then the next time is set), an unknown one once.
     pub fn probe(&mut self, now: Time) -> bool {
+        let unknown = self.estimate.is_none() && !std::mem::replace(&mut self.met, true);
         match &mut self.suspect {
+            None => unknown,
             Some(suspicion) if suspicion.probe_at <= now => {
                 suspicion.backoff = (suspicion.backoff * 2).min(LAST_PROBE);
                 suspicion.probe_at = now + suspicion.backoff;
@@ -261,6 +267,7 @@ mod tests {
     #[test]
     fn a_silent_server_is_probed_less_and_less_often() {
         let mut server = Server::new(addr(1));
+        assert!(server.probe(Time(0)), "to get to know it");
         server.doubt(Time(0));
         let probes: Vec<u64> = (0..600).filter(|s| server.probe(Time(s * 1000))).collect();
         assert_eq!(probes[..7], [1, 3, 7, 15, 31, 63, 123]);

@@ -9,8 +9,8 @@ pub enum Mismatch {
     NotAnAnswer,
     /// It answers another question.
     Question,
-    /// It answers our question, but with letters in another case than they were sent in.
-    Case,
+    /// It answers our question, with this response code, but with letters in another case than they were sent in.
+    Case(u8),
 }
 
 /// Compares an answer with the query as it was sent. The response code, if it belongs to it.
@@ -39,7 +39,7 @@ pub fn check_answer(answer: &[u8], sent: &[u8], query: &Query) -> Result<u8, Mis
     }
     let name = question_name(sent, query).len();
     if theirs[name..] == ours[name..] && theirs[..name].eq_ignore_ascii_case(&ours[..name]) {
-        Err(Mismatch::Case)
+        Err(Mismatch::Case(code))
     } else {
         Err(Mismatch::Question)
     }
@@ -64,7 +64,7 @@ mod tests {
             check_answer(&a, &sent, &q)
         };
         assert_eq!(with(2, 0), Err(Mismatch::NotAnAnswer));
-        assert_eq!(with(13, b'V'), Err(Mismatch::Case));
+        assert_eq!(with(13, b'V'), Err(Mismatch::Case(rcode::NXDOMAIN)));
         assert_eq!(with(13, b'x'), Err(Mismatch::Question));
         assert_eq!(with(sent.len() - 3, 28), Err(Mismatch::Question));
         assert_eq!(with(5, 2), Err(Mismatch::NotAnAnswer));

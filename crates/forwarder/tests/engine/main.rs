@@ -1,0 +1,5 @@
+//! What the engine promises, in a simulated network. `stories` are told one by one, `properties` hold for whatever happens.
+
+mod properties;
+mod stories;
+mod world;
