@@ -7,6 +7,7 @@
 
 pub mod cgroup;
 mod error;
+mod events;
 mod fake;
 mod nft;
 mod real;
@@ -15,11 +16,13 @@ mod sysctl;
 pub mod text;
 
 pub use error::Error;
+pub use events::Events;
 pub use fake::Fake;
 pub use nft::{Capabilities, Counter};
-pub use real::{Events, Real};
+pub use real::Real;
 
 use narrowgate_model::Time;
+use narrowgate_model::net::{Route, Rule};
 use narrowgate_model::state::{Observed, Step};
 
 /// What to look at. Links, rules and our tables in nftables are always looked at, and whatever has our protocol number.
@@ -41,4 +44,22 @@ pub trait Kernel {
 
     /// Makes one change. What is so already, or gone already, is no error. A failed step has changed nothing.
     fn apply(&mut self, step: &Step, now: Time) -> Result<(), Error>;
+}
+
+/// What a step does, for an error.
+fn describe(step: &Step) -> String {
+    let route = |r: &Route| format!("route {} metric {} in table {}", r.dst, r.metric, r.table);
+    let rule = |r: &Rule| format!("IPv{} rule {}", if r.ipv6 { 6 } else { 4 }, r.priority);
+    match step {
+        Step::SetLink { name, up } => format!("switching {name} {}", if *up { "on" } else { "off" }),
+        Step::AddAddress(a) => format!("adding address {} to device {}", a.prefix, a.link),
+        Step::RemoveAddress(a) => format!("removing address {} from device {}", a.prefix, a.link),
+        Step::AddRoute(r) => format!("adding {}", route(r)),
+        Step::RemoveRoute(r) => format!("removing {}", route(r)),
+        Step::AddRule(r) => format!("adding {}", rule(r)),
+        Step::RemoveRule(r) => format!("removing {}", rule(r)),
+        Step::SetGuard(_) => "loading the guard".to_owned(),
+        Step::RemoveGuard => "removing the guard".to_owned(),
+        Step::SetSysctl { path, .. } => format!("setting sysctl {path}"),
+    }
 }

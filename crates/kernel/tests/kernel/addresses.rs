@@ -70,6 +70,23 @@ fn lifetimes_come_back_to_the_second_and_are_changed_in_place() {
 }
 
 #[test]
+fn removing_an_address_leaves_the_others_of_its_network_and_the_routes() {
+    let (mut real, wan) = enter_with_wan();
+    for prefix in ["192.0.2.77/24", "192.0.2.78/24"] {
+        real.apply(&Step::AddAddress(address(wan, prefix)), NOW).unwrap();
+    }
+    sh("ip addr add 192.0.2.79/24 dev wan; ip route add 203.0.113.0/24 dev wan src 192.0.2.78");
+    real.apply(&Step::RemoveAddress(address(wan, "192.0.2.77/24")), NOW).unwrap();
+    let observed = observe(&mut real);
+    let mut left: Vec<_> =
+        observed.addresses.iter().filter(|a| !a.prefix.is_ipv6()).map(|a| a.prefix.to_string()).collect();
+    left.sort();
+    assert_eq!(left, ["192.0.2.78/24", "192.0.2.79/24"]);
+    assert!(observed.routes.iter().any(|r| r.dst.to_string() == "203.0.113.0/24"), "{:?}", observed.routes);
+    assert_eq!(sh("sysctl -n net.ipv4.conf.wan.promote_secondaries").trim(), "0");
+}
+
+#[test]
 fn a_foreign_address_is_seen_on_the_uplink_and_not_elsewhere() {
     let (mut real, wan) = enter_with_wan();
     sh("ip addr add 198.51.100.1/24 dev wan; ip addr add 198.51.100.2/24 dev lan");

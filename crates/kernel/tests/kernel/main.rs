@@ -8,6 +8,7 @@ mod addresses;
 mod events;
 mod guard;
 mod links;
+mod model;
 mod namespace;
 mod owner;
 mod routes;
