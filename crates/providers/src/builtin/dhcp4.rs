@@ -17,11 +17,12 @@
 //! answered. While a lease is being extended a question is
 //! repeated after 10 s at the soonest instead of 60, since household leases can be short.
 
+mod told;
+
 use super::{EAGER, EAGER_GAP, NUDGE, Random};
-use narrowgate_model::facts::{AddressFact, DnsFact, Facts, Origin, Preference, RouteFact};
-use narrowgate_model::{Prefix, Server, Time};
+use narrowgate_model::Time;
 use narrowgate_wire::dhcp4::{self, Lease, Reply, Request, RequestKind};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// One client, on one device.
@@ -262,60 +263,6 @@ impl Dhcp4 {
         }
     }
 
-    /// Adds what the lease says to the facts.
-    pub fn facts(&self, device: &str, facts: &mut Facts) {
-        let Some(held) = &self.held else { return };
-        let (lease, until, origin) = (&held.lease, held.end(), Origin::Dhcp4);
-        facts.addresses.push(AddressFact {
-            prefix: lease.address,
-            broadcast: lease.broadcast,
-            preferred_until: until,
-            valid_until: until,
-            origin,
-        });
-        for (dst, via) in routes(lease) {
-            let preference = Preference::Medium;
-            facts.routes.push(RouteFact { dst, via: via.map(IpAddr::V4), preference, until, origin });
-        }
-        for &addr in lease.dns.iter().take(MAX_SERVERS) {
-            let server = Server::new(addr).scoped(device);
-            if !facts.dns.iter().any(|d| d.server == server) {
-                facts.dns.push(DnsFact { server, until, origin });
-            }
-        }
-        for name in lease.search.iter().take(MAX_SERVERS) {
-            if !facts.search.contains(name) {
-                facts.search.push(name.clone());
-            }
-        }
-    }
-
-    /// For `status`.
-    pub fn describe(&self, now: Time, out: &mut Vec<(String, String)>) {
-        let mut text = format!("{:?}", self.phase);
-        if let Some(held) = &self.held {
-            let left =
-                |t: Option<Time>| t.map_or("never".to_owned(), |t| format!("{} s", t.seconds_from(now)));
-            text = format!(
-                "{text}, {} from {}, renew in {}, ends in {}",
-                held.lease.address,
-                held.lease.server,
-                left(held.at(held.lease.renew)),
-                left(held.end())
-            );
-            if let Some(mtu) = held.lease.mtu {
-                text += &format!(", MTU {mtu}");
-            }
-        }
-        out.push(("dhcp".to_owned(), text));
-        let c = self.counts;
-        let text = format!(
-            "{} sent, {} ACK, {} NAK, {} foreign, {} malformed",
-            c.sent, c.acks, c.naks, c.foreign, c.malformed
-        );
-        out.push(("dhcp messages".to_owned(), text));
-    }
-
     /// Begins to ask, with a new transaction.
     fn begin(&mut self, phase: Phase, now: Time) {
         self.began = now;
@@ -439,26 +386,6 @@ impl Held {
     }
 }
 
-/// The on-link prefix, a host route to every router outside of it, and the lease's routes; of several to one destination
-/// the first, since IPv4 has no place for a second with the same metric.
-fn routes(lease: &Lease) -> Vec<(Prefix, Option<Ipv4Addr>)> {
-    let mut routes = Vec::new();
-    if lease.address != Prefix::host(lease.address.addr) {
-        routes.push((lease.address.network(), None));
-    }
-    for &(dst, via) in lease.routes.iter().take(MAX_ROUTES) {
-        if let Some(router) = via
-            && !routes.iter().any(|(on_link, via)| via.is_none() && on_link.contains(router.into()))
-        {
-            routes.push((Prefix::host(router), None));
-        }
-        if !routes.iter().any(|(known, _)| *known == dst) {
-            routes.push((dst, via));
-        }
-    }
-    routes
-}
-
 /// 1, 2, 4 s and so on.
 fn backoff(times: u32, last: Duration) -> Duration {
     Duration::from_secs(1 << times.min(16)).min(last)
@@ -473,8 +400,5 @@ const DISCOVER_LAST: Duration = Duration::from_secs(32);
 const DECLINE_WAIT: Duration = Duration::from_secs(10);
 const EXTEND_FIRST: Duration = Duration::from_secs(10);
 const EXTEND_LAST: Duration = Duration::from_secs(3600);
-/// How much of a lease is believed: the kernel's tables and the forwarder's list are not a stranger's to fill.
-const MAX_SERVERS: usize = 8;
-const MAX_ROUTES: usize = 32;
 /// Whatever the server says, it is not asked more often.
 const MIN_RENEW: Duration = Duration::from_secs(1);

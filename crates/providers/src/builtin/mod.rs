@@ -1,5 +1,5 @@
 //! The `builtin` provider: Router Advertisements and DHCPv4 by ourselves. [`ra`] and [`dhcp4`] are machines without I/O;
-//! this file has the sockets and the state directory.
+//! [`sockets`] and [`store`] are its hands; this file brings them together.
 //!
 //! Both families listen on packet sockets. They need no address, see an advertisement though our own link-local address
 //! is still tentative, and stand ahead of every firewall. A lease is extended and given back by a UDP socket with the
@@ -9,21 +9,18 @@ pub mod dhcp4;
 mod prefixes;
 pub mod ra;
 pub mod slaac;
+mod sockets;
 mod store;
 
 use crate::Provider;
-use dhcp4::{Dhcp4, Held, Phase, Send};
+use dhcp4::{Dhcp4, Held, Phase};
 use narrowgate_model::config::Uplink;
 use narrowgate_model::facts::{DnsFact, Origin};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Mark, Server, Time};
-use narrowgate_sys::packet::{Interest, PacketSocket, marked_udp};
-use narrowgate_wire::dhcp4 as dhcp4_wire;
-use narrowgate_wire::ra as ra_wire;
 use ra::Ra;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use sockets::Sockets;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 use store::LeaseFile;
@@ -35,7 +32,6 @@ pub type Random = Box<dyn FnMut() -> u32>;
 pub struct Builtin {
     uplink: String,
     device: String,
-    mark: Mark,
     /// `list dns`: overrides what is learnt.
     dns: Vec<Server>,
     secret: slaac::Secret,
@@ -46,12 +42,7 @@ pub struct Builtin {
     first_carrier: Option<Time>,
     ra: Ra,
     dhcp: Option<Dhcp4>,
-    ra_socket: Option<PacketSocket>,
-    dhcp_socket: Option<PacketSocket>,
-    extend_socket: Option<UdpSocket>,
-    /// Packets that were not what the filter should let through.
-    dropped: u64,
-    complaint: String,
+    sockets: Sockets,
 }
 
 impl Builtin {
@@ -61,7 +52,6 @@ impl Builtin {
         Builtin {
             uplink: uplink.name.clone(),
             device: uplink.device.clone(),
-            mark,
             dns: uplink.dns.clone(),
             secret,
             file: LeaseFile::new(state_dir, &uplink.name),
@@ -71,25 +61,19 @@ impl Builtin {
             first_carrier: None,
             ra: Ra::new(&uplink.device, secret, system_random()),
             dhcp: None,
-            ra_socket: None,
-            dhcp_socket: None,
-            extend_socket: None,
-            dropped: 0,
-            complaint: String::new(),
+            sockets: Sockets::new(uplink, mark),
         }
     }
 
     /// Another device, or none: what was learnt on the old one is worth nothing.
     fn reset(&mut self, link: Option<&Link>, now: Time) {
-        self.ra_socket = None;
-        self.dhcp_socket = None;
+        self.sockets.close();
         self.ra = Ra::new(&self.device, self.secret, system_random());
         self.reset_dhcp(link, now);
     }
 
     /// Another hardware address: for DHCP servers we are somebody else. Bridges change theirs as they get ports.
     fn reset_dhcp(&mut self, link: Option<&Link>, now: Time) {
-        self.extend_socket = None;
         self.dhcp = link.and_then(|l| l.mac).map(|mac| {
             let loaded = self.file.load(mac);
             let wish = loaded.as_ref().map(|(held, _)| held.lease.ip());
@@ -100,114 +84,26 @@ impl Builtin {
 
     /// After every event: sockets as the phases want them, what is to be sent, the lease kept, the facts anew.
     fn act(&mut self) -> bool {
-        self.sockets();
+        self.keep_sockets();
         self.send();
-        self.sockets(); // what was sent may have been the last
+        self.keep_sockets(); // what was sent may have been the last
         if let Some(held) = self.dhcp.as_ref().and_then(Dhcp4::held) {
             self.file.keep(held);
         }
         self.refresh()
     }
 
-    fn sockets(&mut self) {
-        let up = self.facts.link.as_ref().filter(|l| l.up).map(|l| l.index);
+    fn keep_sockets(&mut self) {
         let phase = self.dhcp.as_ref().map_or(Phase::Idle, Dhcp4::phase);
-        let asking = !matches!(phase, Phase::Idle | Phase::Bound | Phase::Renewing);
-        hold(&mut self.ra_socket, up, Interest::RouterAdverts, &mut self.complaint, &self.uplink);
-        hold(
-            &mut self.dhcp_socket,
-            up.filter(|_| asking),
-            Interest::DhcpClient,
-            &mut self.complaint,
-            &self.uplink,
-        );
-        if !matches!(phase, Phase::Renewing | Phase::Rebinding) {
-            self.extend_socket = None;
-        }
+        self.sockets.keep(self.facts.link.as_ref(), phase);
     }
 
     fn send(&mut self) {
         while let Some(packet) = self.ra.solicitation() {
-            if let Some(socket) = &self.ra_socket {
-                let sent = socket.send(&packet, self.multicast_mac(ra_wire::packet::ALL_ROUTERS_MAC));
-                self.sent("router solicitation", sent);
-            }
+            self.sockets.solicit(&packet);
         }
-        let out = self.dhcp.as_mut().map(Dhcp4::take_out).unwrap_or_default();
-        for message in out {
-            match message {
-                Send::Broadcast(source, message) => {
-                    if let Some(socket) = &self.dhcp_socket {
-                        let packet = dhcp4_wire::packet::broadcast(source, &message);
-                        let sent = socket.send(&packet, self.multicast_mac([0xff; 6]));
-                        self.sent("DHCP request", sent);
-                    }
-                }
-                Send::Unicast(source, server, message) => {
-                    let sent = self.extend(source, server, &message);
-                    self.sent("DHCP request by the lease's address", sent);
-                }
-            }
-        }
-    }
-
-    /// By the marked socket; without the mark nothing is sent.
-    fn extend(&mut self, source: Ipv4Addr, server: Ipv4Addr, message: &[u8]) -> io::Result<()> {
-        let local = SocketAddrV4::new(source, dhcp4_wire::CLIENT_PORT);
-        if self.extend_socket.as_ref().is_some_and(|s| s.local_addr().ok() != Some(local.into())) {
-            self.extend_socket = None;
-        }
-        let socket = match self.extend_socket.take() {
-            Some(socket) => socket,
-            None => marked_udp(local, &self.device, self.mark.apply(0))?,
-        };
-        let socket = self.extend_socket.insert(socket);
-        socket.send_to(message, SocketAddrV4::new(server, dhcp4_wire::SERVER_PORT)).map(|_| ())
-    }
-
-    fn multicast_mac(&self, mac: [u8; 6]) -> Option<[u8; 6]> {
-        self.facts.link.as_ref().and_then(|l| l.mac).map(|_| mac)
-    }
-
-    /// The machines ask again in time, so a failure is only told, and that once.
-    fn sent(&mut self, what: &str, result: io::Result<()>) {
-        if let Err(error) = result {
-            complain(&mut self.complaint, &self.uplink, format!("{what} not sent: {error}"));
-        }
-    }
-
-    fn read_ra(&mut self, now: Time) {
-        let mut buffer = [0; BUFFER];
-        for _ in 0..BATCH {
-            let Some(socket) = &self.ra_socket else { return };
-            let Some(got) = received(socket.recv(&mut buffer)) else { return };
-            let packet = buffer.get(..got.len).unwrap_or_default();
-            let advert = ra_wire::packet::open(packet, got.checksummed)
-                .and_then(|(source, message)| Ok((source, ra_wire::parse(message)?)));
-            match advert {
-                Ok((source, advert)) => self.ra.receive(source, &advert, now),
-                Err(_) => self.dropped += 1, // and ENETDOWN, which is told as an empty packet
-            }
-        }
-    }
-
-    fn read_dhcp(&mut self, now: Time) {
-        let mut buffer = [0; BUFFER];
-        for _ in 0..BATCH {
-            let Some((socket, dhcp)) = self.dhcp_socket.as_ref().zip(self.dhcp.as_mut()) else { break };
-            let Some(got) = received(socket.recv(&mut buffer)) else { break };
-            match dhcp4_wire::packet::open(buffer.get(..got.len).unwrap_or_default(), got.checksummed) {
-                Some(message) => dhcp.receive(message, now),
-                None => self.dropped += 1,
-            }
-        }
-        for _ in 0..BATCH {
-            let Some((socket, dhcp)) = self.extend_socket.as_ref().zip(self.dhcp.as_mut()) else { return };
-            match socket.recv_from(&mut buffer) {
-                Ok((len, _)) => dhcp.receive(buffer.get(..len).unwrap_or_default(), now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {} // an ICMP error: the timer asks again
-            }
+        for message in self.dhcp.as_mut().map(Dhcp4::take_out).unwrap_or_default() {
+            self.sockets.dhcp(message);
         }
     }
 
@@ -276,16 +172,16 @@ impl Provider for Builtin {
     }
 
     fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
-        out.extend(self.ra_socket.as_ref().map(AsFd::as_fd));
-        out.extend(self.dhcp_socket.as_ref().map(AsFd::as_fd));
-        out.extend(self.extend_socket.as_ref().map(AsFd::as_fd));
+        self.sockets.fds(out);
     }
 
     fn on_readable(&mut self, now: Time) -> bool {
         let counts = |dhcp: &Option<Dhcp4>| dhcp.as_ref().map(Dhcp4::counts).unwrap_or_default();
         let (had_router, before) = (self.ra.has_router(), counts(&self.dhcp));
-        self.read_ra(now);
-        self.read_dhcp(now);
+        self.sockets.read_adverts(|source, advert| self.ra.receive(source, advert, now));
+        if let Some(dhcp) = &mut self.dhcp {
+            self.sockets.read_dhcp(|message| dhcp.receive(message, now));
+        }
         let after = counts(&self.dhcp);
         if after.naks != before.naks {
             log::warn!("{}: the DHCP server takes the address away (NAK)", self.uplink);
@@ -345,49 +241,8 @@ impl Provider for Builtin {
         if let Some(dhcp) = &self.dhcp {
             dhcp.describe(now, &mut out);
         }
-        out.push(("dropped".to_owned(), self.dropped.to_string()));
-        if !self.complaint.is_empty() {
-            out.push(("problem".to_owned(), self.complaint.clone()));
-        }
+        self.sockets.describe(&mut out);
         out
-    }
-}
-
-/// Opens or closes a packet socket, as it is wanted on a device or not.
-fn hold(
-    socket: &mut Option<PacketSocket>,
-    wanted: Option<u32>,
-    interest: Interest,
-    complaint: &mut String,
-    uplink: &str,
-) {
-    match wanted {
-        None => *socket = None,
-        Some(_) if socket.is_some() => {}
-        Some(index) => match PacketSocket::open(index, interest) {
-            Ok(open) => *socket = Some(open),
-            Err(error) => {
-                complain(complaint, uplink, format!("no packet socket: {error}; it needs CAP_NET_RAW"))
-            }
-        },
-    }
-}
-
-/// What a packet socket has: `None` if there is no more. Any other error, such as that the device went down, is an empty
-/// packet: it is told once only, and there may be more behind it.
-fn received(got: io::Result<narrowgate_sys::packet::Received>) -> Option<narrowgate_sys::packet::Received> {
-    match got {
-        Ok(got) => Some(got),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-        Err(_) => Some(narrowgate_sys::packet::Received { len: 0, checksummed: true }),
-    }
-}
-
-/// Logs what is not yet the last thing that was logged.
-fn complain(last: &mut String, uplink: &str, text: String) {
-    if *last != text {
-        log::warn!("{uplink}: {text}");
-        *last = text;
     }
 }
 
@@ -420,9 +275,5 @@ const EAGER: Duration = Duration::from_secs(60);
 const EAGER_GAP: Duration = Duration::from_secs(8);
 /// How long after a question a sign of life is worth another.
 const NUDGE: Duration = Duration::from_secs(1);
-/// The largest packet that is read whole: Ethernet's and some.
-const BUFFER: usize = 2048;
-/// How many packets are read at a time; then others have their turn.
-const BATCH: usize = 64;
 /// How long the household gets to say what there is.
 const LEARN: Duration = Duration::from_secs(5);
