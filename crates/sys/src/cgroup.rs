@@ -65,7 +65,7 @@ impl Tree {
     pub fn enter_new(&self, prefix: &str) -> io::Result<Group> {
         let parent = self.open(&self.own)?;
         // Another process's sweep must not come between our mkdir and our move.
-        rustix::fs::flock(&parent, FlockOperation::LockExclusive)?;
+        lock(parent.as_fd());
         sweep(parent.as_fd(), prefix)?;
         let mut name = format!("{prefix}{}", std::process::id());
         while let Err(error) = rustix::fs::mkdirat(&parent, &name, Mode::from_raw_mode(0o755)) {
@@ -215,6 +215,17 @@ pub fn sweep(parent: BorrowedFd<'_>, prefix: &str) -> io::Result<usize> {
         }
     }
     Ok(removed)
+}
+
+/// Takes the lock of a group's directory, but does not wait for it for ever: anybody who can read the directory can hold it.
+/// Without it, another's sweep may remove the group that we are about to enter; then entering fails, and nothing else.
+fn lock(group: BorrowedFd<'_>) {
+    for _ in 0..100 {
+        if rustix::fs::flock(group, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 fn sweep_below(parent: BorrowedFd<'_>, prefix: &str, depth: usize) -> usize {

@@ -56,3 +56,20 @@ fn a_command_that_may_not_mark_is_refused_by_preload_and_marked_by_cgroup() {
     let room = Room::new("");
     assert_eq!(room.exec(&["--via", "auto", "--user", "nobody", "python3", "-c", MARK]), "1\n");
 }
+
+#[test]
+fn auto_takes_the_preload_where_no_program_can_be_loaded_and_says_so() {
+    let library = library();
+    let limited = |capabilities: &str| {
+        let mut command = Command::new("setpriv");
+        command.args([&format!("--bounding-set={capabilities}"), NARROWGATE, "exec", "-v", "--no-dns"]);
+        command.args(["--library", &library, "python3", "-c", MARK]);
+        command
+    };
+    let output = limited("-all,+net_raw").output().expect("setpriv starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n", "{said}");
+    assert!(said.contains("no cgroup: ") && said.contains("via preload "), "{said}");
+    let said = refuse(&mut limited("-all"), 1);
+    assert!(said.contains("neither way works") && said.contains("CAP_NET_RAW"), "{said}");
+}
