@@ -134,3 +134,12 @@ fn called_as_gluon_wan_dns_it_is_gluons_wrapper() {
     refuse(&mut Command::new(&link), 2);
     refuse(Command::new(&link).arg("there-is-no-such-program"), 127);
 }
+
+#[test]
+fn many_at_once_do_not_disturb_each_other() {
+    let start = |_| exec(&["--via", "cgroup", "true"]).spawn().expect("starts");
+    let children: Vec<_> = (0..20).map(start).collect();
+    for mut child in children {
+        assert!(child.wait().expect("ends").success());
+    }
+}
