@@ -2,6 +2,7 @@
 //! lab is proved before there is a daemon to test, and it is the probes' positive control: here they must leak.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::lab::Lab;
@@ -29,6 +30,14 @@ impl Lab {
             ));
         }
         self.batch(Host::Node, &batch)?;
+        // The first packets wait for the router's hardware address; probes shall not.
+        let routers = [
+            families.v4().then_some(network.router4.into()),
+            families.v6().then_some(network.router6.into()),
+        ];
+        for router in routers.into_iter().flatten() {
+            self.host(Host::Node).ping(router, None, Duration::from_secs(5))?;
+        }
         let server = if families.v4() { network.router4.to_string() } else { network.router6.to_string() };
         self.set_nameserver(&server)
     }

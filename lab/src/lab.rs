@@ -177,7 +177,8 @@ impl Lab {
         })
     }
 
-    /// Plugs the WAN cable in or pulls it at the household's end: what the node sees is its carrier.
+    /// Plugs the WAN cable in or pulls it at the household's end. Returns when the node's kernel has noticed, which takes
+    /// it a while: pulled and plugged in faster, nothing would have happened for the node.
     pub fn set_carrier(&self, on: bool) -> Result<()> {
         let (cable, state) = (layout::CABLE.0, if on { "up" } else { "down" });
         self.run(Host::Home, &format!("ip link set {cable} {state}"))?;
@@ -191,7 +192,11 @@ impl Lab {
             );
             self.batch(Host::Home, &batch)?;
         }
-        Ok(())
+        wait::until("the node's kernel to notice the cable", PATIENCE, || {
+            let link = self.run(Host::Node, &format!("ip -o link show dev {}", layout::WAN.0))?;
+            let in_use = link.contains(",UP") || link.contains("<UP");
+            Ok((!in_use || link.contains("state UP") == on).then_some(()))
+        })
     }
 
     /// Stops the household's dnsmasq: no DHCP, no RA, no DNS, until [`Self::start_household`].
@@ -207,8 +212,7 @@ impl Lab {
     /// Starts the household's dnsmasq with the given options, and with the network it has.
     pub fn start_household(&self, options: &Options) -> Result<()> {
         self.stop_household()?;
-        let network = self.network();
-        let config = services::household_dns(options, network, &self.file("home.leases"));
+        let config = services::household_dns(options, &self.file("home.leases"));
         let config = self.write("home.conf", &config)?;
         let skip = self.read_log("home").len();
         let child = self.start(Host::Home, "home", "dnsmasq", &["-C", &config.to_string_lossy()])?;
@@ -218,8 +222,8 @@ impl Lab {
         self.wait_log("home", "started, version", skip, PATIENCE)
     }
 
-    /// Lets the household's provider renumber it: other prefixes, other addresses of router and DNS. dnsmasq sees the
-    /// addresses change and is then started anew with the other DHCP range, as a router's firmware does.
+    /// Lets the household's provider renumber it: other prefixes, other addresses of router and DNS. dnsmasq sees its
+    /// addresses change: it announces the new prefix, deprecates the old one, and refuses leases of the old network.
     pub fn renumber(&self, to: Household) -> Result<()> {
         let from = self.network();
         let cable = layout::CABLE.0;
@@ -233,8 +237,7 @@ impl Lab {
                  addr del {}/24 dev {cable}\naddr del {}/64 dev {cable}\n",
                 to.router4, to.router6, from.router4, from.router6
             ),
-        )?;
-        self.start_household(&self.options)
+        )
     }
 
     /// Runs `ip -batch` commands in a host.

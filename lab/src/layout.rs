@@ -138,18 +138,20 @@ pub fn mac(bytes: [u8; 6]) -> String {
 
 /// The `ip -batch` commands of one host. `pin` tells the process that holds another host's namespace.
 ///
-/// Run in the order of [`Host::ALL`], the other ends of the cables exist when a host needs them.
+/// Run in the order of [`Host::ALL`], the other ends of the cables exist when a host needs them. Both ends of a cable get
+/// different indices: where they are the same by chance, the kernel takes the pair for a device of its own and lets up to a
+/// second pass, after the carrier came, before it sends anything (`linkwatch_urgent_event`).
 pub fn batch(host: Host, first: Household, pin: impl Fn(Host) -> u32) -> String {
     match host {
         Host::Home => format!(
             "link set lo up
-             link add {cable} address {cable_mac} type veth peer name {wan} address {wan_mac} netns {node}
+             link add {cable} index 10 address {cable_mac} type veth peer name {wan} index 11 address {wan_mac} netns {node}
              link set {cable} addrgenmode none
              link set {cable} up
              addr add {ROUTER_LL}/64 dev {cable} nodad
              addr add {r4}/24 brd + dev {cable}
              addr add {r6}/64 dev {cable} nodad
-             link add eth0 type veth peer name home netns {inet}
+             link add eth0 index 12 type veth peer name home index 13 netns {inet}
              link set eth0 up
              addr add 198.51.100.2/25 dev eth0
              addr add 2001:db8:1::2/64 dev eth0 nodad
@@ -171,7 +173,7 @@ pub fn batch(host: Host, first: Household, pin: impl Fn(Host) -> u32) -> String 
              addr add 198.51.100.1/25 dev home
              addr add 2001:db8:1::1/64 dev home nodad
              route add 2001:db8:77::/48 via 2001:db8:1::2
-             link add gate type veth peer name eth0 netns {gate}
+             link add gate index 14 type veth peer name eth0 index 15 netns {gate}
              link set gate up
              addr add 198.51.100.129/25 dev gate
              addr add 2001:db8:9::1/64 dev gate nodad
@@ -194,7 +196,7 @@ pub fn batch(host: Host, first: Household, pin: impl Fn(Host) -> u32) -> String 
              link set mesh up
              addr add {MESH_GATE4}/16 dev mesh
              addr add {MESH_DNS}/64 dev mesh nodad
-             link add far type veth peer name mesh netns {far}
+             link add far index 16 type veth peer name mesh index 17 netns {far}
              link set far master mesh up
              ",
             far = pin(Host::Far),
@@ -210,7 +212,7 @@ pub fn batch(host: Host, first: Household, pin: impl Fn(Host) -> u32) -> String 
         // The WAN interface stays as it is: bare and down. That is what the node finds at boot.
         Host::Node => format!(
             "link set lo up
-             link add lan type veth peer name eth0 netns {client}
+             link add lan index 18 type veth peer name eth0 index 19 netns {client}
              link set lan up
              addr add 10.43.0.1/24 dev lan
              addr add fd43::1/64 dev lan nodad

@@ -8,7 +8,7 @@ use crate::options::Options;
 ///
 /// DNS is always served, also to link-local clients; DHCPv4 and RA as the household has them. RDNSS names the
 /// router twice: by its global address and by `fe80::1`.
-pub fn household_dns(options: &Options, network: Household, leases: &std::path::Path) -> String {
+pub fn household_dns(options: &Options, leases: &std::path::Path) -> String {
     let mut text = format!(
         "keep-in-foreground\nuser=root\ngroup=root\nno-resolv\nno-hosts\nno-poll\nlog-facility=-\nlog-queries\n\
          interface={cable}\nbind-dynamic\nserver={AUTH4}\ncache-size=0\ndhcp-leasefile={leases}\ndhcp-authoritative\n\
@@ -20,7 +20,10 @@ pub fn household_dns(options: &Options, network: Household, leases: &std::path::
         text.push_str("no-ping\n");
     }
     if options.household.v4() {
-        text.push_str(&format!("dhcp-range={},{},120\n", network.host4(100), network.host4(200)));
+        // Of the ranges dnsmasq takes the one that its address is in: when that changes, so do the leases.
+        for network in [Household::FIRST, Household::SECOND] {
+            text.push_str(&format!("dhcp-range={},{},120\n", network.host4(100), network.host4(200)));
+        }
         if let Some(t1) = options.renew_after {
             let t2 = t1 + (120u32.saturating_sub(t1)) * 2 / 3;
             text.push_str(&format!("dhcp-option-force=option:T1,{t1}\ndhcp-option-force=option:T2,{t2}\n"));

@@ -77,9 +77,14 @@ impl Scene {
         waited.unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
     }
 
-    /// Waits until the mesh is reached by IPv6 by name, and by IPv4.
+    /// Waits until the mesh is reached, and has given its default route.
     pub fn wait_mesh(&self) {
-        let waited = wait::until("the mesh", SOON, || {
+        self.wait_mesh_within(SOON);
+    }
+
+    /// The same, where fastd itself may need longer.
+    pub fn wait_mesh_within(&self, patience: Duration) {
+        let waited = wait::until("the mesh", patience, || {
             let answer = self.lab.host(Host::Node).ping(FAR6.into(), None, Duration::from_millis(500));
             let route = self.lab.run(Host::Node, "ip -6 route show default dev mesh-vpn")?;
             Ok((answer.is_ok() && route.contains("via")).then_some(()))
