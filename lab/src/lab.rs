@@ -27,7 +27,7 @@ pub struct Lab {
     holder_pid: u32,
     /// The children of this process in the lab, reaped when the lab ends.
     started: Started,
-    household: Mutex<(Household, Option<Child>)>,
+    pub(crate) household: Mutex<(Household, Option<Child>)>,
 }
 
 impl Lab {
@@ -125,11 +125,6 @@ impl Lab {
         &self.options
     }
 
-    /// The network that the household uses now.
-    pub fn network(&self) -> Household {
-        self.household.lock().map_or(Household::FIRST, |household| household.0)
-    }
-
     /// A host, to run things in.
     pub fn host(&self, host: Host) -> Place {
         Place {
@@ -175,69 +170,6 @@ impl Lab {
             let tail: Vec<&str> = tail.into_iter().rev().collect();
             Error::new(format!("{error}; the log ends:\n  {}", tail.join("\n  ")))
         })
-    }
-
-    /// Plugs the WAN cable in or pulls it at the household's end. Returns when the node's kernel has noticed, which takes
-    /// it a while: pulled and plugged in faster, nothing would have happened for the node.
-    pub fn set_carrier(&self, on: bool) -> Result<()> {
-        let (cable, state) = (layout::CABLE.0, if on { "up" } else { "down" });
-        self.run(Host::Home, &format!("ip link set {cable} {state}"))?;
-        if on {
-            // The kernel forgets a device's IPv6 addresses when it goes down.
-            let network = self.network();
-            let batch = format!(
-                "addr replace {}/64 dev {cable} nodad\naddr replace {}/64 dev {cable} nodad\n",
-                layout::ROUTER_LL,
-                network.router6
-            );
-            self.batch(Host::Home, &batch)?;
-        }
-        wait::until("the node's kernel to notice the cable", PATIENCE, || {
-            let link = self.run(Host::Node, &format!("ip -o link show dev {}", layout::WAN.0))?;
-            let in_use = link.contains(",UP") || link.contains("<UP");
-            Ok((!in_use || link.contains("state UP") == on).then_some(()))
-        })
-    }
-
-    /// Stops the household's dnsmasq: no DHCP, no RA, no DNS, until [`Self::start_household`].
-    pub fn stop_household(&self) -> Result<()> {
-        let child = self.household.lock().ok().and_then(|mut household| household.1.take());
-        if let Some(mut child) = child {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
-    }
-
-    /// Starts the household's dnsmasq with the given options, and with the network it has.
-    pub fn start_household(&self, options: &Options) -> Result<()> {
-        self.stop_household()?;
-        let config = services::household_dns(options, &self.file("home.leases"));
-        let config = self.write("home.conf", &config)?;
-        let skip = self.read_log("home").len();
-        let child = self.start(Host::Home, "home", "dnsmasq", &["-C", &config.to_string_lossy()])?;
-        if let Ok(mut household) = self.household.lock() {
-            household.1 = Some(child);
-        }
-        self.wait_log("home", "started, version", skip, PATIENCE)
-    }
-
-    /// Lets the household's provider renumber it: other prefixes, other addresses of router and DNS. dnsmasq sees its
-    /// addresses change: it announces the new prefix, deprecates the old one, and refuses leases of the old network.
-    pub fn renumber(&self, to: Household) -> Result<()> {
-        let from = self.network();
-        let cable = layout::CABLE.0;
-        if let Ok(mut household) = self.household.lock() {
-            household.0 = to;
-        }
-        self.batch(
-            Host::Home,
-            &format!(
-                "addr add {}/24 brd + dev {cable}\naddr add {}/64 dev {cable} nodad\n\
-                 addr del {}/24 dev {cable}\naddr del {}/64 dev {cable}\n",
-                to.router4, to.router6, from.router4, from.router6
-            ),
-        )
     }
 
     /// Runs `ip -batch` commands in a host.
@@ -370,7 +302,7 @@ impl Drop for Lab {
 }
 
 /// How long a daemon of the lab may take to start on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a host's first process does: `$0` is the host's name, `$1` the lab's directory. `/sys` is mounted anew, since
 /// it shows the network devices of its mounter's namespace; the cgroups stay visible as they are outside.

@@ -14,6 +14,7 @@ pub mod error;
 pub mod fastd;
 pub mod frame;
 pub mod holder;
+mod household;
 mod lab;
 pub mod layout;
 mod options;

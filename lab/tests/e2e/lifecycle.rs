@@ -176,3 +176,27 @@ fn a_lease_is_renewed_within_seconds() {
     scene.assert_uplink_works("after a renewal");
     scene.capture.assert_no_leak("while renewing").unwrap();
 }
+
+#[test]
+fn a_lease_is_given_back_on_sigterm() {
+    let mut scene = Scene::uplink_up(Options::default());
+    scene.daemon.terminate(SOON).unwrap();
+    scene
+        .lab
+        .wait_log("home", "DHCPRELEASE", 0, SOON)
+        .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+}
+
+#[test]
+fn status_tells_what_it_has() {
+    let scene = Scene::tunnel_up(Options::default());
+    let (code, table, err) = scene.lab.narrowgate(&["status"]).unwrap();
+    assert_eq!(code, 0, "{err}");
+    for address in scene.addresses() {
+        assert!(table.contains(&address.to_string()), "{address} is not in\n{table}");
+    }
+    let (code, json, err) = scene.lab.narrowgate(&["status", "--json"]).unwrap();
+    assert_eq!(code, 0, "{err}");
+    assert!(demo::json_number(&json, "first_apply_us").is_some(), "{json}");
+    assert!(json.contains("\"standing\":true"), "{json}");
+}

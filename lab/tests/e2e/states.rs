@@ -5,7 +5,7 @@ use std::time::Duration;
 use narrowgate_lab::fastd::Start;
 use narrowgate_lab::layout::Household;
 use narrowgate_lab::probe::Flood;
-use narrowgate_lab::{Lab, Options, wait};
+use narrowgate_lab::{Families, Host, Lab, Options, wait};
 use rustix::process::Signal;
 
 use crate::scene::{SOON, Scene};
@@ -53,7 +53,7 @@ fn tunnel_up() {
 #[test]
 fn mesh_without_a_default_route() {
     let scene = Scene::tunnel_up(Options::default());
-    let node = narrowgate_lab::Host::Node;
+    let node = Host::Node;
     // The kernel would take the next RA's route: let it not.
     scene.lab.run(node, "sysctl -qw net.ipv6.conf.mesh-vpn.accept_ra=0").unwrap();
     scene.lab.run(node, "ip -6 route del default dev mesh-vpn").unwrap();
@@ -72,7 +72,7 @@ fn daemon_killed() {
     scene.assert_no_leak("daemon killed");
     scene.assert_uplink_works("daemon killed");
     for far in [std::net::IpAddr::from(narrowgate_lab::layout::FAR6), narrowgate_lab::layout::FAR4.into()] {
-        scene.lab.host(narrowgate_lab::Host::Node).ping(far, None, SOON).unwrap();
+        scene.lab.host(Host::Node).ping(far, None, SOON).unwrap();
     }
     scene.capture.assert_no_leak("while it works").unwrap();
 }
@@ -152,4 +152,60 @@ fn household_changes_its_prefix_and_dns() {
     scene.wait_mesh_within(Duration::from_secs(45));
     scene.assert_mesh_works("household renumbered");
     scene.assert_no_leak("household renumbered");
+}
+
+#[test]
+fn tunnel_up_in_a_household_with_ipv4_alone() {
+    one_family(Families::V4);
+}
+
+#[test]
+fn tunnel_up_in_a_household_with_ipv6_alone() {
+    one_family(Families::V6);
+}
+
+fn one_family(families: Families) {
+    let scene = Scene::tunnel_up(Options { household: families, gate_name: families, ..Options::default() });
+    scene.assert_no_leak("tunnel up, one family");
+    scene.assert_uplink_works("tunnel up, one family");
+    scene.assert_wan_dns_works("tunnel up, one family");
+    scene.assert_mesh_works("tunnel up, one family");
+    scene.capture.assert_no_leak("while it works").unwrap();
+}
+
+/// netifd's own rules send what has the WAN's address, or goes to its prefix, or starts here, to table 1.
+#[test]
+fn beside_netifds_extra_rules() {
+    let scene = Scene::tunnel_up(Options::default());
+    for address in scene.addresses() {
+        let (family, prefix) = if address.is_ipv4() { ("-4", 24) } else { ("-6", 64) };
+        let rules = [
+            format!("from {address} lookup 1 priority 10000"),
+            format!("to {address}/{prefix} lookup 1 priority 20000"),
+            "iif lo lookup 1 priority 90011".to_owned(),
+        ];
+        for rule in rules {
+            scene.lab.run(Host::Node, &format!("ip {family} rule add {rule}")).unwrap();
+        }
+    }
+    scene.assert_no_leak("beside netifd's rules");
+    scene.lab.run(Host::Node, "sysctl -qw net.ipv6.conf.mesh-vpn.accept_ra=0").unwrap();
+    scene.lab.run(Host::Node, "ip -6 route del default dev mesh-vpn").unwrap();
+    scene.lab.run(Host::Node, "ip route del default dev mesh-vpn").unwrap();
+    scene.assert_no_leak("beside netifd's rules, mesh without a default route");
+    scene.assert_uplink_works("beside netifd's rules");
+    scene.assert_wan_dns_works("beside netifd's rules");
+}
+
+/// Rules of others, for containers or another VPN, go on working: ours do not stand in their way.
+#[test]
+fn foreign_rules_are_not_shadowed() {
+    let scene = Scene::tunnel_up(Options::default());
+    scene.lab.run(Host::Node, "ip route del default dev mesh-vpn").unwrap();
+    scene.lab.run(Host::Node, "ip rule add to 203.0.113.0/24 lookup 77 priority 15000").unwrap();
+    scene.lab.run(Host::Node, "ip route add 203.0.113.0/24 via 10.42.0.1 dev mesh-vpn table 77").unwrap();
+    let node = scene.lab.host(Host::Node);
+    let pinged = node.ping(narrowgate_lab::layout::FOREIGN4.into(), None, SOON);
+    pinged.unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    scene.capture.assert_no_leak("with a foreign rule").unwrap();
 }
