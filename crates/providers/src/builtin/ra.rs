@@ -50,6 +50,8 @@ struct Router {
     /// M and O flags: DHCPv6 has addresses, or other things.
     flags: (bool, bool),
     mtu: Option<u32>,
+    /// To be asked for again by then, if nothing is heard of it: see [`refresh`].
+    refresh: Option<Time>,
 }
 
 /// Until when something holds; `None`: for ever.
@@ -155,7 +157,11 @@ impl Ra {
             self.unconfirmed_until = None;
             self.forget();
         }
-        if had_router && !self.has_router() && self.carrier && self.soliciting.is_none() {
+        let mut ask = had_router && !self.has_router();
+        for router in &mut self.routers {
+            ask |= router.refresh.take_if(|t| *t <= now).is_some();
+        }
+        if ask && self.carrier && self.soliciting.is_none() {
             self.solicit(now);
         }
         if let Some(soliciting) = &mut self.soliciting
@@ -176,7 +182,11 @@ impl Ra {
     pub fn next_timeout(&self) -> Option<Time> {
         let routers = self.routers.iter().flat_map(Router::ends);
         let ends = routers.chain(self.prefixes.ends()).flatten();
-        ends.chain(self.soliciting.as_ref().map(|s| s.next)).chain(self.unconfirmed_until).min()
+        let refresh = self.routers.iter().filter_map(|r| r.refresh);
+        ends.chain(refresh)
+            .chain(self.soliciting.as_ref().map(|s| s.next))
+            .chain(self.unconfirmed_until)
+            .min()
     }
 
     /// A solicitation, if one is to be sent now: a whole IPv6 packet. Never with our link-layer address: our own address
@@ -281,6 +291,7 @@ impl Router {
             search: Vec::new(),
             flags: (false, false),
             mtu: None,
+            refresh: None,
         }
     }
 
@@ -308,6 +319,9 @@ impl Router {
         for (name, lifetime) in &advert.search {
             remember(&mut self.search, name.clone(), until(*lifetime, now), MAX_NAMES);
         }
+        let default = self.default.iter().filter_map(|(_, until)| *until);
+        let vital = default.chain(self.dns.iter().filter_map(|(_, until)| *until)).filter(|t| *t > now);
+        self.refresh = vital.min().and_then(|end| refresh(end.since(now))).map(|span| now + span);
     }
 
     fn expire(&mut self, now: Time) {
@@ -351,6 +365,12 @@ fn later(a: Until, b: Until) -> Until {
     a.zip(b).map(|(a, b)| a.max(b))
 }
 
+/// When to ask for what ends after this span: at three quarters of it. Advertisements come more often than that, unless
+/// the switch, the wireless or the bridge between loses multicast; then an answer to a question still gets through.
+fn refresh(span: Duration) -> Option<Duration> {
+    Some(span * 3 / 4).filter(|span| *span >= MIN_REFRESH)
+}
+
 /// Within a tenth of the span, from a second on: nodes that got power at the same moment drift apart.
 fn jitter(span: Duration, random: &mut Random) -> Duration {
     if span < Duration::from_secs(1) {
@@ -364,6 +384,8 @@ fn jitter(span: Duration, random: &mut Random) -> Duration {
 const FIRST_GAP: Duration = Duration::from_millis(250);
 /// The longest gap (`MAX_SOL_INTERVAL`, RFC 7559: 3600 s).
 const LAST_GAP: Duration = Duration::from_secs(3600);
+/// What lives shorter than that is not worth a question of its own.
+const MIN_REFRESH: Duration = Duration::from_secs(10);
 /// How long what was known before the carrier was lost is kept without a confirmation.
 pub const RECOGNISE: Duration = Duration::from_secs(4);
 /// Bounds of what is remembered: a hostile link must not fill the memory.

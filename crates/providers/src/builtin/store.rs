@@ -92,7 +92,8 @@ impl LeaseFile {
     }
 }
 
-/// Writes a file whole, for root alone, so that a reader or a power failure finds the old one or the new one.
+/// Writes a file whole, for root alone: a reader finds the old one or the new one. Without waiting for the flash, since
+/// the tunnel waits for us; what a power failure leaves behind, `secret` and `load` take for nothing.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
@@ -101,7 +102,6 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let _ = fs::remove_file(&new); // of a run that died here
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(content)?;
-    file.sync_all()?;
     fs::rename(&new, path)
 }
 
