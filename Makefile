@@ -1,0 +1,54 @@
+# narrowgate. `make demo` shows the main job, `make test` runs every test; both install what is missing (as root, on Debian).
+
+CARGO ?= cargo
+BIN := target/release
+
+.PHONY: all demo test lint build deps fuzz bench bench-dns bench-marking sizes install clean
+
+all: build
+
+## demo: boot a node in the laboratory, print what happens and the leak count
+demo: deps build
+	$(BIN)/narrowgate-lab demo
+
+## test: formatting, clippy, every test
+test: deps lint build
+	NARROWGATE_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) nextest run --workspace
+
+lint: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+build:
+	$(CARGO) build --release --workspace
+
+## deps: what the laboratory and the tests run, from Debian's packages; and cargo-nextest
+deps:
+	@./packaging/debian-deps
+
+## bench: everything that is measured; prints ratios against peers of the same run
+bench: bench-dns bench-marking
+
+bench-dns bench-marking: deps build
+	@./bench/$(@:bench-%=%)/run
+
+## fuzz: each fuzz target for FUZZ_SECONDS (default 30)
+FUZZ_SECONDS ?= 30
+fuzz:
+	@./fuzz/run $(FUZZ_SECONDS)
+
+## sizes: bytes of what is shipped
+sizes: build
+	@stat -c '%s %n' $(BIN)/narrowgate $(BIN)/libpacketmark.so
+
+PREFIX ?= /usr
+DESTDIR ?=
+install: build
+	install -Dm755 $(BIN)/narrowgate $(DESTDIR)$(PREFIX)/sbin/narrowgate
+	install -Dm644 $(BIN)/libpacketmark.so $(DESTDIR)$(PREFIX)/lib/libpacketmark.so
+	install -Dm644 packaging/systemd/narrowgate.service $(DESTDIR)$(PREFIX)/lib/systemd/system/narrowgate.service
+	for page in docs/man/*.[1-8]; do \
+		install -Dm644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
+
+clean:
+	$(CARGO) clean
