@@ -48,6 +48,7 @@ fn serve() -> io::Result<()> {
     narrowgate_sys::signal::unblock_all()?;
     let (limits, alone, listeners) = first_message(&channel)?;
     let mut driver = Driver::new(limits, alone, listeners, channel)?;
+    let _ = narrowgate_sys::memory::forget_start();
     sandbox::drop_privileges()?;
     let files_denied = sandbox::deny_files().unwrap_or(false);
     sandbox::allow_system_calls(sandbox::SOCKET_LOOP)?;

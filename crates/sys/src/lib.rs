@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod channel;
 pub mod link;
+pub mod memory;
 pub mod netlink;
 pub mod packet;
 pub mod process;

@@ -1,0 +1,229 @@
+//! The command line: the global options, before or behind the command word, and the way to the command.
+
+use crate::commands::{self, Command};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Exit code for a wrong command line or config.
+pub const USAGE: u8 = 2;
+
+/// Options that every command understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Globals {
+    /// `--config`.
+    pub config: PathBuf,
+    /// `--runtime-dir`: what need not outlive a reboot.
+    pub runtime_dir: PathBuf,
+    /// `--state-dir`: what must.
+    pub state_dir: PathBuf,
+}
+
+impl Default for Globals {
+    fn default() -> Self {
+        Globals {
+            config: "/etc/config/narrowgate".into(),
+            runtime_dir: "/run/narrowgate".into(),
+            state_dir: "/var/lib/narrowgate".into(),
+        }
+    }
+}
+
+/// What the command line asks for.
+enum Asked {
+    Run(&'static Command, Globals, Vec<OsString>),
+    Help(Option<&'static Command>),
+    Version,
+}
+
+/// Runs what the arguments ask for; the first is the name the program was called by.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let (name, args) = match args.split_first() {
+        Some((name, args)) => (name.as_os_str(), args),
+        None => (OsStr::new("narrowgate"), &[][..]),
+    };
+    match std::path::Path::new(name).file_name().and_then(OsStr::to_str) {
+        Some("gluon-wan-dns" | "gluon-wan") => return commands::exec::gluon_wan_dns(args),
+        _ if args.first().is_some_and(|a| a == narrowgate_forwarder::child::ARGUMENT) => {
+            return narrowgate_forwarder::child::main();
+        }
+        _ => {}
+    }
+    match parse(args) {
+        Ok(Asked::Run(command, globals, rest)) => (command.run)(&globals, &rest),
+        Ok(Asked::Help(Some(command))) => {
+            print_out(command.help);
+            ExitCode::SUCCESS
+        }
+        Ok(Asked::Help(None)) => {
+            print_out(&overview());
+            ExitCode::SUCCESS
+        }
+        Ok(Asked::Version) => {
+            print_out(concat!("narrowgate ", env!("CARGO_PKG_VERSION"), "\n"));
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("narrowgate: {message}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn parse(args: &[OsString]) -> Result<Asked, String> {
+    let mut globals = Globals::default();
+    let mut at = 0;
+    while let Some(arg) = args.get(at) {
+        match global(&mut globals, args, &mut at)? {
+            Taken::Yes => {}
+            Taken::Help => return Ok(Asked::Help(None)),
+            Taken::Version => return Ok(Asked::Version),
+            Taken::No if arg.as_encoded_bytes().starts_with(b"-") => {
+                return Err(format!("unknown option {}; see narrowgate --help", arg.display()));
+            }
+            Taken::No => {
+                let command = commands::TABLE
+                    .iter()
+                    .find(|c| arg == c.name)
+                    .ok_or_else(|| format!("unknown command '{}'; see narrowgate --help", arg.display()))?;
+                return behind_word(command, globals, &args[at + 1..]);
+            }
+        }
+    }
+    Err("no command given; see narrowgate --help".to_owned())
+}
+
+/// Takes the global options out of what stands behind the command word.
+fn behind_word(command: &'static Command, mut globals: Globals, args: &[OsString]) -> Result<Asked, String> {
+    let mut rest = Vec::new();
+    let mut at = 0;
+    while let Some(arg) = args.get(at) {
+        let is_option = arg.as_encoded_bytes().starts_with(b"-");
+        if arg == "--" || (command.stops_at_word && !is_option) {
+            break;
+        }
+        match global(&mut globals, args, &mut at)? {
+            Taken::Yes => {}
+            Taken::Help => return Ok(Asked::Help(Some(command))),
+            Taken::Version => return Ok(Asked::Version),
+            Taken::No => {
+                let values = usize::from(command.value_options.iter().any(|o| arg == *o));
+                rest.extend(args.iter().skip(at).take(1 + values).cloned());
+                at += 1 + values;
+            }
+        }
+    }
+    rest.extend(args.iter().skip(at).cloned());
+    Ok(Asked::Run(command, globals, rest))
+}
+
+enum Taken {
+    Yes,
+    No,
+    Help,
+    Version,
+}
+
+/// Takes one global option at `at`, `--name VALUE` or `--name=VALUE`, if there is one.
+fn global(globals: &mut Globals, args: &[OsString], at: &mut usize) -> Result<Taken, String> {
+    let Some(arg) = args.get(*at) else { return Ok(Taken::No) };
+    let bytes = arg.as_encoded_bytes();
+    let (name, inline) = match bytes.iter().position(|b| *b == b'=') {
+        Some(cut) if bytes.starts_with(b"--") => (&bytes[..cut], Some(&bytes[cut + 1..])),
+        _ => (bytes, None),
+    };
+    let target = match name {
+        b"--config" => &mut globals.config,
+        b"--runtime-dir" => &mut globals.runtime_dir,
+        b"--state-dir" => &mut globals.state_dir,
+        b"--help" | b"-h" => return Ok(Taken::Help),
+        b"--version" | b"-V" => return Ok(Taken::Version),
+        _ => return Ok(Taken::No),
+    };
+    let value = match inline {
+        Some(value) => std::os::unix::ffi::OsStrExt::from_bytes(value),
+        None => {
+            *at += 1;
+            args.get(*at).map(OsString::as_os_str).unwrap_or_default()
+        }
+    };
+    if OsStr::is_empty(value) {
+        return Err(format!("option {} needs a value", String::from_utf8_lossy(name)));
+    }
+    *target = value.into();
+    *at += 1;
+    Ok(Taken::Yes)
+}
+
+fn overview() -> String {
+    let mut text = String::from(
+        "narrowgate keeps a foreign uplink for the tunnel alone.\n\nusage: narrowgate [OPTION…] COMMAND …\n\n",
+    );
+    for command in commands::TABLE {
+        text.push_str(&format!("  {:<10}{}\n", command.name, command.summary));
+    }
+    text.push_str(
+        "\noptions, before or behind the command:\n\
+         \x20 --config FILE       default /etc/config/narrowgate\n\
+         \x20 --runtime-dir DIR   default /run/narrowgate\n\
+         \x20 --state-dir DIR     default /var/lib/narrowgate\n\
+         \x20 --help, --version\n\n\
+         exit: 0 fine, 1 found something or failed, 2 wrong usage or config\n",
+    );
+    text
+}
+
+/// Prints to stdout; a reader that has gone away is no error of ours.
+pub fn print_out(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Refuses arguments that a command does not take: `Some` is the exit code to leave with.
+pub fn no_more_arguments(command: &str, args: &[OsString]) -> Option<ExitCode> {
+    let arg = args.first()?;
+    eprintln!(
+        "narrowgate: {command}: unexpected argument '{}'; see narrowgate {command} --help",
+        arg.display()
+    );
+    Some(ExitCode::from(USAGE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<(&'static str, Globals, Vec<String>), String> {
+        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        match parse(&args)? {
+            Asked::Run(c, g, rest) => Ok((c.name, g, rest.iter().map(|a| a.display().to_string()).collect())),
+            _ => Err("help".to_owned()),
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_or_behind_the_command() {
+        for line in ["--config /x run", "run --config /x", "--config=/x run", "run --config=/x"] {
+            let (name, globals, rest) = parsed(line).unwrap();
+            assert_eq!((name, globals.config.to_str().unwrap(), rest.len()), ("run", "/x", 0), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_behind_the_command_of_exec_is_not_ours() {
+        let (_, globals, rest) = parsed("exec --group x --config /a -- cmd --config /b --help").unwrap();
+        assert_eq!(globals.config.to_str().unwrap(), "/a");
+        assert_eq!(rest.join(" "), "--group x -- cmd --config /b --help");
+        let (_, globals, rest) = parsed("exec --group x cmd --config /b").unwrap();
+        assert_eq!(globals, Globals::default());
+        assert_eq!(rest.join(" "), "--group x cmd --config /b");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(parsed("nonsense").unwrap_err().contains("nonsense"));
+        assert!(parsed("--nonsense run").unwrap_err().contains("--nonsense"));
+        assert!(parsed("run --config").unwrap_err().contains("--config"));
+        assert!(parsed("--config= run").unwrap_err().contains("--config"));
+    }
+}

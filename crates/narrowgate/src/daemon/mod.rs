@@ -1,0 +1,293 @@
+//! The daemon: one thread, one `poll(2)`, level-triggered. Every event leads to the same thing: learn, reconcile, tell the resolvers.
+//!
+//! Rooms: [`reconcile`] makes the kernel look as policy wants. [`uplinks`] holds the providers. [`resolvers`] holds the
+//! resolver processes. [`control`] answers `status`.
+
+mod control;
+mod groups;
+mod reconcile;
+mod resolvers;
+mod uplinks;
+
+use crate::cli::Globals;
+use crate::config_file;
+use crate::runtime::{Lock, RuntimeDir};
+use control::Control;
+use narrowgate_kernel::Real;
+use narrowgate_model::{Config, Time};
+use narrowgate_sys::signal::{Signal, Signals};
+use reconcile::Reconciler;
+use resolvers::Resolvers;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::process::ExitCode;
+use std::time::Duration;
+use uplinks::Uplinks;
+
+/// Why the daemon ends.
+enum End {
+    /// SIGTERM, SIGINT: take everything down.
+    Stop,
+    /// SIGQUIT: leave everything standing for the next one.
+    Leave,
+    /// SIGUSR2: the same, and the next one is the program now on disk, in this very process.
+    Replace,
+}
+
+struct Daemon {
+    globals: Globals,
+    config: Config,
+    groups: groups::Groups,
+    runtime: RuntimeDir,
+    signals: Signals,
+    kernel: Real,
+    reconciler: Reconciler,
+    uplinks: Uplinks,
+    resolvers: Resolvers,
+    control: Control,
+    started: Time,
+    ready_ms: u64,
+    /// When the code that only the start needs is given back.
+    forget_at: Option<Time>,
+    _lock: Lock,
+}
+
+/// By then an uplink that can come has come.
+const START_IS_OVER: Duration = Duration::from_secs(5);
+
+/// The moment, by the kernel's clock.
+fn now() -> Time {
+    Time(narrowgate_sys::link::now_ms())
+}
+
+/// Runs until a signal ends it.
+pub fn run(globals: &Globals) -> ExitCode {
+    let config = match config_file::load(&globals.config) {
+        Ok(config) => config,
+        Err(problems) => {
+            problems.iter().for_each(|p| eprintln!("narrowgate: {p}"));
+            return ExitCode::from(crate::cli::USAGE);
+        }
+    };
+    let mut daemon = match Daemon::start(globals.clone(), config) {
+        Ok(daemon) => daemon,
+        Err(message) => {
+            eprintln!("narrowgate: run: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match daemon.serve() {
+        End::Stop => {
+            if daemon.stop() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        End::Leave => {
+            log::info!("leaving guard, routes and resolvers standing for the next run");
+            ExitCode::SUCCESS
+        }
+        End::Replace => daemon.replace(),
+    }
+}
+
+impl Daemon {
+    /// Guard first, then the rest of the policy, then the listening sockets; then READY, whatever the uplinks do.
+    fn start(globals: Globals, config: Config) -> Result<Daemon, String> {
+        let started = now();
+        let runtime = RuntimeDir::new(&globals.runtime_dir);
+        let lock = runtime.lock()?;
+        let signals =
+            Signals::new(&[Signal::Term, Signal::Int, Signal::Quit, Signal::Hup, Signal::Usr2, Signal::Chld])
+                .map_err(|e| format!("signals: {e}"))?;
+        let mut kernel =
+            Real::open().map_err(|e| format!("{e}; narrowgate run needs root (CAP_NET_ADMIN)"))?;
+        let groups = groups::Groups::look_up(&config);
+        let mut resolvers = Resolvers::new(runtime.clone());
+        // What cannot be had is found out before anything is changed.
+        let acquired = resolvers.acquire(&config)?;
+        let mut reconciler = Reconciler::new(runtime.clone());
+        let mut uplinks = Uplinks::default();
+        reconciler.guard_first(&mut kernel, &config, &groups)?;
+        resolvers.launch(&config, acquired)?;
+        let control = Control::listen(&runtime)?;
+        let ready_ms = (now() - started).as_millis() as u64;
+        log::info!("ready after {ready_ms} ms: the guard stands, {}", resolvers.describe());
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            log::warn!("cannot tell the service manager that we are ready: {error}");
+        }
+        uplinks.configure(&config, &globals.state_dir, now());
+        let mut daemon = Daemon {
+            globals,
+            config,
+            groups,
+            runtime,
+            signals,
+            kernel,
+            reconciler,
+            uplinks,
+            resolvers,
+            control,
+            started,
+            ready_ms,
+            forget_at: Some(started + START_IS_OVER),
+            _lock: lock,
+        };
+        daemon.settle();
+        Ok(daemon)
+    }
+
+    /// Makes the kernel and the resolvers agree with what is known now.
+    fn settle(&mut self) {
+        self.groups.refresh(&self.config);
+        self.reconciler.settle(&mut self.kernel, &self.config, &self.groups, &mut self.uplinks);
+        self.resolvers.tell(&self.config, self.uplinks.facts());
+    }
+
+    fn serve(&mut self) -> End {
+        loop {
+            let ready = self.wait();
+            if ready.signal
+                && let Some(end) = self.on_signals()
+            {
+                return end;
+            }
+            let mut due = false;
+            if ready.kernel {
+                due |= self.kernel.drain_events() != narrowgate_kernel::Events::default();
+            }
+            if ready.provider {
+                due |= self.uplinks.on_readable(now());
+            }
+            due |= self.uplinks.on_timer(now());
+            due |= self.reconciler.retry_due(now());
+            self.resolvers.on_events();
+            if due {
+                self.settle();
+            } else if self.resolvers.next_timeout().is_some_and(|at| at <= now()) {
+                self.resolvers.tell(&self.config, self.uplinks.facts());
+            }
+            if ready.control {
+                self.answer();
+            }
+            if self.forget_at.take_if(|at| *at <= now()).is_some() {
+                // Nothing depends on it.
+                let _ = narrowgate_sys::memory::forget_start();
+            }
+        }
+    }
+
+    /// Sleeps until something happens or is due.
+    fn wait(&self) -> Ready {
+        let mut fds =
+            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
+        let kernel_at = fds.len();
+        fds.extend(self.kernel.events_fd().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let provider_at = fds.len();
+        fds.extend(self.uplinks.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let resolver_at = fds.len();
+        fds.extend(self.resolvers.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+
+        let timeouts = [
+            self.uplinks.next_timeout(),
+            self.reconciler.next_retry(),
+            self.resolvers.next_timeout(),
+            self.forget_at,
+        ];
+        let next = timeouts.into_iter().flatten().min();
+        let timeout = next.map(|at| {
+            // One millisecond more, so that the moment has passed when we wake.
+            let left = if at > now() { at - now() + Duration::from_millis(1) } else { Duration::ZERO };
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+        });
+        // An interrupted wait is an empty one.
+        let _ = rustix::event::poll(&mut fds, timeout.as_ref());
+        let any = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
+        Ready {
+            signal: any(&fds[..1]),
+            control: any(&fds[1..kernel_at]),
+            kernel: any(&fds[kernel_at..provider_at]),
+            provider: any(&fds[provider_at..resolver_at]),
+        }
+    }
+
+    fn on_signals(&mut self) -> Option<End> {
+        while let Some(signal) = self.signals.read() {
+            match signal {
+                Signal::Term | Signal::Int => return Some(End::Stop),
+                Signal::Quit => return Some(End::Leave),
+                Signal::Usr2 => return Some(End::Replace),
+                Signal::Hup => self.reload(),
+                Signal::Chld => self.resolvers.reap(),
+                Signal::Usr1 => {}
+            }
+        }
+        None
+    }
+
+    /// Reads the config again. A wrong one changes nothing.
+    fn reload(&mut self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+        self.read_again();
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    fn read_again(&mut self) {
+        match config_file::load(&self.globals.config) {
+            Err(problems) => {
+                problems.iter().for_each(|p| log::error!("{p}"));
+                log::error!("the config is wrong: going on with the old one");
+            }
+            Ok(config) => {
+                let acquired = match self.resolvers.acquire(&config) {
+                    Ok(acquired) => acquired,
+                    Err(message) => {
+                        log::error!("{message}");
+                        return log::error!("going on with the old config");
+                    }
+                };
+                self.config = config;
+                self.groups = groups::Groups::look_up(&self.config);
+                self.uplinks.configure(&self.config, &self.globals.state_dir, now());
+                self.settle();
+                if let Err(message) = self.resolvers.launch(&self.config, acquired) {
+                    log::error!("{message}");
+                }
+                self.resolvers.tell(&self.config, self.uplinks.facts());
+                log::info!("config {} read again", self.globals.config.display());
+            }
+        }
+    }
+
+    /// Takes down what was set up, the guard last. True if all of it is gone.
+    fn stop(&mut self) -> bool {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.resolvers.stop();
+        self.uplinks.stop(now());
+        let clean = self.reconciler.tear_down(&mut self.kernel, &self.config);
+        if clean {
+            self.runtime.clean();
+            log::info!("stopped: the system is as it was before");
+        }
+        clean
+    }
+
+    /// Becomes the program that is now on disk. What stands is taken over by it, as after a crash.
+    fn replace(self) -> ExitCode {
+        use std::os::unix::process::CommandExt;
+        let program = std::env::args_os().next().unwrap_or_default();
+        log::info!("replacing this program by {}", program.display());
+        let _ = narrowgate_sys::signal::unblock_all();
+        let error = std::process::Command::new(&program).args(std::env::args_os().skip(1)).exec();
+        log::error!("{}: {error}; leaving everything standing", program.display());
+        ExitCode::FAILURE
+    }
+}
+
+/// What the wait was ended by.
+struct Ready {
+    signal: bool,
+    control: bool,
+    kernel: bool,
+    provider: bool,
+}

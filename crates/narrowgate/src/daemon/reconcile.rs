@@ -1,0 +1,297 @@
+//! Makes the kernel look as policy wants: observe, desire, diff, apply, and again until nothing is left to do.
+//!
+//! Whatever the cause is (a fact, a reload, somebody who flushed our rules), the way is the same, so there is one way to test.
+//! A step that fails ends the plan where going on could leak; what is left is tried again, later each time.
+
+use super::groups::Groups;
+use super::now;
+use super::uplinks::Uplinks;
+use crate::runtime::RuntimeDir;
+use narrowgate_kernel::{Kernel, Real, Scope};
+use narrowgate_model::net::Route;
+use narrowgate_model::state::{Before, Desired, Observed, Step};
+use narrowgate_model::{Config, Facts, PROTOCOL, Prefix, Time};
+use narrowgate_policy::{self as policy, Inputs};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// Plans in a row before we conclude that somebody works against us and wait.
+const ROUNDS: usize = 4;
+/// The first wait after a failure; doubled up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(8);
+/// How long the providers have to learn again what a run before this one had learnt.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Numbers for `status`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Steps taken.
+    pub steps: u64,
+    /// Steps that failed.
+    pub failed: u64,
+    /// Steps that put back what somebody else took away.
+    pub healed: u64,
+    /// Microseconds for the first whole policy.
+    pub first_apply_us: u64,
+}
+
+/// See the module.
+pub struct Reconciler {
+    runtime: RuntimeDir,
+    before: Before,
+    /// What was wanted when everything was last in order: if it is still what is wanted, a difference is somebody else's doing.
+    settled: Option<Desired>,
+    observed: Observed,
+    inherited: Inherited,
+    counts: Counts,
+    complaints: BTreeSet<String>,
+    retry: Option<(Time, Duration)>,
+}
+
+impl Reconciler {
+    /// Picks up what a run before this one remembered.
+    pub fn new(runtime: RuntimeDir) -> Reconciler {
+        let before = runtime.read_before();
+        Reconciler {
+            runtime,
+            before,
+            settled: None,
+            observed: Observed::default(),
+            inherited: Inherited::default(),
+            counts: Counts::default(),
+            complaints: BTreeSet::new(),
+            retry: None,
+        }
+    }
+
+    /// Sets up all that does not need facts: the guard, the rules, the unreachable defaults.
+    ///
+    /// # Errors
+    /// A sentence, if the guard cannot be set: then nothing else was done.
+    pub fn guard_first(&mut self, kernel: &mut Real, config: &Config, groups: &Groups) -> Result<(), String> {
+        let started = Instant::now();
+        let at = now();
+        let observed = kernel.observe(&scope(config, &self.before), at).map_err(|e| e.to_string())?;
+        // A device that is there already shall be guarded with its egress chain from the start.
+        let facts = bare_facts(config, &observed);
+        let mut desired = desire(config, groups, &facts, &observed, kernel, at);
+        desired.links_up.clear();
+        let plan = policy::diff(&desired, &observed, at);
+        self.inherited = Inherited::from(&observed, at);
+        let plan: Vec<Step> = plan.into_iter().filter(|step| !self.inherited.keeps(step, at)).collect();
+        self.carry_out(kernel, &observed, &plan)?;
+        self.counts.first_apply_us = started.elapsed().as_micros() as u64;
+        Ok(())
+    }
+
+    /// Until kernel, facts and config agree, or a failure asks for patience.
+    pub fn settle(&mut self, kernel: &mut Real, config: &Config, groups: &Groups, uplinks: &mut Uplinks) {
+        self.retry = self.retry.filter(|(at, _)| *at > now());
+        for _ in 0..ROUNDS {
+            let at = now();
+            let observed = match kernel.observe(&scope(config, &self.before), at) {
+                Ok(observed) => observed,
+                Err(error) => return self.fail(error.to_string()),
+            };
+            uplinks.learn(&observed, at);
+            if uplinks.are_settled(at) {
+                self.inherited.until = None;
+            }
+            let desired = desire(config, groups, uplinks.facts(), &observed, kernel, at);
+            let mut plan = policy::diff(&desired, &observed, at);
+            plan.extend(policy::give_back(&desired, &observed, &self.before));
+            let plan: Vec<Step> = plan.into_iter().filter(|step| !self.inherited.keeps(step, at)).collect();
+            let ours = self.settled.as_ref() != Some(&desired);
+            self.observed = observed;
+            if plan.is_empty() {
+                self.settled = Some(desired);
+                self.complaints.clear();
+                self.retry = None;
+                return;
+            }
+            if !ours {
+                self.counts.healed += plan.len() as u64;
+                let what: Vec<String> = plan.iter().map(describe).collect();
+                self.complain(format!("put back what another program took away: {}", what.join("; ")));
+            }
+            let observed = std::mem::take(&mut self.observed);
+            let done = self.carry_out(kernel, &observed, &plan);
+            self.observed = observed;
+            if let Err(message) = done {
+                return self.fail(message);
+            }
+        }
+        self.fail(
+            "the kernel does not come to look as it should: another program works against us".to_owned(),
+        );
+    }
+
+    /// Takes down all that is ours, the guard last. True if nothing is left.
+    pub fn tear_down(&mut self, kernel: &mut Real, config: &Config) -> bool {
+        for _ in 0..ROUNDS {
+            let at = now();
+            let observed = match kernel.observe(&scope(config, &self.before), at) {
+                Ok(observed) => observed,
+                Err(error) => {
+                    log::error!("{error}");
+                    return false;
+                }
+            };
+            let plan = policy::teardown(&observed, &self.before);
+            if plan.is_empty() {
+                return true;
+            }
+            for step in &plan {
+                // As much as can be: what one object refuses must not keep the others standing.
+                if let Err(error) = kernel.apply(step, at) {
+                    self.complain(format!("{}: {error}", describe(step)));
+                }
+            }
+        }
+        log::error!("something of ours could not be removed; `narrowgate run` and a stop try again");
+        false
+    }
+
+    /// When to try again after a failure.
+    pub fn next_retry(&self) -> Option<Time> {
+        self.retry.map(|(at, _)| at).into_iter().chain(self.inherited.until).min()
+    }
+
+    /// Whether that moment has come.
+    pub fn retry_due(&mut self, now: Time) -> bool {
+        let matured = self.inherited.until.take_if(|until| *until <= now).is_some();
+        matured || self.retry.is_some_and(|(at, _)| at <= now)
+    }
+
+    /// The kernel as it was last seen.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Whether the guard is as it has to be.
+    pub fn guard_stands(&self) -> bool {
+        self.settled.as_ref().is_some_and(|d| d.ruleset.fingerprint() == self.observed.guard.chains)
+    }
+
+    /// Numbers for `status`.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What went wrong lately.
+    pub fn complaints(&self) -> impl Iterator<Item = &str> {
+        self.complaints.iter().map(String::as_str)
+    }
+
+    fn carry_out(&mut self, kernel: &mut Real, observed: &Observed, plan: &[Step]) -> Result<(), String> {
+        if policy::remember(&mut self.before, observed, plan) {
+            self.runtime.write_before(&self.before).map_err(|e| {
+                format!("{}: {e}; nothing was changed", self.runtime.file("before").display())
+            })?;
+        }
+        let mut failure = None;
+        for step in plan {
+            log::debug!("{}", describe(step));
+            self.counts.steps += 1;
+            if let Err(error) = kernel.apply(step, now()) {
+                self.counts.failed += 1;
+                let message = format!("{}: {error}", describe(step));
+                if must_hold(step) {
+                    return Err(message);
+                }
+                failure = Some(message);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn fail(&mut self, message: String) {
+        let wait = self.retry.map_or(RETRY_MIN, |(_, wait)| (wait * 2).min(RETRY_MAX));
+        self.retry = Some((now() + wait, wait));
+        self.complain(message);
+    }
+
+    /// Says a thing once, until everything is in order again.
+    fn complain(&mut self, message: String) {
+        if !self.complaints.contains(&message) {
+            log::warn!("{message}");
+            self.complaints.insert(message);
+        }
+    }
+}
+
+/// What has to be observed for this config.
+fn scope(config: &Config, before: &Before) -> Scope {
+    let mut sysctls = policy::sysctl_paths(config);
+    sysctls.extend(before.sysctls.keys().cloned());
+    sysctls.sort();
+    sysctls.dedup();
+    Scope { table: config.table, devices: policy::scope_devices(config), sysctls }
+}
+
+/// The facts before any provider has told one: which devices there are.
+fn bare_facts(config: &Config, observed: &Observed) -> BTreeMap<String, Facts> {
+    let link = |device: &str| observed.links.iter().find(|l| l.name == device).cloned();
+    config
+        .uplinks
+        .iter()
+        .map(|u| (u.name.clone(), Facts { link: link(&u.device), ..Facts::default() }))
+        .collect()
+}
+
+fn desire(
+    config: &Config,
+    groups: &Groups,
+    facts: &BTreeMap<String, Facts>,
+    observed: &Observed,
+    kernel: &Real,
+    at: Time,
+) -> Desired {
+    policy::desired(&Inputs {
+        config,
+        groups: groups.ids(),
+        facts,
+        observed,
+        capabilities: policy::Capabilities { egress: kernel.capabilities().egress },
+        now: at,
+    })
+}
+
+/// Steps without which the steps behind them could leak.
+fn must_hold(step: &Step) -> bool {
+    matches!(step, Step::SetGuard(_) | Step::AddRule(_) | Step::SetSysctl { .. })
+}
+
+/// Routes and addresses that a run before this one left standing. They are kept for [`GRACE`], until the providers had the
+/// time to learn them again: a tunnel that works shall not notice that we were away.
+#[derive(Debug, Default)]
+struct Inherited {
+    routes: Vec<Route>,
+    addresses: Vec<(u32, Prefix)>,
+    until: Option<Time>,
+}
+
+impl Inherited {
+    fn from(observed: &Observed, now: Time) -> Inherited {
+        let routes: Vec<_> = observed.routes.iter().filter(|r| r.protocol == PROTOCOL).cloned().collect();
+        let ours = observed.addresses.iter().filter(|a| a.protocol == PROTOCOL);
+        let addresses: Vec<_> = ours.map(|a| (a.link, a.prefix)).collect();
+        let until = (!routes.is_empty() || !addresses.is_empty()).then(|| now + GRACE);
+        Inherited { routes, addresses, until }
+    }
+
+    fn keeps(&self, step: &Step, now: Time) -> bool {
+        self.until.is_some_and(|until| now < until)
+            && match step {
+                Step::RemoveRoute(route) => self.routes.contains(route),
+                Step::RemoveAddress(address) => self.addresses.contains(&(address.link, address.prefix)),
+                _ => false,
+            }
+    }
+}
+
+/// A step in the words of `ip` and `nft`.
+pub fn describe(step: &Step) -> String {
+    policy::describe(step)
+}

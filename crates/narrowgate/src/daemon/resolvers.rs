@@ -1,0 +1,454 @@
+//! The resolvers: their listening sockets, their processes, whom they are to ask.
+//!
+//! A resolver's process outlives us. Its number is written down in the runtime directory, so that the next daemon takes the
+//! listening sockets over from it, starts its own process on them, and only then ends the old one: at no moment does
+//! nobody listen.
+
+use super::now;
+use crate::report::{CounterReport, ResolverReport};
+use crate::runtime::RuntimeDir;
+use narrowgate_forwarder::child;
+use narrowgate_forwarder::control::Stats;
+use narrowgate_forwarder::engine::{Counters, Limits, Set, UplinkState as Reach, Upstreams, wire_name};
+use narrowgate_forwarder::parent::{self, Event, Listener, Resolver};
+use narrowgate_model::config::{self, Via};
+use narrowgate_model::facts::UplinkState;
+use narrowgate_model::{Config, Facts, Mark, Server, Time};
+use narrowgate_policy as policy;
+use narrowgate_sys::socket;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// A cable or device that is missing for less long than this may be about to come: queries wait, as they do for an address.
+/// It is what a query waits at most, and what a network chip takes to find its link partner.
+const MAY_COME: Duration = Duration::from_secs(4);
+/// When to start a process again that could not be started.
+const RESPAWN: Duration = Duration::from_secs(1);
+/// How long `status` waits for the counters.
+const STATS: Duration = Duration::from_millis(100);
+
+/// All resolvers.
+pub struct Resolvers {
+    runtime: RuntimeDir,
+    list: Vec<Running>,
+    /// Since when the way is missing, by the resolver's name.
+    missing: BTreeMap<String, (UplinkState, Time)>,
+    /// Processes of a daemon before us that we have ended: ours to reap if we are that daemon's successor by exec.
+    orphans: Vec<u32>,
+    wake: Option<Time>,
+}
+
+struct Running {
+    config: config::Resolver,
+    mark: Mark,
+    handle: Resolver,
+    told: Option<Upstreams>,
+    servers: Vec<String>,
+    stats: Option<Stats>,
+    restarts: u32,
+    down: bool,
+}
+
+/// What [`Resolvers::acquire`] has got, to be given to [`Resolvers::launch`].
+pub struct Acquired(Vec<(config::Resolver, Vec<Listener>)>);
+
+impl Resolvers {
+    /// None yet.
+    pub fn new(runtime: RuntimeDir) -> Resolvers {
+        Resolvers { runtime, list: Vec::new(), missing: BTreeMap::new(), orphans: Vec::new(), wake: None }
+    }
+
+    /// Gets the listening sockets for all resolvers that are new or changed: from those that run, from the processes that a
+    /// dead daemon has left, or new ones. Changes nothing yet.
+    ///
+    /// # Errors
+    /// A sentence: an address cannot be listened on.
+    pub fn acquire(&self, config: &Config) -> Result<Acquired, String> {
+        let mut left: Vec<Listener> = Vec::new();
+        for running in &self.list {
+            left.extend(running.handle.clone_listeners().unwrap_or_default());
+        }
+        for pid in self.left_processes() {
+            match Listener::take_from(pid) {
+                Ok(listeners) => left.extend(listeners),
+                Err(error) => log::warn!(
+                    "the resolver process {pid} of a run before this one keeps its sockets: {error}"
+                ),
+            }
+        }
+        let mut acquired = Vec::new();
+        for resolver in config.resolvers.iter().filter(|r| !self.runs(r, config.mark)) {
+            let mark = (resolver.via == Via::Uplink).then_some(config.mark);
+            let mut listeners = Vec::new();
+            for addr in &resolver.listen {
+                let listener = match left.iter().position(|l| l.addr == *addr) {
+                    Some(n) => left.swap_remove(n),
+                    None => Listener::bind(*addr, mark).map_err(|e| cannot_listen(resolver, *addr, &e))?,
+                };
+                listeners.push(listener);
+            }
+            acquired.push((resolver.clone(), listeners));
+        }
+        Ok(Acquired(acquired))
+    }
+
+    /// Starts the resolvers on their sockets, and ends those that are gone or have been replaced.
+    ///
+    /// # Errors
+    /// A sentence: a process cannot be started, or a socket not be marked.
+    pub fn launch(&mut self, config: &Config, acquired: Acquired) -> Result<(), String> {
+        let (kept, replaced): (Vec<_>, Vec<_>) = std::mem::take(&mut self.list)
+            .into_iter()
+            .partition(|r| r.mark == config.mark && config.resolvers.contains(&r.config));
+        self.list = kept;
+        let left = self.left_processes();
+        for (resolver, listeners) in acquired.0 {
+            let mark = (resolver.via == Via::Uplink).then_some((config.mark.value, config.mark.mask));
+            let limits = Limits { cache: resolver.cache, ..Limits::default() };
+            let handle =
+                Resolver::spawn(&resolver.name, limits, listeners, move |kind| socket::unbound(kind, mark))
+                    .map_err(|e| format!("resolver {}: its process cannot be started: {e}", resolver.name))?;
+            self.list.push(Running {
+                config: resolver,
+                mark: config.mark,
+                handle,
+                told: None,
+                servers: Vec::new(),
+                stats: None,
+                restarts: 0,
+                down: false,
+            });
+        }
+        for running in replaced {
+            running.handle.stop();
+        }
+        for pid in left {
+            if parent::end_orphan(pid).is_ok() {
+                log::info!("took the listening sockets over from process {pid}");
+                self.orphans.push(pid);
+            }
+        }
+        self.write_down();
+        Ok(())
+    }
+
+    /// For the log.
+    pub fn describe(&self) -> String {
+        let one = |r: &Running| {
+            let listen: Vec<String> = r.config.listen.iter().map(SocketAddr::to_string).collect();
+            format!("resolver {} listens on {}", r.config.name, listen.join(" "))
+        };
+        self.list.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Tells each resolver whom to ask now, if that has changed.
+    pub fn tell(&mut self, config: &Config, facts: &BTreeMap<String, Facts>) {
+        let at = now();
+        self.wake = None;
+        let mut list = std::mem::take(&mut self.list);
+        for running in &mut list {
+            let (servers, upstreams) = match running.config.via {
+                Via::Uplink => self.uplink_upstreams(config, &running.config, facts, at),
+                Via::Mesh => self.mesh_upstreams(config, &running.config, facts, at),
+            };
+            running.servers = servers.iter().map(Server::to_string).collect();
+            if running.told.as_ref() == Some(&upstreams) {
+                continue;
+            }
+            running.told = Some(upstreams.clone());
+            if let Err(error) = running.handle.update(upstreams) {
+                running.complain(&error.to_string());
+                self.wake = Some(at + RESPAWN);
+            }
+        }
+        self.list = list;
+    }
+
+    /// When [`tell`](Self::tell) or [`on_events`](Self::on_events) is due though nothing has happened.
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.wake
+    }
+
+    /// Reads what the processes say, and starts again what has died. The runtime directory then knows the new ones.
+    pub fn on_events(&mut self) {
+        let mut restarted = false;
+        for running in &mut self.list {
+            if running.down && self.wake.is_some_and(|at| at <= now()) {
+                match running.handle.respawn() {
+                    Ok(_) => running.down = false,
+                    Err(_) => self.wake = Some(now() + RESPAWN),
+                }
+                restarted |= !running.down;
+            }
+            if running.down {
+                continue;
+            }
+            for event in running.handle.on_readable() {
+                match event {
+                    Event::Ready { files_denied: true } => {}
+                    Event::Ready { files_denied: false } => {
+                        log::debug!("resolver {}: no Landlock in this kernel", running.config.name);
+                    }
+                    Event::Stats(stats) => running.stats = Some(stats),
+                    Event::Restarted { status, times } => {
+                        running.restarts = times;
+                        restarted = true;
+                        let status = status.map_or("unknown end".to_owned(), |s| s.to_string());
+                        log::warn!(
+                            "resolver {}: its process died ({status}) and was started again",
+                            running.config.name
+                        );
+                    }
+                    Event::Down(error) => {
+                        running.complain(&error.to_string());
+                        self.wake = Some(now() + RESPAWN);
+                    }
+                }
+            }
+        }
+        if restarted {
+            self.write_down();
+        }
+    }
+
+    /// What to poll for reading.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.list.iter().filter(|r| !r.down).map(|r| r.handle.fd()).collect()
+    }
+
+    /// Buries the processes of a daemon before us, if they are our children.
+    pub fn reap(&mut self) {
+        use rustix::process::{Pid, WaitOptions, waitpid};
+        self.orphans.retain(|pid| {
+            let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
+            matches!(waitpid(pid, WaitOptions::NOHANG), Ok(None))
+        });
+    }
+
+    /// Ends all of them.
+    pub fn stop(&mut self) {
+        for running in std::mem::take(&mut self.list) {
+            let _ = std::fs::remove_file(self.runtime.file(&file_name(&running.config.name)));
+            running.handle.stop();
+        }
+    }
+
+    /// For `status`; waits a moment for the counters.
+    pub fn report(&mut self) -> Vec<ResolverReport> {
+        self.gather_stats();
+        let counters = |stats: &Stats| {
+            let values = stats.counters.values();
+            Counters::NAMES
+                .iter()
+                .zip(values)
+                .map(|(name, value)| CounterReport { name: (*name).to_owned(), value })
+                .collect()
+        };
+        let one = |running: &Running| ResolverReport {
+            name: running.config.name.clone(),
+            via: match running.config.via {
+                Via::Uplink => "uplink".to_owned(),
+                Via::Mesh => "mesh".to_owned(),
+            },
+            listen: running.config.listen.iter().map(SocketAddr::to_string).collect(),
+            servers: running.servers.clone(),
+            pid: running.handle.pid(),
+            restarts: running.restarts,
+            counters: running.stats.as_ref().map(counters).unwrap_or_default(),
+        };
+        self.list.iter().map(one).collect()
+    }
+
+    fn gather_stats(&mut self) {
+        for running in self.list.iter_mut().filter(|r| !r.down) {
+            if running.handle.ask_stats().is_ok() {
+                running.stats = None;
+            }
+        }
+        let end = now() + STATS;
+        while self.list.iter().any(|r| !r.down && r.stats.is_none()) && now() < end {
+            let mut fds: Vec<_> = self
+                .list
+                .iter()
+                .filter(|r| !r.down && r.stats.is_none())
+                .map(|r| rustix::event::PollFd::from_borrowed_fd(r.handle.fd(), rustix::event::PollFlags::IN))
+                .collect();
+            let left =
+                rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from((end - now()).subsec_nanos()) as _ };
+            if rustix::event::poll(&mut fds, Some(&left)) == Ok(0) {
+                break;
+            }
+            self.on_events();
+        }
+    }
+
+    fn uplink_upstreams(
+        &mut self,
+        config: &Config,
+        resolver: &config::Resolver,
+        facts: &BTreeMap<String, Facts>,
+        at: Time,
+    ) -> (Vec<Server>, Upstreams) {
+        let servers = policy::upstreams(config, resolver, facts);
+        let set = self.set(config, resolver, facts, parent::resolve(&servers).0, at);
+        let upstreams = if config.strict {
+            Upstreams { sets: vec![set], names: peer_names(config, 0), default: None }
+        } else {
+            Upstreams::single(set)
+        };
+        (servers, upstreams)
+    }
+
+    /// The mesh's servers for everything, the WAN resolver for the tunnels' own names.
+    fn mesh_upstreams(
+        &mut self,
+        config: &Config,
+        resolver: &config::Resolver,
+        facts: &BTreeMap<String, Facts>,
+        at: Time,
+    ) -> (Vec<Server>, Upstreams) {
+        let mesh = Set {
+            servers: parent::resolve(&resolver.servers).0,
+            state: Reach::Up,
+            detail: "through the mesh".to_owned(),
+        };
+        let mut sets = vec![mesh];
+        let wan = config.uplink_resolvers().next();
+        if let Some(wan) = wan {
+            sets.push(self.set(config, wan, facts, wan.listen.clone(), at));
+        }
+        let names = wan.map(|_| peer_names(config, 1)).unwrap_or_default();
+        (resolver.servers.clone(), Upstreams { sets, names, default: Some(0) })
+    }
+
+    fn set(
+        &mut self,
+        config: &Config,
+        resolver: &config::Resolver,
+        facts: &BTreeMap<String, Facts>,
+        servers: Vec<SocketAddr>,
+        at: Time,
+    ) -> Set {
+        let (state, detail) = policy::resolver_state(config, resolver, facts);
+        let (_, since) = match self.missing.get(&resolver.name) {
+            Some(known) if known.0 == state => *known,
+            _ => (state, at),
+        };
+        self.missing.insert(resolver.name.clone(), (state, since));
+        let gone = at.since(since) >= MAY_COME;
+        let reach = match state {
+            UplinkState::Up => Reach::Up,
+            UplinkState::NoCarrier if gone => Reach::NoCarrier,
+            UplinkState::NoDevice if gone => Reach::NoDevice,
+            UplinkState::NoCarrier | UplinkState::NoDevice => {
+                let end = since + MAY_COME;
+                self.wake = Some(self.wake.map_or(end, |wake| wake.min(end)));
+                Reach::Waiting
+            }
+            UplinkState::Down | UplinkState::Waiting => Reach::Waiting,
+        };
+        Set { servers, state: reach, detail }
+    }
+
+    fn runs(&self, resolver: &config::Resolver, mark: Mark) -> bool {
+        self.list.iter().any(|r| r.config == *resolver && r.mark == mark)
+    }
+
+    /// Processes that the runtime directory knows and that are none of ours.
+    fn left_processes(&self) -> Vec<u32> {
+        let Ok(files) = std::fs::read_dir(self.runtime.file("")) else { return Vec::new() };
+        let numbers =
+            files.flatten().filter(|f| f.file_name().as_encoded_bytes().starts_with(FILE.as_bytes()));
+        let mut pids: Vec<u32> = numbers
+            .filter_map(|f| std::fs::read_to_string(f.path()).ok()?.trim().parse().ok())
+            .filter(|pid| !self.list.iter().any(|r| r.handle.pid() == *pid) && !self.orphans.contains(pid))
+            .filter(|pid| is_resolver(*pid))
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    fn write_down(&self) {
+        if let Ok(files) = std::fs::read_dir(self.runtime.file("")) {
+            for file in files.flatten() {
+                let name = file.file_name();
+                let current = self.list.iter().any(|r| name == *file_name(&r.config.name));
+                if name.as_encoded_bytes().starts_with(FILE.as_bytes()) && !current {
+                    let _ = std::fs::remove_file(file.path());
+                }
+            }
+        }
+        for running in &self.list {
+            let path = self.runtime.file(&file_name(&running.config.name));
+            if let Err(error) =
+                crate::runtime::write_atomically(&path, format!("{}\n", running.handle.pid()).as_bytes())
+            {
+                log::warn!(
+                    "{}: {error}: after a crash the next run cannot take this resolver over",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+impl Running {
+    fn complain(&mut self, why: &str) {
+        if !self.down {
+            log::error!("resolver {}: does not run: {why}; trying again", self.config.name);
+        }
+        self.down = true;
+    }
+}
+
+/// Sentences for `status` where a nameserver in `/etc/resolv.conf` has no route: its queries fail before any redirect sees them.
+pub fn stub_without_route() -> Vec<String> {
+    let text = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+    let lost = |server: &Server| {
+        let any: SocketAddr =
+            if server.addr.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
+        let to = parent::resolve(std::slice::from_ref(server)).0.into_iter().next()?;
+        // connect(2) of a UDP socket looks the route up and sends nothing.
+        let error = std::net::UdpSocket::bind(any).and_then(|s| s.connect(to)).err()?;
+        (error.kind() == std::io::ErrorKind::NetworkUnreachable || error.kind() == std::io::ErrorKind::HostUnreachable)
+            .then(|| {
+                format!(
+                    "the nameserver {server} of /etc/resolv.conf has no route now: look-ups fail before they can be redirected; \
+                     write a resolver 'mesh' and make the nameserver 127.0.0.1, or start the program with narrowgate exec"
+                )
+            })
+    };
+    narrowgate_wire::resolv::parse(&text).servers.iter().filter_map(lost).collect()
+}
+
+fn peer_names(config: &Config, set: u8) -> Vec<(Vec<u8>, u8)> {
+    let mut names: Vec<_> = config.peer_names().filter_map(|name| Some((wire_name(name)?, set))).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn cannot_listen(resolver: &config::Resolver, addr: SocketAddr, error: &std::io::Error) -> String {
+    let mend = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another program listens there: stop it, or change `list listen`",
+        std::io::ErrorKind::AddrNotAvailable => "there is no such address here: is the loopback device up?",
+        std::io::ErrorKind::PermissionDenied => "run as root",
+        _ => "change `list listen`",
+    };
+    format!("resolver {}: cannot listen on {addr}: {error}; {mend}", resolver.name)
+}
+
+/// The process may have died and its number be somebody else's.
+fn is_resolver(pid: u32) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|b| *b == 0).nth(1) == Some(child::ARGUMENT.as_bytes())
+}
+
+const FILE: &str = "resolver.";
+
+fn file_name(resolver: &str) -> String {
+    format!("{FILE}{resolver}")
+}

@@ -1,0 +1,185 @@
+//! The uplinks with their providers: what is known of each, and what changed, for the log.
+
+use narrowgate_model::config::{Config, Uplink};
+use narrowgate_model::facts::{RouteFact, UplinkState};
+use narrowgate_model::state::Observed;
+use narrowgate_model::{Facts, Mark, Time};
+use narrowgate_providers::Provider;
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+/// All uplinks.
+#[derive(Default)]
+pub struct Uplinks {
+    list: Vec<Running>,
+    facts: BTreeMap<String, Facts>,
+    mark: Option<Mark>,
+}
+
+struct Running {
+    config: Uplink,
+    provider: Option<Box<dyn Provider>>,
+    problem: Option<String>,
+}
+
+/// An uplink in one word and, if it is not up, why not.
+pub fn state_word(state: UplinkState) -> &'static str {
+    match state {
+        UplinkState::NoDevice => "no device",
+        UplinkState::Down => "down",
+        UplinkState::NoCarrier => "no carrier",
+        UplinkState::Waiting => "waiting",
+        UplinkState::Up => "up",
+    }
+}
+
+impl Uplinks {
+    /// Opens a provider for each uplink that is new or changed, and ends those that are gone.
+    pub fn configure(&mut self, config: &Config, state_dir: &Path, now: Time) {
+        let same_mark = self.mark.replace(config.mark) == Some(config.mark);
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.list)
+            .into_iter()
+            .partition(|r| same_mark && r.problem.is_none() && config.uplinks.contains(&r.config));
+        for mut running in gone {
+            log::info!("uplink {}: ended", running.config.name);
+            self.facts.remove(&running.config.name);
+            if let Some(provider) = &mut running.provider {
+                provider.stop(now);
+            }
+        }
+        self.list = kept;
+        for uplink in &config.uplinks {
+            if self.list.iter().any(|r| r.config == *uplink) {
+                continue;
+            }
+            let (provider, problem) = match narrowgate_providers::open(uplink, config.mark, state_dir, now) {
+                Ok(provider) => (Some(provider), None),
+                Err(error) => (None, Some(format!("uplink {}: {error}", uplink.name))),
+            };
+            match (&provider, &problem) {
+                (Some(p), _) => {
+                    log::info!("uplink {} on {}: provider {}", uplink.name, uplink.device, p.kind())
+                }
+                (_, Some(problem)) => log::error!("{problem}"),
+                _ => {}
+            }
+            self.facts.insert(uplink.name.clone(), Facts::default());
+            self.list.push(Running { config: uplink.clone(), provider, problem });
+        }
+    }
+
+    /// Tells the providers what the kernel shows.
+    pub fn learn(&mut self, observed: &Observed, now: Time) {
+        for running in &mut self.list {
+            let Some(provider) = &mut running.provider else { continue };
+            let link = observed.links.iter().find(|l| l.name == running.config.device);
+            provider.on_link(link, now);
+            if let Some(link) = link {
+                let addresses: Vec<_> =
+                    observed.addresses.iter().filter(|a| a.link == link.index).cloned().collect();
+                provider.on_addresses(&addresses, now);
+            }
+        }
+        self.collect();
+    }
+
+    /// Reads the providers' sockets. True if facts changed.
+    pub fn on_readable(&mut self, now: Time) -> bool {
+        self.each(|provider| provider.on_readable(now))
+    }
+
+    /// Does what is due. True if facts changed.
+    pub fn on_timer(&mut self, now: Time) -> bool {
+        self.each(|provider| provider.next_timeout().is_some_and(|at| at <= now) && provider.on_timer(now))
+    }
+
+    /// When the next thing is due.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let providers = self.list.iter().filter_map(|r| r.provider.as_ref()?.next_timeout());
+        providers.min()
+    }
+
+    /// What to poll for reading.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = Vec::new();
+        self.list.iter().filter_map(|r| r.provider.as_ref()).for_each(|p| p.fds(&mut fds));
+        fds
+    }
+
+    /// What is known, by the uplink's name.
+    pub fn facts(&self) -> &BTreeMap<String, Facts> {
+        &self.facts
+    }
+
+    /// Whether every provider has had the time to learn what there is.
+    pub fn are_settled(&self, now: Time) -> bool {
+        self.list.iter().filter_map(|r| r.provider.as_ref()).all(|p| p.settled(now))
+    }
+
+    /// Name, provider, and what else the provider tells.
+    pub fn describe(&self, name: &str, now: Time) -> (&'static str, Vec<(String, String)>) {
+        let provider = self.list.iter().find(|r| r.config.name == name).and_then(|r| r.provider.as_ref());
+        provider.map_or(("none", Vec::new()), |p| (p.kind(), p.describe(now)))
+    }
+
+    /// What keeps a provider from working.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().filter_map(|r| r.problem.as_deref())
+    }
+
+    /// Gives leases back.
+    pub fn stop(&mut self, now: Time) {
+        self.list.iter_mut().filter_map(|r| r.provider.as_mut()).for_each(|p| p.stop(now));
+    }
+
+    fn each(&mut self, mut act: impl FnMut(&mut Box<dyn Provider>) -> bool) -> bool {
+        let mut changed = false;
+        for provider in self.list.iter_mut().filter_map(|r| r.provider.as_mut()) {
+            changed |= act(provider);
+        }
+        if changed {
+            self.collect();
+        }
+        changed
+    }
+
+    /// Takes the facts over, and tells the log what is new.
+    fn collect(&mut self) {
+        for running in &self.list {
+            let Some(provider) = &running.provider else { continue };
+            let new = provider.facts();
+            let name = &running.config.name;
+            let old = self.facts.entry(name.clone()).or_default();
+            if old != new {
+                tell(name, old, new);
+                old.clone_from(new);
+            }
+        }
+    }
+}
+
+/// One line for each thing that came or went; refreshed lifetimes are no news.
+fn tell(name: &str, old: &Facts, new: &Facts) {
+    if old.state() != new.state() {
+        log::info!("uplink {name}: {}", state_word(new.state()));
+    }
+    for list in [addresses, routes, dns] {
+        let (before, after) = (list(old), list(new));
+        after.iter().filter(|x| !before.contains(x)).for_each(|x| log::info!("uplink {name}: {x}"));
+        before.iter().filter(|x| !after.contains(x)).for_each(|x| log::info!("uplink {name}: gone: {x}"));
+    }
+}
+
+fn addresses(facts: &Facts) -> Vec<String> {
+    facts.addresses.iter().map(|a| format!("address {} ({})", a.prefix, a.origin.as_str())).collect()
+}
+
+fn routes(facts: &Facts) -> Vec<String> {
+    let by = |r: &RouteFact| r.via.map(|via| format!("route {} by {via} ({})", r.dst, r.origin.as_str()));
+    facts.routes.iter().filter_map(by).collect()
+}
+
+fn dns(facts: &Facts) -> Vec<String> {
+    facts.dns.iter().map(|d| format!("DNS server {} ({})", d.server, d.origin.as_str())).collect()
+}

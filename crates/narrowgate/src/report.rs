@@ -1,0 +1,159 @@
+//! What `status` says: written by the daemon as JSON, read by the command.
+
+use miniserde::{Deserialize, Serialize};
+
+/// Everything the daemon knows of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// Of the program.
+    pub version: String,
+    /// Of the daemon.
+    pub pid: u32,
+    /// Milliseconds since its start.
+    pub uptime_ms: u64,
+    /// Where the config was read.
+    pub config: String,
+    /// `VALUE/MASK`.
+    pub mark: String,
+    /// The WAN table.
+    pub table: u32,
+    /// One an `uplink` section.
+    pub uplinks: Vec<UplinkReport>,
+    /// One a `tunnel` section.
+    pub tunnels: Vec<TunnelReport>,
+    /// One a `resolver` section, and the default WAN resolver.
+    pub resolvers: Vec<ResolverReport>,
+    /// The firewall.
+    pub guard: GuardReport,
+    /// How the kernel was made to look so.
+    pub policy: PolicyReport,
+    /// What is wrong or will be, a sentence each.
+    pub problems: Vec<String>,
+}
+
+/// An uplink.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UplinkReport {
+    /// Section name.
+    pub name: String,
+    /// Its device.
+    pub device: String,
+    /// Who tells its facts.
+    pub provider: String,
+    /// `up`, `waiting`, `no carrier`, `down`, `no device`.
+    pub state: String,
+    /// Addresses that it gave us.
+    pub addresses: Vec<FactReport>,
+    /// Routes that it offers.
+    pub routes: Vec<FactReport>,
+    /// Its DNS servers.
+    pub dns: Vec<FactReport>,
+    /// What else the provider knows.
+    pub details: Vec<Detail>,
+}
+
+/// One fact.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FactReport {
+    /// The fact itself.
+    pub what: String,
+    /// Where it was learnt.
+    pub origin: String,
+    /// Seconds until it ends; none if it does not.
+    pub seconds_left: Option<u32>,
+}
+
+/// Something with a name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Detail {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// A tunnel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TunnelReport {
+    /// Section name.
+    pub name: String,
+    /// As written.
+    pub group: Option<String>,
+    /// Its number, if there is such a group.
+    pub gid: Option<u32>,
+    /// As written.
+    pub device: Option<String>,
+    /// `up`, `down`, `no device`.
+    pub state: String,
+    /// As written.
+    pub peers: Vec<String>,
+}
+
+/// A resolver.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ResolverReport {
+    /// Section name.
+    pub name: String,
+    /// `uplink` or `mesh`.
+    pub via: String,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Whom it asks, the first first.
+    pub servers: Vec<String>,
+    /// Its process.
+    pub pid: u32,
+    /// How often its process had to be started again.
+    pub restarts: u32,
+    /// What it counted.
+    pub counters: Vec<CounterReport>,
+}
+
+/// A number with a name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CounterReport {
+    /// Name.
+    pub name: String,
+    /// Number.
+    pub value: u64,
+}
+
+/// The guard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GuardReport {
+    /// Its tables are as they have to be.
+    pub standing: bool,
+    /// Nobody else can flush it (nftables `owner`).
+    pub owned: bool,
+    /// It outlives us (nftables `persist`).
+    pub persistent: bool,
+    /// Packet sockets are guarded too (`netdev egress`).
+    pub egress: bool,
+    /// Its counters.
+    pub counters: Vec<PacketCounter>,
+}
+
+/// A counter of packets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PacketCounter {
+    /// Name.
+    pub name: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What it took.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// Steps taken since the start.
+    pub steps: u64,
+    /// Steps that failed.
+    pub failed: u64,
+    /// Steps that put back what somebody else had taken away.
+    pub healed: u64,
+    /// Microseconds that applying the first whole policy took.
+    pub first_apply_us: u64,
+    /// Milliseconds from the start to READY.
+    pub ready_ms: u64,
+}
