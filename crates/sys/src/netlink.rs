@@ -147,14 +147,21 @@ impl Socket {
     /// Sends all requests in one datagram and reads the answers. The first that was refused is the error. Messages that
     /// ask for it with `NLM_F_ACK` are acknowledged: if none was, the answer is lost, ENOBUFS.
     pub fn transact(&mut self, requests: &mut Requests) -> Result<(), Error> {
-        self.exchange(requests).map(drop)
+        let (_, refusals) = self.exchange(requests)?;
+        refusals.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The same, for requests that are to be tried out: all that were refused, in the order of the answers.
+    pub fn try_all(&mut self, requests: &mut Requests) -> Result<Vec<Error>, Error> {
+        self.exchange(requests).map(|(_, refusals)| refusals)
     }
 
     /// Sends one request (`NLM_F_ACK` is added) and reads what it is answered with.
     pub fn ask(&mut self, kind: u16, body: &[u8]) -> Result<Dump, Error> {
         let mut request = Requests::default();
         request.push(kind, NLM_F_ACK, |bytes| bytes.extend_from_slice(body));
-        self.exchange(&mut request)
+        let (answers, refusals) = self.exchange(&mut request)?;
+        refusals.into_iter().next().map_or(Ok(answers), Err)
     }
 
     /// Sends a request for a dump (`NLM_F_DUMP` is added) and reads all of it; again, if something changed meanwhile or
@@ -181,12 +188,13 @@ impl Socket {
         }
     }
 
-    fn exchange(&mut self, requests: &mut Requests) -> Result<Dump, Error> {
+    /// The answers and the refusals.
+    fn exchange(&mut self, requests: &mut Requests) -> Result<(Dump, Vec<Error>), Error> {
         self.discard_pending();
         let first = self.send(requests)?;
         let wanted = requests.wants_ack();
         let mut seen_ack = false;
-        let mut refused = None;
+        let mut refusals = Vec::new();
         let mut answers = Dump::default();
         while let Some(datagram) = self.receive(libc::MSG_DONTWAIT)? {
             for message in messages(datagram) {
@@ -196,18 +204,17 @@ impl Socket {
                 }
                 match message.kind {
                     NLMSG_ERROR => match message.error(index) {
-                        Some(error) => refused = refused.or(Some(error)),
+                        Some(error) => refusals.push(error),
                         None => seen_ack = true,
                     },
                     _ => answers.add(message),
                 }
             }
         }
-        match refused {
-            Some(error) => Err(error),
-            None if wanted && !seen_ack => Err(Error { errno: libc::ENOBUFS, text: None, index: None }),
-            None => Ok(answers),
+        if wanted && !seen_ack && refusals.is_empty() {
+            return Err(Error { errno: libc::ENOBUFS, text: None, index: None });
         }
+        Ok((answers, refusals))
     }
 
     /// Whether the dump is whole.
@@ -398,6 +405,11 @@ impl Requests {
         self.starts.is_empty()
     }
 
+    /// One of them, as it would be sent: to tell which it was that an [`Error`] is about.
+    pub fn get(&self, index: usize) -> Option<Message<'_>> {
+        messages(self.bytes.get(*self.starts.get(index)?..)?).next()
+    }
+
     fn wants_ack(&self) -> bool {
         messages(&self.bytes).any(|m| m.flags & NLM_F_ACK != 0)
     }
@@ -582,7 +594,8 @@ mod tests {
         link_request(&mut requests, i32::MAX);
         let error = socket.transact(&mut requests).unwrap_err();
         assert_eq!((error.errno, error.index), (libc::ENODEV, Some(1)));
-        assert_eq!(requests.len(), 2);
+        assert_eq!(requests.get(1).map(|m| (m.kind, m.body.len())), Some((RTM_GETLINK, 16)));
+        assert_eq!((requests.len(), requests.get(2)), (2, None));
     }
 
     #[test]

@@ -1,20 +1,20 @@
 //! Making our tables exactly what is wanted, in one transaction.
 
 use super::expression::{self, NF_ACCEPT, NF_DROP};
-use super::observe::{Seen, SeenChain, SeenTable, USERDATA_COMMENT, observe};
+use super::observe::{Seen, SeenChain, SeenTable, USERDATA_COMMENT, decode_comment, observe};
 use super::{
     BATCH_BEGIN, BATCH_END, Capabilities, DELCHAIN, DELOBJ, DELRULE, DELTABLE, NETDEV_EGRESS, NEWCHAIN,
     NEWOBJ, NEWRULE, OBJECT_COUNTER, OWNER, PERSIST, batch_mark, family_name, header, kind, new_table,
-    refused,
 };
 use crate::Error;
 use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{Chain, ChainKind, Family, Hook, Policy, Rule, Ruleset, Table};
-use narrowgate_sys::netlink::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, Requests, Socket};
+use narrowgate_sys::netlink::{Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, Requests, Socket};
 use netlink_bindings::nftables::{
-    OpDelchainDo, OpDelobjDo, OpDelruleDo, OpDeltableDo, OpNewchainDo, OpNewobjDo, OpNewruleDo,
+    Nfgenmsg, OpDelchainDo, OpDelobjDo, OpDelruleDo, OpDeltableDo, OpNewchainDo, OpNewobjDo, OpNewruleDo,
 };
 use netlink_bindings::traits::Pusher;
+use netlink_bindings::utils::find_attr;
 
 /// Makes our tables those of `wanted`. Without egress hooks in this kernel, the table of family netdev is left out.
 pub(crate) fn set(socket: &mut Socket, can: Capabilities, wanted: &Ruleset) -> Result<(), Error> {
@@ -73,9 +73,37 @@ fn transaction(
         batch_mark(&mut requests, BATCH_END, None);
         match socket.transact(&mut requests) {
             Err(error) if error.errno == ERESTART && tries < MAX_TRIES => tries += 1,
-            other => return other.map_err(|e| refused(what, &e)),
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                let culprit = error.index.and_then(|i| culprit(requests.get(i)?));
+                let culprit = culprit.map_or(String::new(), |name| format!(", {name}"));
+                return Err(Error::refused(
+                    format!("{what} the nftables tables {NFT_TABLE}{culprit}"),
+                    &error,
+                ));
+            }
         }
     }
+}
+
+/// What a message of the transaction is about: the table, and the chain, rule or counter.
+fn culprit(message: Message<'_>) -> Option<String> {
+    let (header, attributes) = message.body.split_at_checked(Nfgenmsg::len())?;
+    let family = family_name(super::family(*header.first()?)?);
+    let text = |kind| {
+        let value = find_attr(attributes, kind).unwrap_or_default();
+        String::from_utf8_lossy(value.strip_suffix(b"\0").unwrap_or(value)).into_owned()
+    };
+    let rest = match message.kind & 0xff {
+        NEWCHAIN | DELCHAIN => format!(" chain {}", text(CHAIN_NAME)),
+        NEWRULE => {
+            let comment = find_attr(attributes, RULE_USERDATA).and_then(decode_comment).unwrap_or_default();
+            format!(" chain {} rule {comment:?}", text(RULE_CHAIN))
+        }
+        NEWOBJ | DELOBJ => format!(" counter {}", text(OBJECT_NAME)),
+        _ => String::new(),
+    };
+    Some(format!("table {family}{rest}"))
 }
 
 fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, seen: Option<&SeenTable>) {
@@ -255,6 +283,11 @@ fn hook(family: Family, hook: Hook) -> u32 {
     }
 }
 
+/// `NFTA_CHAIN_NAME`, `NFTA_RULE_CHAIN`, `NFTA_RULE_USERDATA`, `NFTA_OBJ_NAME`.
+const CHAIN_NAME: u16 = 3;
+const RULE_CHAIN: u16 = 2;
+const RULE_USERDATA: u16 = 7;
+const OBJECT_NAME: u16 = 2;
 const NO_HOOK: u32 = 0xff;
 const MAX_COMMENT: usize = 200;
 const MAX_TRIES: u32 = 20;

@@ -13,6 +13,8 @@
 mod apply;
 mod expression;
 mod observe;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use apply::{remove, set};
 pub(crate) use observe::{is_ours, observe};
@@ -47,33 +49,28 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// Tries things out in transactions that are never committed, so that nothing is seen of it.
+/// Tries things out in a transaction that is never committed, so that nothing is seen of it.
 pub(crate) fn probe(socket: &mut Socket) -> Capabilities {
-    let mut works = |build: &dyn Fn(&mut Requests)| {
-        let mut requests = Requests::default();
-        batch_mark(&mut requests, BATCH_BEGIN, None);
-        build(&mut requests);
-        // No end of the batch: the kernel does it all, tells of errors, and takes it back.
-        socket.transact(&mut requests).is_ok()
-    };
-    Capabilities {
-        owner: works(&|r| new_table(r, PROBE_TABLE, Family::Inet, OWNER)),
-        persist: works(&|r| new_table(r, PROBE_TABLE, Family::Inet, OWNER | PERSIST)),
-        egress: works(&|r| {
-            new_table(r, PROBE_TABLE, Family::Netdev, 0);
-            r.push(kind(NEWCHAIN), NLM_F_ACK | NLM_F_CREATE, |body| {
-                OpNewchainDo::encode_request(body, &header(Family::Netdev))
-                    .push_table_bytes(PROBE_TABLE.as_bytes())
-                    .push_name(c"egress")
-                    .push_type(c"filter")
-                    .nested_hook()
-                    .push_num(NETDEV_EGRESS)
-                    .push_priority(0)
-                    .nested_devs()
-                    .push_name(c"lo");
-            });
-        }),
-    }
+    let mut requests = Requests::default();
+    batch_mark(&mut requests, BATCH_BEGIN, None);
+    new_table(&mut requests, "narrowgate-probe-1", Family::Inet, OWNER);
+    new_table(&mut requests, "narrowgate-probe-2", Family::Inet, OWNER | PERSIST);
+    new_table(&mut requests, "narrowgate-probe", Family::Netdev, 0);
+    requests.push(kind(NEWCHAIN), NLM_F_ACK | NLM_F_CREATE, |body| {
+        OpNewchainDo::encode_request(body, &header(Family::Netdev))
+            .push_table(c"narrowgate-probe")
+            .push_name(c"egress")
+            .push_type(c"filter")
+            .nested_hook()
+            .push_num(NETDEV_EGRESS)
+            .push_priority(0)
+            .nested_devs()
+            .push_name(c"lo");
+    });
+    // No end of the batch: the kernel does it all, tells of every error, and takes it back.
+    let Ok(refusals) = socket.try_all(&mut requests) else { return Capabilities::default() };
+    let works = |index| !refusals.iter().any(|e| e.index == Some(index) || e.index == Some(0));
+    Capabilities { owner: works(1), persist: works(2), egress: works(3) && works(4) }
 }
 
 fn new_table(requests: &mut Requests, name: &str, family: Family, flags: u32) {
@@ -127,7 +124,6 @@ fn refused(what: &str, error: &netlink::Error) -> Error {
     Error::refused(format!("{what} the nftables tables {NFT_TABLE}"), error)
 }
 
-const PROBE_TABLE: &str = "narrowgate-probe";
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;

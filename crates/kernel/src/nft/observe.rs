@@ -223,7 +223,7 @@ fn decode_counter(body: &[u8]) -> Option<Counter> {
 }
 
 /// The comment in libnftables' user data: items of type, length, value, the comment's type being 0.
-fn decode_comment(mut data: &[u8]) -> Option<String> {
+pub(super) fn decode_comment(mut data: &[u8]) -> Option<String> {
     while let Some(([kind, len], rest)) = data.split_first_chunk() {
         let (value, rest) = rest.split_at_checked(usize::from(*len))?;
         if *kind == USERDATA_COMMENT {
@@ -245,3 +245,39 @@ fn is_our_table(name: &CStr) -> bool {
 
 pub(super) const USERDATA_COMMENT: u8 = 0;
 const TABLE_NAME: u16 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_without_a_panic(
+            family in prop_oneof![Just(1u8), Just(3), Just(5), any::<u8>()],
+            attributes in prop::collection::vec((0u16..16, prop::collection::vec(0u8..24, 0..32), any::<bool>()), 0..6),
+        ) {
+            let mut body = vec![family, 0, 0, 0];
+            for (kind, value, cut) in attributes {
+                body.extend((value.len() as u16 + if cut { 9 } else { 4 }).to_ne_bytes());
+                body.extend(kind.to_ne_bytes());
+                body.extend(&value);
+                body.resize(body.len().next_multiple_of(4), 0);
+            }
+            for body in [&body[..], &body[..body.len() / 2]] {
+                let _ = (decode_table(body), decode_chain(body), decode_rule(body), decode_counter(body));
+                let _ = decode_comment(body);
+                is_ours(&Message { kind: 0, flags: 0, sequence: 0, port: 0, body });
+            }
+        }
+    }
+
+    #[test]
+    fn the_comment_is_found_among_other_user_data() {
+        assert_eq!(decode_comment(b"\x05\x02ab\x00\x03hi\0"), Some("hi".to_owned()));
+        assert_eq!(decode_comment(b"\x00\x02hi"), Some("hi".to_owned()), "also without its NUL");
+        assert_eq!(decode_comment(b"\x00\x09hi\0"), None, "cut off");
+        assert_eq!(decode_comment(b"\x05\x02ab"), None);
+        assert_eq!(decode_comment(b""), None);
+    }
+}

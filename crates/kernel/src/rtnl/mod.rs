@@ -4,6 +4,8 @@ pub(crate) mod address;
 pub(crate) mod link;
 pub(crate) mod route;
 pub(crate) mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -67,6 +67,27 @@ fn every_kind_of_route_shows_as_it_was_added_and_goes_when_removed() {
 }
 
 #[test]
+fn a_router_is_on_link_by_a_route_of_the_wan_table_alone() {
+    let (mut real, wan) = enter_with_wan();
+    // As policy does it: no prefix route in the main table.
+    sh(
+        "ip addr add 192.0.2.77/24 dev wan noprefixroute; ip -6 addr add 2001:db8::77/64 dev wan noprefixroute nodad",
+    );
+    let by =
+        |dst, router: &str| Route { link: Some(wan), via: Some(router.parse().unwrap()), ..route(dst, 1024) };
+    for (network, default) in [
+        (route("192.0.2.0/24", 1024), by("0.0.0.0/0", "192.0.2.1")),
+        (route("2001:db8::/64", 1024), by("::/0", "2001:db8::1")),
+    ] {
+        let network = Route { link: Some(wan), ..network };
+        real.apply(&Step::AddRoute(default.clone()), NOW).unwrap_err();
+        apply_twice(&mut real, &Step::AddRoute(network));
+        let observed = apply_twice(&mut real, &Step::AddRoute(default.clone()));
+        assert!(ours(&observed).contains(&default), "{:?}", observed.routes);
+    }
+}
+
+#[test]
 fn an_ipv4_route_replaces_the_one_with_its_key() {
     let (mut real, wan) = enter_with_wan();
     sh("ip addr add 192.0.2.77/24 dev wan");
