@@ -196,7 +196,18 @@ impl Socket {
         let mut seen_ack = false;
         let mut refusals = Vec::new();
         let mut answers = Dump::default();
-        while let Some(datagram) = self.receive(libc::MSG_DONTWAIT)? {
+        let mut lost = false;
+        loop {
+            let datagram = match self.receive(libc::MSG_DONTWAIT) {
+                Ok(Some(datagram)) => datagram,
+                Ok(None) => break,
+                // So many refusals that the rest found no room: those before it tell enough.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    lost = true;
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
             for message in messages(datagram) {
                 let index = message.sequence.wrapping_sub(first) as usize;
                 if index >= requests.starts.len() {
@@ -211,7 +222,7 @@ impl Socket {
                 }
             }
         }
-        if wanted && !seen_ack && refusals.is_empty() {
+        if refusals.is_empty() && (lost || wanted && !seen_ack) {
             return Err(Error { errno: libc::ENOBUFS, text: None, index: None });
         }
         Ok((answers, refusals))
@@ -263,6 +274,7 @@ impl Socket {
             put(&mut requests.bytes, start + 8, first.wrapping_add(i as u32));
         }
         self.sequence = first.wrapping_add(requests.starts.len() as u32).max(1);
+        let mut enlarged = false;
         loop {
             let bytes = &requests.bytes;
             // SAFETY: the pointer and the length are those of the vector; a connected peer is not needed, an unaddressed
@@ -272,8 +284,15 @@ impl Socket {
                 return Ok(first);
             }
             let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                Some(libc::EMSGSIZE) if !enlarged => {
+                    // All in one datagram, or it would be no transaction.
+                    enlarged = true;
+                    let size = libc::c_int::try_from(bytes.len() + 4096).unwrap_or(libc::c_int::MAX);
+                    self.set_option(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, size)?;
+                }
+                _ => return Err(error),
             }
         }
     }

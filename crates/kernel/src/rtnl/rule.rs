@@ -77,7 +77,7 @@ pub(crate) fn encode(body: &mut Vec<u8>, rule: &Rule) {
         request = request.push_uid_range(FibRuleUidRange { start, end });
     }
     if let Some(id) = selector.tun_id {
-        request = request.push_tun_id(id);
+        request = request.push_tun_id(id.to_be()); // __be64, other than its specification says
     }
     if selector.l3mdev {
         request = request.push_l3mdev(1);
@@ -126,7 +126,7 @@ pub(crate) fn decode(body: &[u8]) -> Option<Rule> {
             FibRuleAttrs::Goto(number) => target = number,
             FibRuleAttrs::Fwmark(value) => mark = Some(value),
             FibRuleAttrs::Fwmask(value) => mask = Some(value),
-            FibRuleAttrs::TunId(id) => selector.tun_id = Some(id),
+            FibRuleAttrs::TunId(id) => selector.tun_id = Some(u64::from_be(id)),
             FibRuleAttrs::L3mdev(on) => selector.l3mdev = on != 0,
             FibRuleAttrs::UidRange(range) => selector.uid = Some((range.start, range.end)),
             FibRuleAttrs::IpProto(number) => selector.ip_proto = Some(number),

@@ -122,6 +122,23 @@ fn a_refused_ruleset_changes_nothing() {
 }
 
 #[test]
+fn thousands_of_rules_go_in_one_transaction_and_so_do_thousands_of_mistakes() {
+    let mut real = enter();
+    let of = |counter: Option<&'static str>| {
+        let rules = (0..3000)
+            .map(|i| rule("many", vec![Match::L4Proto(17), Match::DstPort(i)], counter, Action::Drop));
+        Ruleset {
+            tables: vec![table(Family::Inet, vec![], vec![chain("output", Hook::Output, rules.collect())])],
+        }
+    };
+    let observed = apply_twice(&mut real, &Step::SetGuard(of(None))).guard;
+    assert_eq!(observed.chains, of(None).fingerprint());
+    let error = real.apply(&Step::SetGuard(of(Some("no-such-counter"))), NOW).unwrap_err();
+    assert!(error.to_string().contains("chain output rule \"many "), "{error}");
+    assert_eq!(observe(&mut real).guard, observed);
+}
+
+#[test]
 fn the_probe_leaves_no_trace_and_this_kernel_can_do_all() {
     let real = enter();
     assert_eq!(sh("nft list ruleset"), "");

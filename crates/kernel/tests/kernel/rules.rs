@@ -82,6 +82,41 @@ fn every_selector_and_action_shows_as_it_was_added_and_goes_when_removed() {
 }
 
 #[test]
+fn what_ip_adds_by_words_is_what_we_mean_by_the_same() {
+    let mut real = enter();
+    let words = [
+        "pref 900 fwmark 1/1 lookup 1",
+        "pref 901 fwmark 0/1 lookup main",
+        "pref 902 fwmark 0/1 unreachable",
+        "pref 903 from PREFIX lookup 100000",
+        "pref 904 to HOST prohibit",
+        "pref 905 iif lo blackhole",
+        "pref 906 oif wan.7 nop",
+        "pref 907 ipproto udp dport 53 lookup 1",
+        "pref 908 ipproto tcp sport 22-80 lookup 1",
+        "pref 909 uidrange 0-1000 lookup 1",
+        "pref 910 tos 0x10 lookup 1",
+        "pref 911 tun_id 1108152157446 lookup 1",
+        "pref 912 not fwmark 1/1 lookup 1",
+        "pref 913 goto 920",
+        "pref 920 nop",
+        "pref 921 lookup main suppress_prefixlength 0",
+    ];
+    for (ipv6, flag, prefix, host) in
+        [(false, "-4", "10.0.0.0/8", "10.1.2.3"), (true, "-6", "2001:db8::/32", "2001:db8::1")]
+    {
+        for words in words {
+            let words = words.replace("PREFIX", prefix).replace("HOST", host);
+            sh(&format!("ip {flag} rule add {words} protocol 110"));
+        }
+        for (seen, wanted) in ours(&observe(&mut real).rules).into_iter().zip(samples(ipv6)) {
+            assert_eq!(seen, wanted);
+        }
+        samples(ipv6).into_iter().for_each(|r| real.apply(&Step::RemoveRule(r), NOW).unwrap());
+    }
+}
+
+#[test]
 fn the_rules_of_a_fresh_namespace_are_the_kernels() {
     let mut real = enter();
     let seen: Vec<_> =
