@@ -124,3 +124,54 @@ fn selector(text: &mut String, s: &Selector) {
         text.push_str(" (and more)");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use narrowgate_model::net::FwMark;
+    use narrowgate_model::{PROTOCOL, Prefix};
+
+    #[test]
+    fn a_step_reads_like_the_command_that_would_do_it() {
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        let selector = Selector {
+            src: Some(prefix("2001:db8::5/128")),
+            iif: Some("lo".into()),
+            mark: Some(FwMark { value: 0, mask: 1 }),
+            ..Selector::default()
+        };
+        let twin = Rule {
+            ipv6: true,
+            priority: 9999,
+            selector,
+            action: RuleAction::Goto(15000),
+            suppress_prefix_len: None,
+            protocol: PROTOCOL,
+        };
+        let default = Route {
+            table: 1,
+            dst: Prefix::DEFAULT_V4,
+            kind: RouteKind::Unicast,
+            via: Some("10.0.0.1".parse().unwrap()),
+            link: Some(2),
+            metric: 528,
+            onlink: true,
+            source: None,
+            protocol: PROTOCOL,
+        };
+        let dead =
+            Route { kind: RouteKind::Unreachable, via: None, link: None, onlink: false, ..default.clone() };
+        for (step, text) in [
+            (
+                Step::AddRule(twin),
+                "ip -6 rule add pref 9999 from 2001:db8::5/128 iif lo fwmark 0x0/0x1 goto 15000",
+            ),
+            (Step::AddRoute(default), "ip route add 0.0.0.0/0 via 10.0.0.1 dev #2 table 1 metric 528 onlink"),
+            (Step::RemoveRoute(dead), "ip route del unreachable 0.0.0.0/0 table 1 metric 528"),
+            (Step::SetLink { name: "eth0".into(), up: true }, "ip link set eth0 up"),
+            (Step::SetSysctl { path: "net/ipv4/x".into(), value: "1".into() }, "sysctl net/ipv4/x=1"),
+        ] {
+            assert_eq!(describe(&step), text);
+        }
+    }
+}

@@ -238,6 +238,22 @@ proptest! {
     }
 
     #[test]
+    fn a_crash_behind_any_step_is_mended_by_the_next_plan(
+        (config, observed) in any_config().prop_flat_map(|c| { let o = any_observed(&c); (Just(c), o) }),
+        facts in any_facts(), part in 0.0..1.0,
+    ) {
+        let mut world = World { observed, guard: None };
+        let plan = diff(&desired(&inputs(&config, &facts, &world.observed)), &world.observed, NOW);
+        world.apply_all(&plan[..(plan.len() as f64 * part) as usize]);
+        // The dead process owns nothing any more.
+        world.observed.guard.owned = false;
+        let plan = diff(&desired(&inputs(&config, &facts, &world.observed)), &world.observed, NOW);
+        world.apply_all(&plan);
+        prop_assert!(world.observed.guard.owned);
+        prop_assert_eq!(diff(&desired(&inputs(&config, &facts, &world.observed)), &world.observed, NOW), []);
+    }
+
+    #[test]
     fn the_way_down_is_the_way_back(
         (config, observed) in any_config().prop_flat_map(|c| { let o = any_observed(&c); (Just(c), o) }),
         facts in any_facts(), facts2 in any_facts(),
