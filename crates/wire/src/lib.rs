@@ -5,6 +5,8 @@ mod checksum;
 pub mod config;
 pub mod dhcp4;
 mod domain;
+pub mod networkd;
 pub mod ra;
 pub mod resolv;
+pub mod ubus;
 pub mod uci;
