@@ -3,15 +3,18 @@
 //! Providers only gather facts. They set neither addresses nor routes; that is policy's and the kernel layer's work.
 #![forbid(unsafe_code)]
 
+pub mod auto;
 pub mod builtin;
 mod fixed;
+pub mod netifd;
+pub mod networkd;
 
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Mark, Time};
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Somebody who knows about an uplink. The caller owns clock and event loop; nothing here blocks.
 ///
@@ -48,22 +51,15 @@ pub trait Provider {
 /// The provider for an uplink, by its kind. Sockets of its own carry `mark`; what must outlive a reboot is kept in
 /// `state_dir`. Nothing is sent before [`Provider::on_link`] has told of a carrier.
 ///
-/// Errors: `Unsupported` for kinds that are not there yet.
+/// Errors: none so far; a provider that cannot work says so in [`Provider::describe`] and goes on trying.
 pub fn open(uplink: &Uplink, mark: Mark, state_dir: &Path, now: Time) -> io::Result<Box<dyn Provider>> {
-    match uplink.provider {
-        ProviderKind::Auto | ProviderKind::Builtin => {
-            Ok(Box::new(builtin::Builtin::new(uplink, mark, state_dir, now)))
-        }
-        ProviderKind::Static => Ok(Box::new(fixed::Fixed::new(uplink))),
-        ProviderKind::Netifd => Err(not_yet(uplink, "netifd")),
-        ProviderKind::Networkd => Err(not_yet(uplink, "networkd")),
-    }
-}
-
-fn not_yet(uplink: &Uplink, kind: &str) -> io::Error {
-    let text = format!(
-        "uplink '{}': provider '{kind}' is not built yet; use 'builtin', and take {} away from {kind}",
-        uplink.name, uplink.device
-    );
-    io::Error::new(io::ErrorKind::Unsupported, text)
+    let sockets = || netifd::SOCKETS.map(PathBuf::from).to_vec();
+    let networkd_dir = Path::new(networkd::DIR);
+    Ok(match uplink.provider {
+        ProviderKind::Auto => Box::new(auto::Auto::new(uplink, mark, state_dir, sockets(), networkd_dir, now)),
+        ProviderKind::Builtin => Box::new(builtin::Builtin::new(uplink, mark, state_dir, now)),
+        ProviderKind::Static => Box::new(fixed::Fixed::new(uplink)),
+        ProviderKind::Netifd => Box::new(netifd::Netifd::new(uplink, sockets(), now)),
+        ProviderKind::Networkd => Box::new(networkd::Networkd::new(uplink, networkd_dir, now)),
+    })
 }
