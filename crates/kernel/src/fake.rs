@@ -1,8 +1,8 @@
 //! A kernel in memory, with those of Linux's habits that a plan has to reckon with.
 //!
 //! - Routes need a device that is up, a router that is on-link, and a source that is an address of ours.
-//! - Routes go with their device, when it is switched off or removed; IPv4's also with the source address that they
-//!   name, and all of a device with its last address. IPv6 addresses go when the device is switched off.
+//! - Routes go with their device, when it is switched off or removed; IPv4's of the main table also with the source address
+//!   that they name, and all of a device with its last address. IPv6 addresses go when the device is switched off.
 //! - An address without `noprefixroute` brings a route in the main table.
 //! - Adding what is there, and removing what is not, is no error; a missing device or sysctl is one.
 //!
@@ -222,7 +222,7 @@ impl Fake {
         }
         let last = !ipv6 && !self.addresses.iter().any(|a| a.link == gone.link && !a.prefix.is_ipv6());
         self.routes.retain(|r| {
-            let by_source = !same_address && r.source == Some(gone.prefix.addr);
+            let by_source = r.table == MAIN && !same_address && r.source == Some(gone.prefix.addr);
             let by_device = last && !r.dst.is_ipv6() && r.link == Some(gone.link);
             !by_source && !by_device
         });
