@@ -11,6 +11,7 @@ pub mod net;
 pub mod nft;
 mod prefix;
 mod server;
+pub mod sort;
 pub mod state;
 mod time;
 

@@ -4,6 +4,7 @@
 //! it does, so that what the kernel has can be compared with what we want by names alone ([`Ruleset::fingerprint`]).
 
 use crate::Prefix;
+use crate::sort::sort;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
@@ -221,7 +222,7 @@ impl Ruleset {
     pub fn fingerprint(&self) -> Vec<ChainPrint> {
         let mut prints: Vec<ChainPrint> =
             self.tables.iter().flat_map(|t| t.chains.iter().map(|c| c.print(t.family))).collect();
-        prints.sort();
+        sort(&mut prints);
         prints
     }
 }
@@ -229,7 +230,7 @@ impl Ruleset {
 impl Chain {
     fn print(&self, family: Family) -> ChainPrint {
         let mut devices = self.devices.clone();
-        devices.sort();
+        sort(&mut devices);
         ChainPrint {
             family,
             name: self.name.to_owned(),

@@ -5,6 +5,7 @@ use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::{AddressFact, UplinkState};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::nft::Ruleset;
+use narrowgate_model::sort::sort;
 use narrowgate_model::state::{Desired, Observed};
 use narrowgate_model::{Config, Facts, PROTOCOL, Time};
 use std::collections::BTreeMap;
@@ -57,7 +58,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
 /// The devices that have to be observed: the uplinks', once each.
 pub fn scope_devices(config: &Config) -> Vec<String> {
     let mut devices: Vec<String> = config.uplinks.iter().map(|u| u.device.clone()).collect();
-    devices.sort();
+    sort(&mut devices);
     devices.dedup();
     devices
 }

@@ -6,6 +6,7 @@
 
 use crate::rules::{collide, is_twin};
 use narrowgate_model::net::{Address, Link, Route, RouteKind, Rule};
+use narrowgate_model::sort::sort;
 use narrowgate_model::state::{Desired, Observed, Step};
 use narrowgate_model::{PROTOCOL, Time};
 
@@ -47,7 +48,7 @@ pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
 /// Tables without `persist` and without an owner are those of a kernel that knows neither.
 fn guard(desired: &Desired, observed: &Observed, plan: &mut Vec<Step>) {
     let mut is = observed.guard.chains.clone();
-    is.sort();
+    sort(&mut is);
     let orphaned = observed.guard.persistent && !observed.guard.owned;
     if orphaned || is != desired.ruleset.fingerprint() {
         plan.push(Step::SetGuard(desired.ruleset.clone()));

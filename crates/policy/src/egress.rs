@@ -7,6 +7,7 @@ use crate::guard::{chain, rule};
 use crate::housekeeping::{ETH_IPV4, ETH_IPV6, Place, outgoing};
 use crate::routes::onlink;
 use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Rule, Table};
+use narrowgate_model::sort::sort;
 use narrowgate_model::{Config, Prefix};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub(crate) fn table(config: &Config, uplinks: &[Known<'_>]) -> Option<Table> {
     let present: Vec<&Known<'_>> = uplinks.iter().filter(|u| u.link.is_some()).collect();
     let mut devices: Vec<String> = present.iter().map(|u| u.config.device.clone()).collect();
-    devices.sort();
+    sort(&mut devices);
     devices.dedup();
     if devices.is_empty() {
         return None;

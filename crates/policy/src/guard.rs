@@ -11,6 +11,7 @@ use narrowgate_model::config::Inbound;
 use narrowgate_model::nft::{
     Action, CT_RELATED, Chain, ChainKind, CtDirection, Family, Hook, IpVersion, Match, Policy, Rule, Table,
 };
+use narrowgate_model::sort::sort;
 use narrowgate_model::{Config, Mark, Prefix};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -19,15 +20,10 @@ pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>]) -> 
     let devices: Vec<&str> = devices(config);
     let mut chains = vec![
         chain("mark_in", Hook::Prerouting, RAW, set_mark(&devices, config.mark)),
-        chain(
-            "input",
-            Hook::Input,
-            FILTER,
-            config.uplinks.iter().flat_map(|u| input(&u.device, &u.inbound)).collect(),
-        ),
-        chain("forward", Hook::Forward, FILTER, devices.iter().flat_map(|d| forward(d)).collect()),
-        chain("output", Hook::Output, LATE, uplinks.iter().flat_map(|u| output(config, u)).collect()),
-        chain("postrouting", Hook::Postrouting, LATE, devices.iter().flat_map(|d| loopback(d)).collect()),
+        chain("input", Hook::Input, FILTER, each(&config.uplinks, &|u| input(&u.device, &u.inbound))),
+        chain("forward", Hook::Forward, FILTER, each(&devices, &|d| forward(d))),
+        chain("output", Hook::Output, LATE, each(uplinks, &|u| output(config, u))),
+        chain("postrouting", Hook::Postrouting, LATE, each(&devices, &|d| loopback(d))),
     ];
     let redirect = redirect(config, groups);
     if !redirect.is_empty() {
@@ -38,6 +34,15 @@ pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>]) -> 
         Table { family: Family::Inet, counters: COUNTERS.to_vec(), chains },
         Table { family: Family::Arp, counters: Vec::new(), chains: vec![arp] },
     ]
+}
+
+/// The rules of all uplinks, one after the other.
+fn each<T>(items: &[T], rules_of: &dyn Fn(&T) -> Vec<Rule>) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for item in items {
+        rules.append(&mut rules_of(item));
+    }
+    rules
 }
 
 pub(crate) fn chain(name: &'static str, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
@@ -97,9 +102,9 @@ fn input(device: &str, inbound: &[Inbound]) -> Vec<Rule> {
 }
 
 /// Nothing passes through the node from or to an uplink, marked or not.
-fn forward(device: &str) -> [Rule; 2] {
+fn forward(device: &str) -> Vec<Rule> {
     let device = device.to_owned();
-    [
+    vec![
         drop("forwarded out", "leak_forward", vec![Match::Oif(device.clone())]),
         drop("forwarded in", "in_forward", vec![Match::Iif(device)]),
     ]
@@ -205,7 +210,7 @@ fn echo(v4: u8, v6: u8) -> Vec<[Match; 2]> {
 
 fn devices(config: &Config) -> Vec<&str> {
     let mut devices: Vec<&str> = config.uplinks.iter().map(|u| u.device.as_str()).collect();
-    devices.sort_unstable();
+    sort(&mut devices);
     devices.dedup();
     devices
 }

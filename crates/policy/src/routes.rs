@@ -7,6 +7,7 @@
 use crate::desired::{Known, alive};
 use narrowgate_model::facts::{Preference, RouteFact};
 use narrowgate_model::net::{Route, RouteKind};
+use narrowgate_model::sort::{sort, sort_by_key};
 use narrowgate_model::state::Observed;
 use narrowgate_model::{Config, PROTOCOL, Prefix, Time};
 use std::net::IpAddr;
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 pub(crate) fn desired(config: &Config, uplinks: &[Known<'_>], observed: &Observed, now: Time) -> Vec<Route> {
     let mut table = Wan { number: config.table, observed, routes: Vec::new() };
     let mut order: Vec<&Known<'_>> = uplinks.iter().collect();
-    order.sort_by_key(|u| u.config.metric);
+    sort_by_key(&mut order, |u| u.config.metric);
     let mut next = 1; // IPv6 reads 0 as 1024
     for uplink in order {
         let base = next.max(uplink.config.metric);
@@ -51,7 +52,7 @@ pub(crate) fn onlink(uplink: &Known<'_>) -> Vec<Prefix> {
         .map(Prefix::network)
         .filter(|p| !p.is_default() && !is_link_local(p.addr))
         .collect();
-    prefixes.sort();
+    sort(&mut prefixes);
     prefixes.dedup();
     let all = prefixes.clone();
     prefixes.retain(|p| !all.iter().any(|wider| wider.len < p.len && wider.contains(p.addr)));
@@ -96,7 +97,7 @@ impl Wan<'_> {
             fact.dst = fact.dst.network();
         }
         // On-link ones first: a router has to be reachable when the kernel gets the route by it.
-        facts.sort_by_key(|f| (f.via.is_some(), f.dst, rank(f.preference), f.origin, f.via));
+        sort_by_key(&mut facts, |f| (f.via.is_some(), f.dst, rank(f.preference), f.origin, f.via));
         facts.dedup_by_key(|f| (f.dst, f.via));
         let near: Vec<Prefix> = facts.iter().filter(|f| f.via.is_none()).map(|f| f.dst).collect();
         for fact in facts.iter().filter(|f| !(uplink.no_ipv6 && f.dst.is_ipv6())) {

@@ -11,6 +11,7 @@
 
 use crate::routes::has_ipv6;
 use narrowgate_model::net::{FwMark, Rule, RuleAction, Selector};
+use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::state::Observed;
 use narrowgate_model::{Config, Mark, PROTOCOL};
 
@@ -23,7 +24,7 @@ pub(crate) fn desired(config: &Config, observed: &Observed) -> Vec<Rule> {
         }
         let mut foreign: Vec<&Rule> =
             observed.rules.iter().filter(|r| r.ipv6 == ipv6 && r.protocol != PROTOCOL).collect();
-        foreign.sort_by_key(|r| r.priority); // stable: the kernel's order among equals
+        sort_by_key(&mut foreign, |r| r.priority); // stable: the kernel's order among equals
         let marked = marked(config, ipv6, &foreign);
         let twins = twins(config, marked.priority, &foreign);
         rules.push(marked);

@@ -2,6 +2,7 @@
 
 use narrowgate_model::config::{Resolver, Uplink, Via};
 use narrowgate_model::facts::UplinkState;
+use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{Config, Facts, Server};
 use std::collections::BTreeMap;
 
@@ -99,7 +100,7 @@ fn reachable(facts: &Facts, server: &Server) -> bool {
 
 fn by_metric(config: &Config) -> Vec<&Uplink> {
     let mut uplinks: Vec<&Uplink> = config.uplinks.iter().collect();
-    uplinks.sort_by_key(|u| u.metric);
+    sort_by_key(&mut uplinks, |u| u.metric);
     uplinks
 }
 

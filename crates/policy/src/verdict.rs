@@ -5,6 +5,7 @@
 use narrowgate_model::nft::{
     Action, Chain, CtDirection, Family, Hook, IpVersion, Match, Policy, Rule, Ruleset,
 };
+use narrowgate_model::sort::sort_by_key;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A packet or frame, as far as our rules look at it.
@@ -156,7 +157,7 @@ fn chains<'a>(ruleset: &'a Ruleset, family: Family, hook: Hook, packet: &Packet)
     };
     let tables = ruleset.tables.iter().filter(|t| t.family == family);
     let mut chains: Vec<&Chain> = tables.flat_map(|t| &t.chains).filter(hooked).collect();
-    chains.sort_by_key(|c| c.priority);
+    sort_by_key(&mut chains, |c| c.priority);
     chains
 }
 
