@@ -9,6 +9,7 @@ use crate::control::{MAX_MESSAGE, Stats, ToChild, ToParent};
 use crate::engine::{Client, Engine, Limits, Upstreams};
 use narrowgate_model::Time;
 use narrowgate_sys::channel::{self, Received};
+use narrowgate_sys::socket::ReceiveBatch;
 use room::Room;
 use rustix::event::epoll;
 use rustix::time::Timespec;
@@ -34,6 +35,7 @@ pub struct Driver {
     channel: Option<OwnedFd>,
     alone: bool,
     buffer: Box<[u8]>,
+    batch: ReceiveBatch,
 }
 
 impl Driver {
@@ -52,6 +54,7 @@ impl Driver {
             channel: Some(channel),
             alone,
             buffer: vec![0; MAX_MESSAGE].into_boxed_slice(),
+            batch: ReceiveBatch::default(),
         })
     }
 
@@ -114,12 +117,11 @@ impl Driver {
 
     /// Some at a time: other clients' and the servers' messages have their turn too.
     fn hear_udp_clients(&mut self, now: Time, listener: u8) {
-        for _ in 0..BATCH {
-            let Some((length, from)) = self.room.receive_from_client(listener, &mut self.buffer) else {
-                return;
-            };
-            let Some(message) = self.buffer.get(..length) else { return };
-            if let Some(from) = from {
+        let count = self.room.receive_from_clients(listener, &mut self.batch);
+        for n in 0..count {
+            if let Some((message, from)) = self.batch.get(n)
+                && self.room.may_ask(listener, &from)
+            {
                 self.engine.client_message(now, Client::Udp { listener, from }, message, &mut self.room);
             }
         }
@@ -143,6 +145,10 @@ impl Driver {
                 Ok(Some(length)) => {
                     let Some(message) = self.buffer.get_mut(..length) else { return };
                     self.engine.upstream_message(now, slot, message, &mut self.room);
+                    // Nothing more is due by it; if something comes all the same, the epoll says so.
+                    if !self.engine.expects(slot) {
+                        return;
+                    }
                 }
                 Ok(None) => return,
                 Err(_) => return self.engine.upstream_error(now, slot, &mut self.room),

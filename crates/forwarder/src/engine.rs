@@ -15,6 +15,7 @@
 mod ask;
 mod cache;
 mod counters;
+mod families;
 mod queries;
 mod servers;
 mod slots;
@@ -107,6 +108,7 @@ pub struct Engine {
     queries: Queries,
     slots: Slots,
     cache: Cache,
+    reachable: families::Reachable,
     counters: Counters,
     /// The message being built.
     scratch: Vec<u8>,
@@ -123,6 +125,7 @@ impl Engine {
             queries: Queries::default(),
             slots: Slots::default(),
             cache: Cache::new(limits.cache),
+            reachable: families::Reachable::default(),
             counters: Counters::default(),
             scratch: Vec::new(),
         }
@@ -155,7 +158,7 @@ impl Engine {
                 return self.counters.joined += 1;
             }
         }
-        if self.answer_from_cache(now, &waiter, bytes, &query, out) {
+        if !self.is_out_of_reach(set, &query) && self.answer_from_cache(now, &waiter, bytes, &query, out) {
             return;
         }
         if bytes.len() > MAX_QUERY || self.is_too_much(&client) {
@@ -170,6 +173,11 @@ impl Engine {
     /// A message from the server that the slot is connected to. It is changed in place into the answer.
     pub fn upstream_message(&mut self, now: Time, slot: SlotId, bytes: &mut [u8], out: &mut dyn Outside) {
         self.answer(now, slot, bytes, out);
+    }
+
+    /// Whether an answer is due by this slot.
+    pub fn expects(&self, slot: SlotId) -> bool {
+        self.slots.is_flying(slot)
     }
 
     /// The slot's server cannot be reached by it: refused, no route, connection closed. The slot is closed.
@@ -230,12 +238,12 @@ impl Engine {
         let set = query.set;
         match self.upstreams.state(set) {
             UplinkState::NoCarrier | UplinkState::NoDevice => self.fail_for_uplink(now, index, out),
-            UplinkState::Up if self.sets.get(usize::from(set)).is_some_and(|servers| !servers.is_empty()) => {
+            state if state.is_up() && self.sets.get(usize::from(set)).is_some_and(|s| !s.is_empty()) => {
                 query.phase = Phase::Asking;
                 query.asking_since = now;
                 self.ask_first(now, index, out);
             }
-            UplinkState::Up | UplinkState::Waiting => {
+            _ => {
                 query.phase = Phase::Waiting;
                 let until = query.started + WAIT;
                 self.queries.wake_at(index, until);
@@ -252,8 +260,10 @@ impl Engine {
             Phase::Waiting => self.begin(now, index, out),
             Phase::Asking => match self.upstreams.state(query.set) {
                 UplinkState::NoCarrier | UplinkState::NoDevice => self.fail_for_uplink(now, index, out),
-                UplinkState::Up | UplinkState::Waiting => self.queries.wake_at(index, now),
+                _ => self.queries.wake_at(index, now),
             },
+            Phase::Held if self.is_out_of_reach(query.set, &query.parsed) => {}
+            Phase::Held => self.release(now, index, out),
             Phase::Answered => {}
         }
     }
@@ -266,7 +276,7 @@ impl Engine {
                 UplinkState::NoDevice => "no uplink device",
                 UplinkState::NoCarrier => "the uplink has no carrier",
                 UplinkState::Waiting => "the uplink is not up yet",
-                UplinkState::Up => "the uplink told of no DNS server",
+                _ => "the uplink told of no DNS server",
             },
             detail => detail,
         }

@@ -10,7 +10,7 @@ mod ttl;
 
 pub use answer::{Mismatch, check_answer};
 pub use reply::{Reason, error_reply, truncated};
-pub use ttl::{Lifetime, age, lifetime, set_lifetimes};
+pub use ttl::{Lifetime, age, has_record, lifetime, set_lifetimes};
 
 /// Length of the header.
 pub const HEADER: usize = 12;

@@ -113,6 +113,163 @@ pub fn bound_to(socket: BorrowedFd<'_>) -> io::Result<(bool, SocketAddr)> {
     Ok((stream, addr))
 }
 
+/// Datagrams that are taken from a socket together (recvmmsg(2)): one system call where there were many.
+pub struct ReceiveBatch {
+    data: Box<[u8]>,
+    from: [libc::sockaddr_storage; BATCH],
+    lengths: [usize; BATCH],
+}
+
+/// Datagrams in a batch.
+pub const BATCH: usize = 32;
+/// The longest datagram that fits; longer ones are left out.
+pub const BATCH_DATAGRAM: usize = 2304;
+
+impl Default for ReceiveBatch {
+    fn default() -> Self {
+        // SAFETY: all zeros are a valid sockaddr_storage (family AF_UNSPEC).
+        let from = unsafe { std::mem::zeroed() };
+        ReceiveBatch { data: vec![0; BATCH * BATCH_DATAGRAM].into_boxed_slice(), from, lengths: [0; BATCH] }
+    }
+}
+
+impl ReceiveBatch {
+    /// Takes what is there, without waiting; how many datagrams. `WouldBlock` if there is none.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        // SAFETY: all zeros are a valid mmsghdr and iovec: nothing to receive, nowhere.
+        let (mut headers, mut parts): ([libc::mmsghdr; BATCH], [libc::iovec; BATCH]) =
+            unsafe { std::mem::zeroed() };
+        for (((header, part), place), from) in headers
+            .iter_mut()
+            .zip(&mut parts)
+            .zip(self.data.chunks_exact_mut(BATCH_DATAGRAM))
+            .zip(&mut self.from)
+        {
+            *part = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
+            header.msg_hdr.msg_name = std::ptr::from_mut(from).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        let (count, flags) = (BATCH as libc::c_uint, libc::MSG_DONTWAIT as _);
+        // SAFETY: each header points to a buffer and an address of its own, with their sizes; all outlive the call.
+        let got = unsafe {
+            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags, std::ptr::null_mut())
+        };
+        let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+        for (length, header) in self.lengths.iter_mut().zip(&headers).take(got) {
+            let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+            *length = if whole { header.msg_len as usize } else { 0 };
+        }
+        Ok(got)
+    }
+
+    /// The n-th datagram of the last batch and where it came from. Nothing for one that did not fit.
+    pub fn get(&self, n: usize) -> Option<(&[u8], SocketAddr)> {
+        let start = n.checked_mul(BATCH_DATAGRAM)?;
+        let message = self.data.get(start..)?.get(..*self.lengths.get(n)?)?;
+        let from = address(self.from.get(n)?)?;
+        (!message.is_empty()).then_some((message, from))
+    }
+}
+
+/// Datagrams that are sent by one socket together (sendmmsg(2)).
+#[derive(Default)]
+pub struct SendBatch {
+    data: Vec<u8>,
+    messages: Vec<(usize, usize, libc::sockaddr_storage, libc::socklen_t)>,
+}
+
+impl SendBatch {
+    /// Adds a datagram. Whether the batch should be sent now.
+    pub fn push(&mut self, to: &SocketAddr, message: &[u8]) -> bool {
+        let (address, length) = raw_address(to);
+        self.messages.push((self.data.len(), message.len(), address, length));
+        self.data.extend_from_slice(message);
+        self.messages.len() >= BATCH || self.data.len() >= 64 * 1024
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Sends all. What the kernel does not take is lost, as datagrams are.
+    pub fn send(&mut self, socket: BorrowedFd<'_>) {
+        // SAFETY: all zeros are a valid mmsghdr and iovec.
+        let (mut headers, mut parts): ([libc::mmsghdr; BATCH], [libc::iovec; BATCH]) =
+            unsafe { std::mem::zeroed() };
+        for some in self.messages.chunks_mut(BATCH) {
+            for ((header, part), (start, length, to, to_length)) in
+                headers.iter_mut().zip(&mut parts).zip(&mut *some)
+            {
+                let message = self.data.get(*start..*start + *length).unwrap_or(&[]);
+                *part = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
+                header.msg_hdr.msg_name = std::ptr::from_mut(to).cast();
+                header.msg_hdr.msg_namelen = *to_length;
+                header.msg_hdr.msg_iov = part;
+                header.msg_hdr.msg_iovlen = 1;
+            }
+            let mut sent = 0;
+            while sent < some.len() {
+                let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _;
+                let left = (some.len() - sent) as libc::c_uint;
+                // SAFETY: `sent + left` headers were filled above; they point to messages, parts and addresses that outlive the call. Nothing is written but msg_len.
+                let result = unsafe {
+                    libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr().add(sent), left, flags)
+                };
+                // One that cannot be sent stops the rest: it is left out.
+                sent += usize::try_from(result).unwrap_or(1).max(1);
+            }
+        }
+        self.messages.clear();
+        self.data.clear();
+        self.data.shrink_to(16 * 1024);
+    }
+}
+
+fn address(raw: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match i32::from(raw.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that it is a sockaddr_in, and a sockaddr_storage is large enough and aligned for any.
+            let raw = unsafe { &*std::ptr::from_ref(raw).cast::<libc::sockaddr_in>() };
+            let ip = std::net::Ipv4Addr::from(u32::from_be(raw.sin_addr.s_addr));
+            Some(std::net::SocketAddrV4::new(ip, u16::from_be(raw.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above, for a sockaddr_in6.
+            let raw = unsafe { &*std::ptr::from_ref(raw).cast::<libc::sockaddr_in6>() };
+            let ip = std::net::Ipv6Addr::from(raw.sin6_addr.s6_addr);
+            Some(std::net::SocketAddrV6::new(ip, u16::from_be(raw.sin6_port), 0, raw.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+fn raw_address(addr: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    // SAFETY: all zeros are a valid sockaddr_storage.
+    let mut raw: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    match addr {
+        SocketAddr::V4(addr) => {
+            // SAFETY: a sockaddr_storage is large enough and aligned for a sockaddr_in, and nothing else refers to it.
+            let place = unsafe { &mut *std::ptr::from_mut(&mut raw).cast::<libc::sockaddr_in>() };
+            place.sin_family = libc::AF_INET as libc::sa_family_t;
+            place.sin_port = addr.port().to_be();
+            place.sin_addr.s_addr = u32::from(*addr.ip()).to_be();
+            (raw, size_of::<libc::sockaddr_in>() as libc::socklen_t)
+        }
+        SocketAddr::V6(addr) => {
+            // SAFETY: as above, for a sockaddr_in6.
+            let place = unsafe { &mut *std::ptr::from_mut(&mut raw).cast::<libc::sockaddr_in6>() };
+            place.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            place.sin6_port = addr.port().to_be();
+            place.sin6_addr.s6_addr = addr.ip().octets();
+            place.sin6_scope_id = addr.scope_id();
+            (raw, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +331,35 @@ mod tests {
         let _client = std::net::TcpStream::connect(to).unwrap();
         let accepted = rustix::net::accept(&server).unwrap();
         assert_eq!(mark_of(accepted.as_fd()).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_batch_brings_what_was_sent_and_from_where() {
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let server = udp_listener(host.parse().unwrap(), None).unwrap();
+            let (_, to) = bound_to(server.as_fd()).unwrap();
+            let client = udp_listener(host.parse().unwrap(), None).unwrap();
+            let (_, from) = bound_to(client.as_fd()).unwrap();
+            let mut out = SendBatch::default();
+            let mut n = 0u8;
+            while !out.push(&to, &[n; 20]) {
+                n += 1;
+            }
+            out.push(&to, &[255; BATCH_DATAGRAM + 1]);
+            out.push(&to, b"last");
+            out.send(client.as_fd());
+            assert!(out.is_empty());
+            let mut batch = ReceiveBatch::default();
+            assert_eq!(batch.receive(server.as_fd()).unwrap(), BATCH);
+            assert_eq!(batch.get(3), Some((&[3; 20][..], from)));
+            assert_eq!(batch.receive(server.as_fd()).unwrap(), 2);
+            assert_eq!(
+                (batch.get(0), batch.get(1)),
+                (None, Some((&b"last"[..], from))),
+                "too long, and the next"
+            );
+            assert_eq!(batch.get(BATCH), None);
+            assert_eq!(batch.receive(server.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
     }
 }

@@ -6,9 +6,9 @@ use super::random::Random;
 use super::{Listening, Token, now};
 use crate::engine::{CannotAsk, Client, Outside, SlotId, Transport};
 use narrowgate_model::Time;
-use narrowgate_sys::socket::Kind;
+use narrowgate_sys::socket::{Kind, ReceiveBatch, SendBatch};
 use rustix::event::epoll;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, acceptfrom_with, recvfrom, sendto};
+use rustix::net::{SocketFlags, acceptfrom_with};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +17,8 @@ use std::os::fd::{AsFd, OwnedFd};
 pub(super) struct Room {
     pub epoll: OwnedFd,
     listeners: Vec<Listening>,
+    /// Answers to UDP clients, by listener.
+    replies: Vec<SendBatch>,
     pub pool: Pool,
     pub clients: Clients,
     random: Random,
@@ -29,9 +31,11 @@ impl Room {
             epoll::add(&epoll, listener.udp, Token::Udp(n).data(), epoll::EventFlags::IN)?;
             epoll::add(&epoll, listener.tcp, Token::Tcp(n).data(), epoll::EventFlags::IN)?;
         }
+        let replies = listeners.iter().map(|_| SendBatch::default()).collect();
         Ok(Room {
             epoll,
             listeners,
+            replies,
             pool: Pool::default(),
             clients: Clients::default(),
             random: Random::new(),
@@ -42,16 +46,15 @@ impl Room {
         self.pool.adopt(self.epoll.as_fd(), kind, descriptors);
     }
 
-    /// One datagram of a client's; without an address if it is from one that is not answered.
-    pub fn receive_from_client(
-        &mut self,
-        listener: u8,
-        buffer: &mut [u8],
-    ) -> Option<(usize, Option<SocketAddr>)> {
-        let listener = self.listeners.get(usize::from(listener))?;
-        let (length, _, from) = recvfrom(listener.udp, buffer, RecvFlags::DONTWAIT).ok()?;
-        let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-        Some((length, from.filter(|from| may_ask(&listener.addr, from))))
+    /// Some datagrams of clients.
+    pub fn receive_from_clients(&self, listener: u8, batch: &mut ReceiveBatch) -> usize {
+        let Some(listener) = self.listeners.get(usize::from(listener)) else { return 0 };
+        batch.receive(listener.udp).unwrap_or(0)
+    }
+
+    /// Whether somebody there is answered at this listener.
+    pub fn may_ask(&self, listener: u8, from: &SocketAddr) -> bool {
+        self.listeners.get(usize::from(listener)).is_some_and(|listener| may_ask(from))
     }
 
     pub fn accept(&mut self, now: Time, listener: u8) {
@@ -59,7 +62,7 @@ impl Room {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         while let Ok((fd, from)) = acceptfrom_with(listener.tcp, flags) {
             let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-            if from.is_some_and(|from| may_ask(&listener.addr, &from)) {
+            if from.is_some_and(|from| may_ask(&from)) {
                 self.clients.add(self.epoll.as_fd(), now, fd);
             }
         }
@@ -79,8 +82,14 @@ impl Room {
         self.clients.close_idle(now);
     }
 
-    /// Sends what was put off until the end of a round.
-    pub fn flush(&mut self) {}
+    /// Sends the answers that were put off until the end of a round.
+    pub fn flush(&mut self) {
+        for (listener, batch) in self.listeners.iter().zip(&mut self.replies) {
+            if !batch.is_empty() {
+                batch.send(listener.udp);
+            }
+        }
+    }
 
     pub fn listens_on(&self, server: &SocketAddr) -> bool {
         self.listeners.iter().any(|listener| {
@@ -91,9 +100,10 @@ impl Room {
     }
 }
 
-/// Who may ask: on the loopback only itself, whatever came in with a forged address. A listener elsewhere was configured for others.
-fn may_ask(listener: &SocketAddr, from: &SocketAddr) -> bool {
-    from.port() != 0 && (!listener.ip().is_loopback() || from.ip().is_loopback())
+/// Who may ask. A socket on the loopback takes nothing that did not come by the loopback device (its filter sees to that), but
+/// what was redirected to it comes from any of this host's addresses.
+fn may_ask(from: &SocketAddr) -> bool {
+    from.port() != 0
 }
 
 impl Outside for Room {
@@ -112,9 +122,12 @@ impl Outside for Room {
     fn reply(&mut self, client: &Client, message: &[u8]) {
         match client {
             Client::Udp { listener, from } => {
-                if let Some(listener) = self.listeners.get(usize::from(*listener)) {
-                    // A client that is gone, or does not read, asks again if it cares.
-                    let _ = sendto(listener.udp, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL, from);
+                let listener = usize::from(*listener);
+                if let (Some(listener), Some(batch)) =
+                    (self.listeners.get(listener), self.replies.get_mut(listener))
+                    && batch.push(from, message)
+                {
+                    batch.send(listener.udp);
                 }
             }
             Client::Tcp(id) => self.clients.reply(self.epoll.as_fd(), now(), *id, message),

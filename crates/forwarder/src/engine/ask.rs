@@ -148,6 +148,7 @@ impl Engine {
         let Some(query) = self.queries.get_mut(index) else { return };
         match query.phase {
             Phase::Waiting => self.fail_for_uplink(now, index, out),
+            Phase::Held => self.release(now, index, out),
             Phase::Answered => {
                 self.blame_the_late(now, index, Duration::ZERO);
                 self.remove(index, now, out);
@@ -280,7 +281,7 @@ impl Engine {
                     self.queries.wake_at(index, now);
                 }
             }
-            Phase::Asking | Phase::Waiting => {}
+            Phase::Asking | Phase::Waiting | Phase::Held => {}
             Phase::Answered => self.remove_if_done(now, index, out),
         }
     }
@@ -358,6 +359,14 @@ impl Engine {
         if late {
             return self.remove_if_done(now, index, out);
         }
+        if query.phase != Phase::Held && !self.hold_back(now, index, bytes, out) {
+            self.pass_on(now, index, bytes, out);
+        }
+    }
+
+    /// To every client that waits, under its id.
+    pub(super) fn pass_on(&mut self, now: Time, index: u32, bytes: &mut [u8], out: &mut dyn Outside) {
+        let Some(query) = self.queries.get(index) else { return };
         for waiter in &query.waiters {
             self.counters.answers += 1;
             if let Client::Udp { .. } = waiter.client

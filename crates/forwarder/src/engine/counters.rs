@@ -70,4 +70,6 @@ counters! {
     mismatched,
     /// Answers whose letters had another case than was asked.
     wrong_case,
+    /// Answers held back while the uplink lacks their IP version.
+    held,
 }

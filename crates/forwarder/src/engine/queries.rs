@@ -21,6 +21,8 @@ pub(super) enum Phase {
     Waiting,
     /// Servers have been asked.
     Asking,
+    /// The answer is there, and of no use yet (see `families`).
+    Held,
     /// The clients have their answer; other servers' are still listened for.
     Answered,
 }

@@ -137,6 +137,11 @@ impl Slots {
         slot.flying.iter().find(|(flying, ..)| *flying == id).map(|(_, query, place)| (*query, *place))
     }
 
+    /// Whether anything is in flight by it.
+    pub fn is_flying(&self, slot: SlotId) -> bool {
+        self.table.get(slot as usize).is_some_and(|slot| !slot.flying.is_empty())
+    }
+
     /// That id is not in flight any more. A worn slot without any is closed.
     pub fn finish(&mut self, slot_id: SlotId, id: u16, now: Time, out: &mut dyn Outside) {
         let Some(slot) = self.table.get_mut(slot_id as usize) else { return };

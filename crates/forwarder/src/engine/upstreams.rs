@@ -16,12 +16,23 @@ pub enum UplinkState {
     NoCarrier = 2,
     /// There is no such device.
     NoDevice = 3,
+    /// It is there, for IPv4 alone.
+    Ipv4Only = 4,
+    /// It is there, for IPv6 alone.
+    Ipv6Only = 5,
 }
 
 impl UplinkState {
     /// The state with that number.
     pub fn from_number(number: u8) -> Option<UplinkState> {
-        [Self::Up, Self::Waiting, Self::NoCarrier, Self::NoDevice].into_iter().find(|s| *s as u8 == number)
+        [Self::Up, Self::Waiting, Self::NoCarrier, Self::NoDevice, Self::Ipv4Only, Self::Ipv6Only]
+            .into_iter()
+            .find(|s| *s as u8 == number)
+    }
+
+    /// Whether servers can be asked.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Up | Self::Ipv4Only | Self::Ipv6Only)
     }
 }
 

@@ -53,6 +53,19 @@ pub fn lifetime(answer: &[u8]) -> Option<Lifetime> {
     (seconds > 0).then_some(Lifetime { seconds, negative })
 }
 
+/// Whether there is a record of this type among the answers: aliases alone are none.
+pub fn has_record(answer: &[u8], wanted: u16) -> bool {
+    let (Some(mut at), Some(answers)) = (question_end(answer), u16_at(answer, 6)) else { return false };
+    for _ in 0..answers {
+        let Some(record) = Record::at(answer, at) else { return false };
+        if record.rtype == wanted {
+            return true;
+        }
+        at = record.end;
+    }
+    false
+}
+
 /// Counts the lifetimes of all records down by so many seconds, down to zero.
 pub fn age(answer: &mut [u8], seconds: u32) {
     each_lifetime(answer, |ttl| ttl.saturating_sub(seconds));

@@ -1,0 +1,113 @@
+//! While the uplink has one IP version only, an address of the other is of no use yet, and worse than none: a VPN that gets
+//! both takes one, and may come back to the other only after many seconds.
+//!
+//! So an answer with addresses that cannot be reached yet is held back. If the name has addresses that can be reached, the
+//! client is told that there are none of the other kind (NODATA, with an extended error that says why). Otherwise it waits,
+//! as it would for the uplink, until the other version comes or [`WAIT`] is over; then it gets the answer as it is.
+
+use super::queries::Phase;
+use super::{Engine, Outside, UplinkState, WAIT};
+use crate::message::{self, Query, Reason, has_record, rcode, rtype};
+use narrowgate_model::Time;
+use std::time::Duration;
+
+/// Names that were lately found to have addresses that can be reached.
+#[derive(Default)]
+pub(super) struct Reachable {
+    names: Vec<(Box<[u8]>, Time)>,
+}
+
+impl Reachable {
+    fn note(&mut self, name: &[u8], now: Time) {
+        self.names.retain(|(known, at)| now.since(*at) < LATELY && !known.eq_ignore_ascii_case(name));
+        if self.names.len() == MOST_NAMES {
+            self.names.remove(0);
+        }
+        self.names.push((name.into(), now));
+    }
+
+    fn knows(&self, name: &[u8], now: Time) -> bool {
+        self.names.iter().any(|(known, at)| now.since(*at) < LATELY && known.eq_ignore_ascii_case(name))
+    }
+}
+
+impl Engine {
+    /// Whether addresses of this kind cannot be reached now, but those of the other can.
+    pub(super) fn is_out_of_reach(&self, set: u8, query: &Query) -> bool {
+        matches!(
+            (self.upstreams.state(set), query.qtype),
+            (UplinkState::Ipv6Only, rtype::A) | (UplinkState::Ipv4Only, rtype::AAAA)
+        )
+    }
+
+    /// Called with each answer before it is passed on. True: it was held back, or NODATA was given in its place.
+    pub(super) fn hold_back(&mut self, now: Time, index: u32, answer: &[u8], out: &mut dyn Outside) -> bool {
+        let Some(query) = self.queries.get_mut(index) else { return false };
+        let (set, parsed) = (query.set, query.parsed);
+        let one_version =
+            matches!(self.upstreams.state(set), UplinkState::Ipv4Only | UplinkState::Ipv6Only);
+        if !one_version || !matches!(parsed.qtype, rtype::A | rtype::AAAA) || !has_record(answer, parsed.qtype) {
+            return false;
+        }
+        let name: Box<[u8]> = message::question_name(&query.message, &parsed).into();
+        if !self.is_out_of_reach(set, &parsed) {
+            self.reachable.note(&name, now);
+            self.tell_held(now, &name, out);
+            return false;
+        }
+        if self.reachable.knows(&name, now) {
+            self.no_address(now, index, out);
+            return true;
+        }
+        self.counters.held += 1;
+        if let Some(query) = self.queries.get_mut(index) {
+            query.fallback = Some(answer.into());
+            query.phase = Phase::Held;
+            let until = query.started + WAIT;
+            self.queries.wake_at(index, until);
+        }
+        true
+    }
+
+    /// The wait is over, or the other version has come: the answer as it is.
+    pub(super) fn release(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        let Some(mut answer) = query.fallback.take() else { return };
+        query.phase = Phase::Asking;
+        self.pass_on(now, index, &mut answer, out);
+    }
+
+    /// The name has addresses that can be reached: whoever waits for others need not.
+    fn tell_held(&mut self, now: Time, name: &[u8], out: &mut dyn Outside) {
+        for index in self.queries.open() {
+            let held = self.queries.get(index).is_some_and(|query| {
+                query.phase == Phase::Held
+                    && message::question_name(&query.message, &query.parsed).eq_ignore_ascii_case(name)
+            });
+            if held {
+                self.no_address(now, index, out);
+            }
+        }
+    }
+
+    fn no_address(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        let text = if query.parsed.qtype == rtype::A {
+            "the uplink has no IPv4 yet: use the IPv6 address"
+        } else {
+            "the uplink has no IPv6 yet: use the IPv4 address"
+        };
+        for waiter in &query.waiters {
+            message::set_id(&mut query.message, waiter.id);
+            if let Some(reply) = message::error_reply(&query.message, rcode::NOERROR, Some((Reason::Other, text))) {
+                out.reply(&waiter.client, &reply);
+            }
+        }
+        self.answered(now, index, out);
+    }
+}
+
+/// A stub asks for both kinds within a moment.
+const LATELY: Duration = Duration::from_secs(10);
+/// More names than that have no tunnel.
+const MOST_NAMES: usize = 64;
