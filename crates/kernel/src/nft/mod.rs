@@ -34,6 +34,9 @@ pub struct Capabilities {
     pub persist: bool,
     /// There are egress hooks on devices (5.16, where built in).
     pub egress: bool,
+    /// An egress chain can name a device that is not there: it is guarded from the moment that it comes (6.16). Without, naming one
+    /// makes the whole [`SetGuard`](narrowgate_model::state::Step::SetGuard) fail, and a device that goes takes its hook away.
+    pub absent_devices: bool,
 }
 
 /// A named counter of one of our tables.
@@ -56,21 +59,24 @@ pub(crate) fn probe(socket: &mut Socket) -> Capabilities {
     new_table(&mut requests, "narrowgate-probe-1", Family::Inet, OWNER);
     new_table(&mut requests, "narrowgate-probe-2", Family::Inet, OWNER | PERSIST);
     new_table(&mut requests, "narrowgate-probe", Family::Netdev, 0);
-    requests.push(kind(NEWCHAIN), NLM_F_ACK | NLM_F_CREATE, |body| {
-        OpNewchainDo::encode_request(body, &header(Family::Netdev))
-            .push_table(c"narrowgate-probe")
-            .push_name(c"egress")
-            .push_type(c"filter")
-            .nested_hook()
-            .push_num(NETDEV_EGRESS)
-            .push_priority(0)
-            .nested_devs()
-            .push_name(c"lo");
-    });
+    for (chain, device) in [(c"egress", c"lo"), (c"absent", c"narrowgate-none")] {
+        requests.push(kind(NEWCHAIN), NLM_F_ACK | NLM_F_CREATE, |body| {
+            OpNewchainDo::encode_request(body, &header(Family::Netdev))
+                .push_table(c"narrowgate-probe")
+                .push_name(chain)
+                .push_type(c"filter")
+                .nested_hook()
+                .push_num(NETDEV_EGRESS)
+                .push_priority(0)
+                .nested_devs()
+                .push_name(device);
+        });
+    }
     // No end of the batch: the kernel does it all, tells of every error, and takes it back.
     let Ok(refusals) = socket.try_all(&mut requests) else { return Capabilities::default() };
     let works = |index| !refusals.iter().any(|e| e.index == Some(index) || e.index == Some(0));
-    Capabilities { owner: works(1), persist: works(2), egress: works(3) && works(4) }
+    let egress = works(3) && works(4);
+    Capabilities { owner: works(1), persist: works(2), egress, absent_devices: egress && works(5) }
 }
 
 fn new_table(requests: &mut Requests, name: &str, family: Family, flags: u32) {

@@ -6,8 +6,8 @@ use narrowgate_sys::link;
 use narrowgate_sys::netlink::{Protocol, Socket};
 use std::process::Command;
 
-const OLD: Capabilities = Capabilities { owner: true, persist: false, egress: false };
-const NEW: Capabilities = Capabilities { owner: true, persist: true, egress: true };
+const OLD: Capabilities = Capabilities { owner: true, persist: false, egress: false, absent_devices: false };
+const NEW: Capabilities = Capabilities { owner: true, persist: true, egress: true, absent_devices: true };
 
 #[test]
 fn without_persist_a_table_has_no_flags_and_outlives_its_socket_all_the_same() {

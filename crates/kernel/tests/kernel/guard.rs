@@ -143,7 +143,17 @@ fn the_probe_leaves_no_trace_and_this_kernel_can_do_all() {
     let real = enter();
     assert_eq!(sh("nft list ruleset"), "");
     let can = real.capabilities();
-    assert!(can.owner && can.persist && can.egress, "{can:?}");
+    assert!(can.owner && can.persist && can.egress && can.absent_devices, "{can:?}");
+}
+
+#[test]
+fn a_device_that_is_named_before_it_comes_is_guarded_from_its_first_frame() {
+    let mut real = enter();
+    let observed = apply_twice(&mut real, &Step::SetGuard(everything())).guard;
+    assert_eq!(observed.chains, everything().fingerprint());
+    sh("ip link add wan type veth peer name lan && ip link set lan up && ip link set wan up");
+    assert!(drops_on_egress(), "the egress hook is not on the new device");
+    assert_eq!(observe(&mut real).guard, observed);
 }
 
 #[test]
