@@ -6,7 +6,7 @@
 
 use crate::rules::{collide, is_twin};
 use narrowgate_model::net::{Address, Link, Route, RouteKind, Rule};
-use narrowgate_model::sort::sort;
+use narrowgate_model::sort::{sort, sort_by_key};
 use narrowgate_model::state::{Desired, Observed, Step};
 use narrowgate_model::{PROTOCOL, Time};
 
@@ -23,8 +23,10 @@ pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
     let usable =
         |r: &&Route| r.link.is_none_or(|index| observed.links.iter().any(|l| l.index == index && up(l)));
     let routes: Vec<&Route> = desired.routes.iter().filter(usable).collect();
-    let (dead_ends, ways): (Vec<&Route>, Vec<&Route>) =
+    let (dead_ends, mut ways): (Vec<&Route>, Vec<&Route>) =
         routes.iter().partition(|r| r.kind != RouteKind::Unicast);
+    // A router has to be on-link before its route comes; and what takes another one's place comes when that has a new one.
+    sort_by_key(&mut ways, |r| (r.via.is_some(), observed.routes.iter().any(|is| same_place(is, r))));
     add_routes(&dead_ends, observed, &|_| false, &mut plan);
     rules(desired, observed, &mut plan);
     for name in &desired.links_up {

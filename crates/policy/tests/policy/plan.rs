@@ -4,7 +4,7 @@ use crate::make::*;
 use crate::world::World;
 use narrowgate_model::net::{Address, RouteKind};
 use narrowgate_model::state::{Before, Step};
-use narrowgate_model::{Facts, PROTOCOL, Time};
+use narrowgate_model::{Facts, PROTOCOL, Prefix, Time};
 use narrowgate_policy::verdict::{Packet, Source, way_out};
 use narrowgate_policy::{desired, diff, give_back, remember, teardown};
 use proptest::prelude::*;
@@ -137,6 +137,30 @@ fn a_changed_lease_takes_no_route_with_it_that_is_still_wanted() {
         let v4: Vec<_> =
             world.observed.addresses.iter().filter(|a| !a.prefix.is_ipv6()).map(|a| a.prefix).collect();
         assert_eq!(v4, [prefix(address)]);
+    }
+}
+
+#[test]
+fn a_router_that_comes_or_goes_leaves_no_moment_without_a_default_route() {
+    let config = config();
+    let mut world = World { observed: bare(&config), guard: None };
+    for (round, routers) in
+        [&["2"][..], &["1", "2"], &["2", "3"], &["0", "1", "2", "3"], &["3"]].iter().enumerate()
+    {
+        let mut f = facts();
+        f.routes.retain(|r| !r.dst.is_default());
+        f.routes.extend(routers.iter().map(|n| by("::/0", &format!("fe80::{n}"))));
+        f.routes.extend(routers.iter().map(|n| by("0.0.0.0/0", &format!("192.168.1.{n}"))));
+        let facts = learnt(f);
+        let plan = diff(&desired(&inputs(&config, &facts, &world.observed)), &world.observed, NOW);
+        for step in &plan {
+            world.apply(step);
+            for dst in [Prefix::DEFAULT_V4, Prefix::DEFAULT_V6] {
+                let way = world.observed.routes.iter().any(|r| r.dst == dst && r.kind == RouteKind::Unicast);
+                assert!(way || round == 0, "round {round}, {dst}, behind {step:?}");
+            }
+        }
+        assert_eq!(diff(&desired(&inputs(&config, &facts, &world.observed)), &world.observed, NOW), []);
     }
 }
 
