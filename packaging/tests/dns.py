@@ -72,6 +72,7 @@ def test_without_ubusd_the_last_servers_stay(place):
     place.write("ubus/network.interface.wan.status", "")
     place.run(RESOLV_CONF, fails=True)
     equal(place.read(FILE), LEARNT)
+    assert "netifd does not answer" in place.logged()
     place.run(RESOLV_CONF, fails=True, UBUS_DIR=place.path("nowhere"))
     equal(place.read(FILE), LEARNT)
 

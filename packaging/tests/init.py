@@ -30,9 +30,17 @@ def test_the_config_as_shipped_starts_nothing(place):
         place.write("procd/log", "")
         place.init(INIT, "start")
         assert "instance" not in place.told(), text
+        assert "no uplink: not started" in place.logged()
     os.remove(place.path("config/narrowgate"))
     place.init(INIT, "start")
     assert "instance" not in place.told()
+
+
+def test_what_need_not_outlive_a_reboot_is_never_on_flash(place):
+    place.write("config/narrowgate", UPLINK)
+    for _ in range(2):
+        place.init(INIT, "start", NARROWGATE_RUN=place.path("run"))
+        equal(os.readlink(place.path("run")), "/var/run")
 
 
 def test_changes_of_both_configs_reload(place):

@@ -113,3 +113,17 @@ def test_mark_and_table_are_those_of_the_config(place):
         equal(place.uci("get", "network.wan_lookup.lookup"), "77")
         equal(place.uci("get", "network.wan_unreachable.table"), "77")
         equal(place.uci("get", "network.wan.ip4table"), "77")
+
+
+def test_undo_takes_away_what_was_written_and_no_more(place):
+    before = "config interface 'wan'\n\toption device 'eth1'\n\toption proto 'pppoe'\n\toption metric '3'\n\nconfig interface 'wan6'\n\toption proto 'dhcpv6'\n"
+    place.write("config/narrowgate", NARROWGATE)
+    place.write("config/network", before)
+    shown = place.uci("show", "network")
+    place.run(WAN_UCI)
+    assert place.uci("show", "network") != shown
+    place.run(WAN_UCI, "--undo")
+    equal(place.uci("show", "network"), shown)
+    os.remove(place.path("config/.log"))
+    place.run(WAN_UCI, "--undo")
+    assert not os.path.exists(place.path("config/.log"))

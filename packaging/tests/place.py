@@ -1,6 +1,6 @@
 """A place for one test: a directory with a config, a netifd, a procd and a log, and the way to run a script in it."""
 
-import os, shutil, signal, subprocess, tempfile, time
+import os, shutil, signal, socket, subprocess, tempfile, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACKAGING = os.path.dirname(HERE)
@@ -16,6 +16,8 @@ class Place:
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="narrowgate-packaging-")
         self.children = []
+        self.log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.log.bind("/dev/log")
         for name in ("config", "ubus", "procd", "interface.d", "lib"):
             os.mkdir(self.path(name))
         for script in ("wan-uci", "resolv-conf"):
@@ -40,6 +42,8 @@ class Place:
         for child in self.children:
             child.kill()
             child.wait()
+        self.log.close()
+        os.remove("/dev/log")
         shutil.rmtree(self.dir)
 
     def path(self, *names):
@@ -70,6 +74,15 @@ class Place:
     def uci(self, *args):
         done = subprocess.run([f"{HERE}/stand-ins/uci", *args], env=self.env, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
+
+    def logged(self):
+        """What went to the log since the last time."""
+        text = ""
+        while True:
+            try:
+                text += self.log.recv(2000, socket.MSG_DONTWAIT).decode() + "\n"
+            except BlockingIOError:
+                return text
 
     def told(self):
         """What procd was told."""

@@ -50,3 +50,4 @@ def test_firewall3_without_IPv6_nat_still_does_IPv4_and_says_so(place):
     done = subprocess.run(["unshare", "--net", "bash", "-c", f"busybox ash {FW3}; echo $?; iptables -t nat -S"],
                           env=place.env | {"PATH": place.path("bin") + ":" + PATH}, capture_output=True, text=True)
     equal((done.stdout.split("\n")[0], done.stdout.count("REDIRECT")), ("1", 2))
+    assert "kmod-ipt-nat6" in place.logged()

@@ -100,12 +100,22 @@ def test_interfaces_of_other_packages(place):
     check(place)
 
 
+def test_mesh_by_cable_on_the_uplink_is_warned_of(place):
+    gluon(place)
+    network = place.read("config/network")
+    for options, warned in (("", True), ("\toption auto '0'\n", False), ("\toption disabled '1'\n", False)):
+        place.write("config/network", network + f"\nconfig interface 'mesh_uplink'\n\toption device 'br-wan'\n{options}")
+        place.run(UPGRADE)
+        equal("guard drops the mesh" in place.logged(), warned)
+
+
 def test_servers_of_tunneldigger_and_wireguard(place):
     gluon(place, fastd="")
     place.write("config/tunneldigger", "config broker\n\tlist address 'td.example.net:8942'\n\tlist address 'bad name:1'\n")
     place.write("config/wireguard", "config peer 'x'\n\toption endpoint 'wg.example.net:51820'\n")
     place.write("config/network", "config wireguard_wg0 'p'\n\toption endpoint_host '2001:db8::5'\n\toption endpoint_port '51821'\n")
     equal(place.run(f"{GLUON}/peers").split(), ["td.example.net:8942", "wg.example.net:51820", "[2001:db8::5]:51821"])
+    assert "'bad name:1' is not understood" in place.logged()
 
 
 def test_values_of_the_config_are_never_commands(place):
