@@ -106,7 +106,8 @@ fn addresses(
         let shaken = !want.prefix.is_ipv6() && shaken.contains(&want.link);
         let there = |is: &&Address| is.link == want.link && is.prefix.addr == want.prefix.addr;
         let mut there = observed.addresses.iter().filter(there).filter(|is| !stale.contains(is));
-        let is_good = there.any(|is| !is_ours(is) || same_address(is, want) && is_fresh(is, want, now));
+        let good = |is: &Address| !is_ours(observed, is) || same_address(is, want) && is_fresh(is, want, now);
+        let is_good = there.any(good);
         if !is_good || shaken && !foreign_has(observed, want) {
             plan.push(Step::AddAddress(want.clone()));
         }
@@ -115,15 +116,15 @@ fn addresses(
 
 /// An address that somebody else has set there is as good as ours, and not ours to change.
 fn foreign_has(observed: &Observed, want: &Address) -> bool {
-    observed
-        .addresses
-        .iter()
-        .any(|is| is.link == want.link && is.prefix.addr == want.prefix.addr && !is_ours(is))
+    let there = |is: &&Address| is.link == want.link && is.prefix.addr == want.prefix.addr;
+    observed.addresses.iter().filter(there).any(|is| !is_ours(observed, is))
 }
 
-/// Kernels before 5.18 do not keep the protocol of an address; there the missing prefix route is the hint.
-fn is_ours(is: &Address) -> bool {
-    is.protocol == PROTOCOL || is.protocol == 0 && is.no_prefix_route
+/// Kernels before 5.18 keep no protocol with an address; there the missing prefix route is the hint. Newer ones give one to
+/// the link-local address at least.
+fn is_ours(observed: &Observed, is: &Address) -> bool {
+    let kept = || observed.addresses.iter().any(|a| a.protocol != 0);
+    is.protocol == PROTOCOL || is.protocol == 0 && is.no_prefix_route && !kept()
 }
 
 fn same_address(is: &Address, want: &Address) -> bool {

@@ -3,7 +3,7 @@
 use crate::make::*;
 use crate::world::World;
 use narrowgate_model::net::{Address, RouteKind};
-use narrowgate_model::state::{Before, Step};
+use narrowgate_model::state::{Before, Observed, Step};
 use narrowgate_model::{Facts, PROTOCOL, Prefix, Time};
 use narrowgate_policy::verdict::{Packet, Source, way_out};
 use narrowgate_policy::{desired, diff, give_back, remember, teardown};
@@ -162,6 +162,29 @@ fn a_router_that_comes_or_goes_leaves_no_moment_without_a_default_route() {
         }
         assert_eq!(diff(&desired(&inputs(&config, &facts, &world.observed)), &world.observed, NOW), []);
     }
+}
+
+#[test]
+fn an_address_that_somebody_else_has_set_is_left_alone() {
+    let config = config();
+    let mut f = facts();
+    f.addresses[1].valid_until = Some(Time(NOW.0 + 60_000));
+    let facts = learnt(f);
+    let bare = bare(&config);
+    let mut theirs = desired(&inputs(&config, &facts, &bare)).addresses;
+    let refreshed = |addresses: &[Address]| {
+        let observed = Observed { addresses: addresses.to_vec(), ..bare.clone() };
+        let plan = diff(&desired(&inputs(&config, &facts, &observed)), &observed, NOW);
+        plan.iter().filter(|s| stage(s) == 5).count()
+    };
+    for address in &mut theirs {
+        (address.protocol, address.valid_until) = (0, None);
+    }
+    let link_local =
+        Address { protocol: 3, no_prefix_route: false, prefix: prefix("fe80::5/64"), ..theirs[0].clone() };
+    assert_eq!(refreshed(&[&theirs[..], &[link_local]].concat()), 0);
+    // A kernel that keeps no protocols: then they are taken for ours, or their lifetime would never be set again.
+    assert_eq!(refreshed(&theirs), 1);
 }
 
 #[test]
