@@ -120,7 +120,7 @@ impl Driver {
         let count = self.room.receive_from_clients(listener, &mut self.batch);
         for n in 0..count {
             if let Some((message, from)) = self.batch.get(n)
-                && self.room.may_ask(listener, &from)
+                && room::may_ask(&from)
             {
                 self.engine.client_message(now, Client::Udp { listener, from }, message, &mut self.room);
             }

@@ -262,8 +262,12 @@ impl Engine {
                 UplinkState::NoCarrier | UplinkState::NoDevice => self.fail_for_uplink(now, index, out),
                 _ => self.queries.wake_at(index, now),
             },
-            Phase::Held if self.is_out_of_reach(query.set, &query.parsed) => {}
-            Phase::Held => self.release(now, index, out),
+            Phase::Held => {
+                let (set, parsed) = (query.set, query.parsed);
+                if !self.is_out_of_reach(set, &parsed) {
+                    self.release(now, index, out);
+                }
+            }
             Phase::Answered => {}
         }
     }

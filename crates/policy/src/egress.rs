@@ -2,7 +2,7 @@
 //!
 //! It knows no connections, so it asks for the mark alone and leaves the rest to the inet chains before it.
 
-use crate::desired::Known;
+use crate::desired::{Known, manages};
 use crate::guard::{chain, rule};
 use crate::housekeeping::{ETH_IPV4, ETH_IPV6, Place, outgoing};
 use crate::routes::onlink;
@@ -29,7 +29,7 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>]) -> Option<Table> {
     }
     for uplink in present {
         let onlink = onlink(uplink);
-        rules.extend(arp(&uplink.config.device, &onlink));
+        rules.extend(arp(uplink, &onlink));
         rules.extend(outgoing(Place::Netdev, &uplink.config.device, &onlink, "egress_housekeeping"));
     }
     rules.push(rule("EAPOL", vec![Match::EtherType(ETH_EAPOL)], Some("egress_housekeeping"), Action::Accept));
@@ -42,21 +42,22 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>]) -> Option<Table> {
     })
 }
 
-/// Answers; probes for our own new address (RFC 5227); and requests for what is on-link. A request for anything else tells
-/// the household where somebody wanted to go.
-fn arp(device: &str, onlink: &[Prefix]) -> Vec<Rule> {
-    let on = || vec![Match::Oif(device.to_owned()), Match::EtherType(ETH_ARP)];
+/// Answers, and requests for what is on-link, probes for a new address (RFC 5227) among them. A request for anything else
+/// tells the household where somebody wanted to go. A foreign manager probes before its facts reach us.
+fn arp(uplink: &Known<'_>, onlink: &[Prefix]) -> Vec<Rule> {
+    let device = &uplink.config.device;
+    let on = || vec![Match::Oif(device.clone()), Match::EtherType(ETH_ARP)];
     let with = |label, matches: [Match; 2]| {
         let matches = on().into_iter().chain(matches).collect();
         rule(label, matches, Some("egress_housekeeping"), Action::Accept)
     };
     let mut answer = on();
     answer.push(Match::ArpOp(2));
-    let nobody = Prefix { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 32 };
-    let mut rules = vec![
-        rule("ARP answer", answer, Some("egress_housekeeping"), Action::Accept),
-        with("ARP probe", [Match::ArpOp(1), Match::ArpSender(nobody)]),
-    ];
+    let mut rules = vec![rule("ARP answer", answer, Some("egress_housekeeping"), Action::Accept)];
+    if !manages(uplink.config) {
+        let nobody = Prefix { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 32 };
+        rules.push(with("ARP probe", [Match::ArpOp(1), Match::ArpSender(nobody)]));
+    }
     let near = onlink.iter().filter(|p| !p.is_ipv6());
     rules.extend(near.map(|p| with("ARP request", [Match::ArpOp(1), Match::ArpTarget(*p)])));
     rules

@@ -27,7 +27,7 @@ pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>]) -> 
     ];
     let redirect = redirect(config, groups);
     if !redirect.is_empty() {
-        chains.push(Chain { kind: ChainKind::Nat, ..chain("redirect", Hook::Output, DSTNAT, redirect) });
+        chains.push(Chain { kind: ChainKind::Nat, ..chain("dns_redirect", Hook::Output, DSTNAT, redirect) });
     }
     let arp = chain("mark_in", Hook::Input, FILTER, set_mark(&devices, config.mark));
     vec![

@@ -22,4 +22,4 @@ pub use describe::describe;
 pub use desired::{Capabilities, Inputs, desired, scope_devices, sysctl_paths};
 pub use diff::diff;
 pub use teardown::{give_back, remember, teardown};
-pub use upstreams::{resolver_state, upstreams};
+pub use upstreams::{ip_versions, resolver_state, upstreams};

@@ -1,10 +1,12 @@
 //! Which servers a resolver may ask, and why it may ask none.
 
+use crate::desired::manages;
 use narrowgate_model::config::{Resolver, Uplink, Via};
 use narrowgate_model::facts::UplinkState;
 use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{Config, Facts, Server};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// The servers of a resolver, the best first, each once.
 ///
@@ -65,6 +67,25 @@ pub fn resolver_state(
         UplinkState::Up => ["up on ", device, ""],
     };
     (state, ["uplink ", &uplink.name, ": ", parts[0], parts[1], parts[2]].concat())
+}
+
+/// Whether IPv4 and IPv6 lead beyond the household now, by any uplink. A unique local address (RFC 4193) does not: a router
+/// that has no IPv6 itself gives such ones.
+pub fn ip_versions(config: &Config, facts: &BTreeMap<String, Facts>) -> (bool, bool) {
+    let leads = |ipv6: bool| {
+        config.uplinks.iter().filter_map(|u| Some((u, facts.get(&u.name)?))).any(|(uplink, known)| {
+            let routed = known.routes.iter().any(|r| r.via.is_some() && r.dst.is_ipv6() == ipv6);
+            let addressed =
+                || known.addresses.iter().any(|a| a.prefix.is_ipv6() == ipv6 && !is_local(a.prefix.addr));
+            // A foreign manager sets the addresses and does not tell them.
+            routed && known.state() >= UplinkState::Waiting && (!manages(uplink) || addressed())
+        })
+    };
+    (leads(false), leads(true))
+}
+
+fn is_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(a) if a.segments()[0] & 0xfe00 == 0xfc00)
 }
 
 fn state(uplink: &Uplink, resolver: &Resolver, facts: &BTreeMap<String, Facts>) -> UplinkState {

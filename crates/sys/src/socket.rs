@@ -56,6 +56,9 @@ pub fn unbound(kind: Kind, mark: Option<(u32, u32)>) -> io::Result<OwnedFd> {
 /// A non-blocking UDP socket bound to `addr`.
 pub fn udp_listener(addr: SocketAddr, mark: Option<(u32, u32)>) -> io::Result<OwnedFd> {
     let socket = unbound(if addr.is_ipv4() { Kind::Udp4 } else { Kind::Udp6 }, mark)?;
+    if addr.ip().is_loopback() {
+        only_by_loopback(socket.as_fd())?;
+    }
     rustix::net::bind(&socket, &addr)?;
     Ok(socket)
 }
@@ -67,10 +70,42 @@ pub fn tcp_listener(addr: SocketAddr, mark: Option<(u32, u32)>) -> io::Result<Ow
     sockopt::set_socket_reuseaddr(&socket, true)?;
     // An answer is one write: nothing to wait for. Accepted connections inherit it.
     sockopt::set_tcp_nodelay(&socket, true)?;
+    if addr.ip().is_loopback() {
+        only_by_loopback(socket.as_fd())?;
+    }
     rustix::net::bind(&socket, &addr)?;
     rustix::net::listen(&socket, 128)?;
     Ok(socket)
 }
+
+/// Takes packets only that came by the loopback device, also where `route_localnet` lets others in. Their source may be any of
+/// this host's addresses, since a redirect leaves it as it was. Accepted connections inherit it.
+fn only_by_loopback(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let step = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let device = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32;
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, device),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, LOOPBACK_INDEX),
+        step(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the pointer and the length are those of a sock_fprog, and it points to its filter; both outlive the call, which
+    // copies them.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The loopback device's index in every network namespace (include/net/flow.h, `LOOPBACK_IFINDEX`).
+const LOOPBACK_INDEX: u32 = 1;
 
 /// Sets the bits `mask` of the socket's mark to `value` and leaves the others.
 pub fn set_mark(socket: BorrowedFd<'_>, value: u32, mask: u32) -> io::Result<()> {

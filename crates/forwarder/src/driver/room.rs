@@ -52,11 +52,6 @@ impl Room {
         batch.receive(listener.udp).unwrap_or(0)
     }
 
-    /// Whether somebody there is answered at this listener.
-    pub fn may_ask(&self, listener: u8, from: &SocketAddr) -> bool {
-        self.listeners.get(usize::from(listener)).is_some_and(|listener| may_ask(from))
-    }
-
     pub fn accept(&mut self, now: Time, listener: u8) {
         let Some(listener) = self.listeners.get(usize::from(listener)) else { return };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -100,9 +95,9 @@ impl Room {
     }
 }
 
-/// Who may ask. A socket on the loopback takes nothing that did not come by the loopback device (its filter sees to that), but
+/// Who is answered. A socket on the loopback takes nothing that did not come by the loopback device (its filter sees to that), but
 /// what was redirected to it comes from any of this host's addresses.
-fn may_ask(from: &SocketAddr) -> bool {
+pub fn may_ask(from: &SocketAddr) -> bool {
     from.port() != 0
 }
 

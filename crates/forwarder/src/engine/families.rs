@@ -44,9 +44,11 @@ impl Engine {
     pub(super) fn hold_back(&mut self, now: Time, index: u32, answer: &[u8], out: &mut dyn Outside) -> bool {
         let Some(query) = self.queries.get_mut(index) else { return false };
         let (set, parsed) = (query.set, query.parsed);
-        let one_version =
-            matches!(self.upstreams.state(set), UplinkState::Ipv4Only | UplinkState::Ipv6Only);
-        if !one_version || !matches!(parsed.qtype, rtype::A | rtype::AAAA) || !has_record(answer, parsed.qtype) {
+        let one_version = matches!(self.upstreams.state(set), UplinkState::Ipv4Only | UplinkState::Ipv6Only);
+        if !one_version
+            || !matches!(parsed.qtype, rtype::A | rtype::AAAA)
+            || !has_record(answer, parsed.qtype)
+        {
             return false;
         }
         let name: Box<[u8]> = message::question_name(&query.message, &parsed).into();
@@ -99,7 +101,9 @@ impl Engine {
         };
         for waiter in &query.waiters {
             message::set_id(&mut query.message, waiter.id);
-            if let Some(reply) = message::error_reply(&query.message, rcode::NOERROR, Some((Reason::Other, text))) {
+            if let Some(reply) =
+                message::error_reply(&query.message, rcode::NOERROR, Some((Reason::Other, text)))
+            {
                 out.reply(&waiter.client, &reply);
             }
         }

@@ -257,7 +257,9 @@ impl Net {
         }
         if bytes[3] & 0xf == 0 && bytes[2] & 2 == 0 {
             bytes[7] = 1;
-            bytes.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 1]);
+            bytes.extend([0xc0, 12]);
+            bytes.extend(qtype.to_be_bytes());
+            bytes.extend([0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 1]);
         }
         if self.chance(self.forgers) {
             // Somebody who does not see the query guesses: the question he knows, the rest he does not.

@@ -339,7 +339,11 @@ impl Resolvers {
         self.missing.insert(resolver.name.clone(), (state, since));
         let gone = at.since(since) >= MAY_COME;
         let reach = match state {
-            UplinkState::Up => Reach::Up,
+            UplinkState::Up => match policy::ip_versions(config, facts) {
+                (true, false) => Reach::Ipv4Only,
+                (false, true) => Reach::Ipv6Only,
+                _ => Reach::Up,
+            },
             UplinkState::NoCarrier if gone => Reach::NoCarrier,
             UplinkState::NoDevice if gone => Reach::NoDevice,
             UplinkState::NoCarrier | UplinkState::NoDevice => {

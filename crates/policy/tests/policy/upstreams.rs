@@ -4,7 +4,7 @@ use crate::make::*;
 use narrowgate_model::config::{Resolver, Uplink, Via};
 use narrowgate_model::facts::UplinkState;
 use narrowgate_model::{Config, Facts};
-use narrowgate_policy::{resolver_state, upstreams};
+use narrowgate_policy::{ip_versions, resolver_state, upstreams};
 use std::collections::BTreeMap;
 
 fn servers(config: &Config, facts: &BTreeMap<String, Facts>) -> Vec<String> {
@@ -98,4 +98,25 @@ fn the_mesh_resolver_knows_of_no_uplink() {
         Resolver { via: Via::Mesh, servers: vec!["fd42::1".parse().unwrap()], ..Resolver::default_wan() };
     assert_eq!(upstreams(&config(), &mesh, &learnt(facts())).len(), 1);
     assert_eq!(resolver_state(&config(), &mesh, &BTreeMap::new()).0, UplinkState::Up);
+}
+
+#[test]
+fn an_ip_version_leads_out_when_it_has_a_router_and_an_address_that_is_no_local_one() {
+    let with = |addresses: &[&str], routes: &[(&str, &str)]| {
+        let facts = Facts {
+            addresses: addresses.iter().map(|a| has(a)).collect(),
+            routes: routes.iter().map(|(dst, via)| by(dst, via)).collect(),
+            ..facts()
+        };
+        ip_versions(&config(), &learnt(facts))
+    };
+    let (v4, v6) = (("0.0.0.0/0", "192.168.1.1"), ("::/0", "fe80::1"));
+    assert_eq!(with(&["192.168.1.77/24", "2001:db8:1::77/64"], &[v4, v6]), (true, true));
+    assert_eq!(with(&["2001:db8:1::77/64"], &[v6]), (false, true));
+    assert_eq!(with(&["192.168.1.77/24"], &[v4, v6]), (true, false), "no address yet");
+    assert_eq!(with(&["192.168.1.77/24", "fd00::77/64"], &[v4, v6]), (true, false), "a unique local one");
+    assert_eq!(with(&["192.168.1.77/24", "2001:db8:1::77/64"], &[v4]), (true, false), "no router");
+    let mut down = facts();
+    down.link = None;
+    assert_eq!(ip_versions(&config(), &learnt(down)), (false, false));
 }
