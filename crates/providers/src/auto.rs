@@ -99,11 +99,12 @@ impl Auto {
                 (Choice::Netifd, format!("netifd has {device} as interface {}", names.join(", ")))
             }
             Some(None) if self.choice == Choice::Open && !late => return false,
-            Some(None) if self.choice == Choice::Open => {
-                (Choice::Netifd, "ubus is there, so this is netifd's, though it does not answer".to_owned())
-            }
-            _ => match self.networkd.as_ref().and_then(Networkd::managing) {
+            silent => match self.networkd.as_ref().and_then(Networkd::managing) {
                 Some(file) => (Choice::Networkd, format!("systemd-networkd manages {device} by {file}")),
+                None if silent == Some(None) && self.choice == Choice::Open => (
+                    Choice::Netifd,
+                    "ubus is there, so this is netifd's, though it does not answer".to_owned(),
+                ),
                 None => (Choice::Builtin, format!("neither netifd nor systemd-networkd manages {device}")),
             },
         };

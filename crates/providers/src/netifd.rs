@@ -68,11 +68,13 @@ impl Netifd {
         netifd
     }
 
-    /// Whether netifd has answered so far, and if so, by which of its interfaces it manages the device.
+    /// Whether netifd has answered so far, and if so, which of its interfaces are on the device, or are named in the config.
     pub fn managing(&self) -> Option<Vec<&str>> {
         self.answered?;
-        let on_device = self.known.iter().filter(|i| i.device.as_deref() == Some(self.device.as_str()));
-        Some(on_device.map(|i| i.name.as_str()).collect())
+        let ours = |i: &&Interface| {
+            i.device.as_deref() == Some(self.device.as_str()) || self.interfaces.contains(&i.name)
+        };
+        Some(self.known.iter().filter(ours).map(|i| i.name.as_str()).collect())
     }
 
     /// Something has happened: ask, but not more often than every [`PACE`].
@@ -235,9 +237,11 @@ impl Provider for Netifd {
 
     fn describe(&self, now: Time) -> Vec<(String, String)> {
         let selection = Selection { device: &self.device, interfaces: &self.interfaces, dns: &self.dns };
-        let mut out: Vec<(String, String)> = facts::selected(&self.known, &selection)
-            .map(|i| ("interface".to_owned(), facts::in_words(i)))
-            .collect();
+        let mut out: Vec<(String, String)> = Vec::new();
+        for interface in facts::selected(&self.known, &selection) {
+            out.push(("interface".to_owned(), facts::in_words(interface)));
+            out.extend(facts::notes(interface).into_iter().map(|note| ("note".to_owned(), note)));
+        }
         out.push((
             "netifd".to_owned(),
             match self.answered {

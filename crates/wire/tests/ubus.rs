@@ -23,8 +23,13 @@ fn servers_that_peerdns_0_made_inactive_are_found() {
     assert_eq!(wan.device.as_deref(), Some("wan"));
     assert_eq!((wan.proto.as_str(), wan.up), ("dhcp", true));
     assert_eq!(wan.addresses, ["192.168.77.127/24".parse().unwrap()]);
-    let default =
-        Route { dst: "0.0.0.0/0".parse().unwrap(), via: Some(ip("192.168.77.1")), metric: None, valid: None };
+    let default = Route {
+        dst: "0.0.0.0/0".parse().unwrap(),
+        via: Some(ip("192.168.77.1")),
+        metric: None,
+        valid: None,
+        active: true,
+    };
     assert_eq!(wan.routes, [default]);
     assert_eq!((wan.ip4table, wan.ip6table), (None, None));
 }
@@ -77,7 +82,7 @@ fn inactive_comes_before_active_and_nonsense_is_passed_over() {
     assert!(status.up);
     assert_eq!(status.dns, [ip("192.0.2.1"), ip("192.0.2.2")]);
     assert_eq!(status.routes.len(), 1);
-    assert_eq!(status.routes[0].via, Some(ip("192.0.2.9")));
+    assert_eq!((status.routes[0].via, status.routes[0].active), (Some(ip("192.0.2.9")), false));
     assert_eq!(status.addresses, []);
 }
 

@@ -267,7 +267,8 @@ impl Line {
             }
             _ => {
                 self.netifd = None;
-                let why = ubus::status_text(status);
+                // The bus tells nothing of objects that we may not call, and that is no error to it.
+                let why = if status == 0 { "no access" } else { ubus::status_text(status) };
                 let text = format!("netifd does not answer on ubus ({why}): what was learnt last stays");
                 return Some(News::Trouble(text));
             }

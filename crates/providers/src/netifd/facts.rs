@@ -85,6 +85,25 @@ pub fn in_words(interface: &Interface) -> String {
     text
 }
 
+/// What the operator should know though it is no fault: default routes that netifd puts beside the tunnel's.
+pub fn notes(interface: &Interface) -> Vec<String> {
+    let note = |(family, option, table, default): (&str, &str, Option<u32>, Prefix)| {
+        let there = interface.up && interface.routes.iter().any(|r| r.active && r.dst == default);
+        (there && table.is_none()).then(|| {
+            let Interface { name, .. } = interface;
+            format!(
+                "netifd writes the {family} default route of '{name}' to the main table (only the guard keeps packets in): \
+                 uci set network.{name}.{option}=1"
+            )
+        })
+    };
+    let families = [
+        ("IPv4", "ip4table", interface.ip4table, Prefix::DEFAULT_V4),
+        ("IPv6", "ip6table", interface.ip6table, Prefix::DEFAULT_V6),
+    ];
+    families.into_iter().filter_map(note).collect()
+}
+
 fn missing(known: &[Interface], selection: &Selection<'_>) -> Option<String> {
     let names = |list: Vec<&str>| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
     let all = || names(known.iter().map(|i| i.name.as_str()).collect());

@@ -20,11 +20,14 @@ impl Place {
     }
 
     fn auto(&self, device: &str) -> Node {
-        let uplink = Uplink::new("wan", device);
+        self.auto_with(&Uplink::new("wan", device))
+    }
+
+    fn auto_with(&self, uplink: &Uplink) -> Node {
         let state = self.0.join("state");
-        let auto = Auto::new(&uplink, Mark::DEFAULT, &state, self.sockets(), &self.netif(), now());
+        let auto = Auto::new(uplink, Mark::DEFAULT, &state, self.sockets(), &self.netif(), now());
         let mut node = Node::new(auto);
-        let mut down = link(device, INDEX);
+        let mut down = link(&uplink.device, INDEX);
         (down.up, down.carrier) = (false, false);
         node.link(Some(&down));
         node
@@ -73,6 +76,16 @@ fn a_device_that_netifd_does_not_have_is_ours() {
     ubusd.set(&UP);
     let mut node = place.auto("usb0");
     node.until_all("builtin", |p| p.kind() == "builtin");
+}
+
+#[test]
+fn an_interface_named_in_the_config_says_that_the_device_is_netifds_though_it_is_not_there_yet() {
+    let (place, ubusd) = with_bus();
+    ubusd.set_json(r#"[ {"interface":"cellular","up":false,"proto":"qmi","device":"/dev/cdc-wdm0"} ]"#);
+    let mut uplink = Uplink::new("cellular", "wwan0");
+    uplink.interfaces = vec!["cellular".to_owned()];
+    let mut node = place.auto_with(&uplink);
+    node.until_all("netifd", |p| p.kind() == "netifd");
 }
 
 #[test]

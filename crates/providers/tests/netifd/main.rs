@@ -140,9 +140,54 @@ fn a_bunch_of_events_makes_few_questions_and_the_last_state_counts() {
     assert!((1..=4).contains(&asked), "asked {asked} times");
 }
 
-/// Runs the node until the bus knows of both events it wants.
+#[test]
+fn questions_are_a_tenth_of_a_second_apart() {
+    let place = Place::new();
+    let ubusd = place.ubusd();
+    ubusd.set(&UP);
+    let mut node = place.node(&uplink());
+    ubusd_ready(&ubusd, &mut node);
+    node.later(Duration::from_secs(1));
+    let (now, asked) = (node.now(), ubusd.dumps());
+    let mut read_until = |what: &str, wanted: &dyn Fn(Duration) -> bool| {
+        let end = crate::now() + Duration::from_secs(5);
+        while !wanted(node.provider.next_timeout().unwrap().since(now)) {
+            assert!(crate::now() < end, "{what}: never");
+            node.provider.on_readable(now); // the clock stands still
+        }
+    };
+    ubusd.event(EVENT, ("action", "ifup"));
+    read_until("asked at once", &|_| ubusd.dumps() == asked + 1);
+    read_until("answered", &|span| span > Duration::from_secs(10));
+    ubusd.event(EVENT, ("action", "ifup"));
+    read_until("the next in a while", &|span| span == Duration::from_millis(100));
+    assert_eq!(ubusd.dumps(), asked + 1);
+}
+
+#[test]
+fn an_event_that_comes_while_an_answer_is_awaited_makes_another_question() {
+    let place = Place::new();
+    let ubusd = place.ubusd();
+    ubusd.set(&[("wan", "wan.down.json")]);
+    let mut node = place.node(&uplink());
+    ubusd_ready(&ubusd, &mut node);
+    let asked = ubusd.dumps();
+    ubusd.hold(true);
+    ubusd.event(EVENT, ("action", "ifdown"));
+    node.until_all("asked", |_| ubusd.dumps() > asked);
+    ubusd.set(&UP);
+    ubusd.event(EVENT, ("action", "ifup"));
+    let now = node.now();
+    node.provider.on_readable(now);
+    ubusd.hold(false);
+    node.until("up", |facts| facts.dns.len() == 3);
+}
+
+/// Runs the node until the bus knows of both events it wants, and nothing is under way or due soon.
 fn ubusd_ready(ubusd: &Ubusd, node: &mut Node) {
-    node.until_all("settled", |provider| provider.settled(now()));
+    let idle =
+        |p: &dyn Provider| p.next_timeout().is_some_and(|at| at.since(now()) > Duration::from_secs(10));
+    node.until_all("idle", |provider| provider.settled(now()) && idle(provider));
     ubusd.wait_for_ears(EVENT);
     ubusd.wait_for_ears("ubus.object.add");
 }
@@ -334,6 +379,57 @@ fn names_that_do_not_fit_are_told_with_the_mend() {
     wrong.interfaces = vec!["wwan".to_owned()];
     let mut node = place.node(&wrong);
     node.until_all("says so", |p| problem(p) == "netifd has no interface wwan; it has: wan, wan6");
+}
+
+#[test]
+fn a_default_route_in_the_main_table_is_noted_with_the_mend() {
+    let place = Place::new();
+    let ubusd = place.ubusd();
+    ubusd.set(&UP);
+    let mut node = place.node(&uplink());
+    node.until("up", |facts| facts.dns.len() == 3);
+    let described = node.provider.describe(node.now());
+    let notes: Vec<&str> =
+        described.iter().filter(|(name, _)| name == "note").map(|(_, text)| text.as_str()).collect();
+    // wan6 has ip6table 1.
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].contains("IPv4 default route of 'wan'")
+            && notes[0].ends_with("uci set network.wan.ip4table=1")
+    );
+}
+
+#[test]
+fn a_default_route_that_netifd_was_told_not_to_set_is_ours_to_use() {
+    let place = Place::new();
+    let ubusd = place.ubusd();
+    ubusd.set_json(
+        r#"[ {"interface":"wan","up":true,"proto":"dhcp","l3_device":"wan","ipv4-address":[{"address":"192.0.2.7","mask":24}],
+              "inactive":{"dns-server":["192.0.2.1"],"route":[{"target":"0.0.0.0","mask":0,"nexthop":"192.0.2.1"}]}} ]"#,
+    );
+    let mut node = place.node(&uplink());
+    node.until("up", |facts| facts.state() == UplinkState::Up);
+    assert_eq!(routes(node.provider.facts()), ["192.0.2.0/24 ", "0.0.0.0/0 192.0.2.1"]);
+    assert!(!format!("{:?}", node.provider.describe(node.now())).contains("main table"));
+}
+
+#[test]
+fn ipv6_prefixes_are_on_link_only_where_netifd_says_so_or_they_are_written_by_hand() {
+    let place = Place::new();
+    let ubusd = place.ubusd();
+    let interface = |proto: &str| {
+        format!(
+            r#"[ {{"interface":"wan6","up":true,"proto":"{proto}","l3_device":"wan","dns-server":["2001:db8:1::1"],
+                 "ipv6-address":[{{"address":"2001:db8:1::7","mask":64}},{{"address":"2001:db8:2::7","mask":128}}]}} ]"#
+        )
+    };
+    ubusd.set_json(&interface("dhcpv6"));
+    let mut node = place.node(&uplink());
+    node.until("a server", |facts| !facts.dns.is_empty());
+    assert_eq!(routes(node.provider.facts()), [""; 0]);
+    ubusd.set_json(&interface("static"));
+    node.later(Duration::from_secs(31));
+    node.until("its network", |facts| routes(facts) == ["2001:db8:1::/64 "]);
 }
 
 #[test]

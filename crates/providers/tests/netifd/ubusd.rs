@@ -30,6 +30,8 @@ struct State {
     lines: Vec<(UnixStream, Option<u32>)>,
     listening: Vec<(u32, String)>,
     dumps: usize,
+    /// Answers are made, but not sent.
+    held: bool,
     stopped: bool,
 }
 
@@ -50,6 +52,7 @@ impl Ubusd {
             lines: Vec::new(),
             listening: Vec::new(),
             dumps: 0,
+            held: false,
             stopped: false,
         };
         let shared = Arc::new((Mutex::new(state), Condvar::new()));
@@ -87,6 +90,12 @@ impl Ubusd {
 
     pub fn mood(&self, mood: Mood) {
         self.state(|state| state.mood = mood);
+    }
+
+    /// Whether answers that are made from now on wait to be sent.
+    pub fn hold(&self, held: bool) {
+        self.state(|state| state.held = held);
+        self.shared.1.notify_all();
     }
 
     /// netifd is started again: its object has another number.
@@ -141,6 +150,7 @@ impl Drop for Ubusd {
     fn drop(&mut self) {
         self.state(|state| {
             state.stopped = true;
+            self.shared.1.notify_all();
             state.lines.iter().for_each(|(line, _)| drop(line.shutdown(std::net::Shutdown::Both)));
         });
         let _ = UnixStream::connect(&self.path); // wakes the thread that takes connections up
@@ -167,8 +177,8 @@ fn serve(mut stream: UnixStream, at: usize, shared: &(Mutex<State>, Condvar)) {
         while let Some((message, len)) = ubus::next(&received).unwrap() {
             let mut state = shared.0.lock().unwrap();
             let answer = answer(message, at, &mut state);
-            drop(state);
             shared.1.notify_all();
+            drop(shared.1.wait_while(state, |state| state.held && !state.stopped).unwrap());
             received.drain(..len);
             // In two parts, as a socket may.
             let (first, second) = answer.split_at(answer.len() / 2);

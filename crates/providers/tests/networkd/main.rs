@@ -168,6 +168,26 @@ fn a_cable_unplugged_and_plugged_in_again_is_followed() {
 }
 
 #[test]
+fn a_route_that_comes_and_goes_is_followed_though_no_file_tells_of_it() {
+    let place = household();
+    let daemon = Daemon::start(&place, &snippet());
+    let mut node = provider(&daemon);
+    node.until_all("settled", |p| p.settled(now()) && complete(p.facts()));
+    let route = ["198.51.100.0/24", "via", "192.0.2.1", "dev", WAN, "table", "1"];
+    let known = |facts: &Facts| routes(facts).contains(&"198.51.100.0/24 192.0.2.1".to_owned());
+    place::ip(&[&["route", "add"], &route[..]].concat());
+    node.until("there", known);
+    place::ip(&[&["route", "del"], &route[..]].concat());
+    node.until("gone", |facts| !known(facts));
+    // Our own routes are no facts, or they would keep themselves alive.
+    let number = narrowgate_model::PROTOCOL.to_string();
+    place::ip(&[&["route", "add"], &route[..], &["proto", &number]].concat());
+    place::ip(&["link", "set", WAN, "mtu", "1400"]);
+    node.until("the event behind it", |facts| facts.link.as_ref().is_some_and(|l| l.mtu == 1400));
+    assert!(!known(node.provider.facts()));
+}
+
+#[test]
 fn a_networkd_that_dies_takes_nothing_away() {
     let place = household();
     let daemon = Daemon::start(&place, &snippet());

@@ -42,6 +42,8 @@ pub struct Route {
     pub metric: Option<u32>,
     /// Seconds for which it is good, if that is limited.
     pub valid: Option<u32>,
+    /// Whether netifd has set it in the kernel.
+    pub active: bool,
 }
 
 /// All interfaces in the answer to `dump`: its data.
@@ -72,7 +74,7 @@ pub fn status(data: &[u8]) -> Interface {
     interface.device = interface.device.or(lower);
     interface.addresses = active.addresses;
     interface.routes = active.routes;
-    interface.routes.extend(inactive.routes);
+    interface.routes.extend(inactive.routes.into_iter().map(|route| Route { active: false, ..route }));
     interface.dns = inactive.dns;
     interface.dns.extend(active.dns);
     interface.search = inactive.search;
@@ -119,6 +121,7 @@ fn route(entry: Field<'_>) -> Option<Route> {
         via: via.filter(|via| !via.is_unspecified()),
         metric: field(entry, "metric").and_then(number),
         valid: field(entry, "valid").and_then(number),
+        active: true,
     })
 }
 
