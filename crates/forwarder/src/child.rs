@@ -51,7 +51,14 @@ fn serve() -> io::Result<()> {
     let _ = narrowgate_sys::memory::forget_start();
     sandbox::drop_privileges()?;
     let files_denied = sandbox::deny_files().unwrap_or(false);
-    sandbox::allow_system_calls(sandbox::SOCKET_LOOP)?;
+    match sandbox::allow_system_calls(sandbox::SOCKET_LOOP) {
+        Ok(()) => {}
+        // A router's kernel may be built without. Then no capability, no user and no file must do; the guard is there in any case.
+        Err(error) if matches!(error.raw_os_error(), Some(NOT_BUILT_IN | NOT_SUPPORTED)) => {
+            eprintln!("narrowgate: resolver: this kernel has no seccomp: system calls are not filtered");
+        }
+        Err(error) => return Err(error),
+    }
     driver.tell(&ToParent::Ready { files_denied });
     driver.run()
 }
@@ -90,3 +97,8 @@ fn first_message(channel: &OwnedFd) -> io::Result<(crate::engine::Limits, bool, 
         }
     }
 }
+
+/// ENOSYS: no such system call.
+const NOT_BUILT_IN: i32 = rustix::io::Errno::NOSYS.raw_os_error();
+/// EINVAL: no `CONFIG_SECCOMP_FILTER`.
+const NOT_SUPPORTED: i32 = rustix::io::Errno::INVAL.raw_os_error();

@@ -126,20 +126,37 @@ impl Engine {
     /// All that was in flight by this slot has to find another way. Not here, but at the next tick: else one failure could lead to the next without end.
     pub(super) fn slot_failed(&mut self, now: Time, slot: SlotId, out: &mut dyn Outside) {
         let tcp = self.slots.is_tcp(slot);
+        let (server, disappointed) = self.give_slot_up(now, slot, out);
+        if let Some(server) = server.and_then(|number| self.servers.get_mut(number))
+            && disappointed
+        {
+            self.counters.unreachable += 1;
+            if tcp { server.tcp_failures += 1 } else { server.doubt(now) }
+        }
+    }
+
+    /// Closes a slot; its server, and whether anything was in flight by it.
+    fn give_slot_up(&mut self, now: Time, slot: SlotId, out: &mut dyn Outside) -> (Option<u16>, bool) {
         let (server, flying) = self.slots.fail(slot, out);
         for (_, index, place) in &flying {
             if let Some(query) = self.queries.get_mut(*index) {
                 if let Some(attempt) = query.tries.get_mut(usize::from(*place)) {
                     attempt.outcome = Outcome::Broken;
                 }
-                self.queries.wake_at(*index, now);
+                // Others wait for something else than this slot.
+                if matches!(query.phase, Phase::Asking | Phase::Answered) {
+                    self.queries.wake_at(*index, now);
+                }
             }
         }
-        if let Some(server) = server.and_then(|number| self.servers.get_mut(number))
-            && !flying.is_empty()
-        {
-            self.counters.unreachable += 1;
-            if tcp { server.tcp_failures += 1 } else { server.doubt(now) }
+        (server, !flying.is_empty())
+    }
+
+    /// Nobody waits for that id. Many of them mean that somebody has found the port and tries all ids: then the questions are asked again from other ports.
+    fn unmatched(&mut self, now: Time, slot: SlotId, out: &mut dyn Outside) {
+        self.counters.unmatched += 1;
+        if self.slots.is_besieged(slot) {
+            self.give_slot_up(now, slot, out);
         }
     }
 
@@ -212,7 +229,7 @@ impl Engine {
     pub(super) fn answer(&mut self, now: Time, slot: SlotId, bytes: &mut [u8], out: &mut dyn Outside) {
         let flying =
             message::u16_at(bytes, 0).and_then(|id| self.slots.find(slot, id).map(|found| (id, found)));
-        let Some((id, (index, place))) = flying else { return self.counters.unmatched += 1 };
+        let Some((id, (index, place))) = flying else { return self.unmatched(now, slot, out) };
         let Some(query) = self.queries.get_mut(index) else { return };
         let Some(attempt) = query.tries.get(usize::from(place)).copied() else { return };
         let Some(server) = self.servers.get_mut(attempt.server) else { return };

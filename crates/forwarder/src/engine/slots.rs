@@ -19,6 +19,8 @@ struct Open {
     transport: Transport,
     since: Time,
     uses: u32,
+    /// Messages with ids that were not in flight.
+    strangers: u32,
     /// No query is under way since.
     idle_since: Option<Time>,
 }
@@ -103,7 +105,8 @@ impl Slots {
         }
         if let Some(place) = self.table.get_mut(slot as usize) {
             place.flying.clear();
-            place.open = Some(Open { server, transport, since: now, uses: 0, idle_since: None });
+            place.open =
+                Some(Open { server, transport, since: now, uses: 0, strangers: 0, idle_since: None });
             self.connections += u32::from(transport == Transport::Tcp);
         }
         Ok(slot)
@@ -140,6 +143,15 @@ impl Slots {
     /// Whether anything is in flight by it.
     pub fn is_flying(&self, slot: SlotId) -> bool {
         self.table.get(slot as usize).is_some_and(|slot| !slot.flying.is_empty())
+    }
+
+    /// A message with an id that is not in flight. True when there were so many that somebody is trying ids at this port.
+    pub fn is_besieged(&mut self, slot: SlotId) -> bool {
+        let Some(open) = self.table.get_mut(slot as usize).and_then(|slot| slot.open.as_mut()) else {
+            return false;
+        };
+        open.strangers += 1;
+        open.strangers >= MOST_STRANGERS
     }
 
     /// That id is not in flight any more. A worn slot without any is closed.
@@ -220,6 +232,8 @@ const SHARED: usize = 16;
 const MOST_SHARED: usize = 256;
 /// Queries that a port is used for, one after the other or together.
 const MOST_USES: u32 = 32;
+/// Messages with a wrong id before a port is given up: more than late and doubled answers can be, few among 65536 ids.
+const MOST_STRANGERS: u32 = 3 * MOST_USES;
 /// How long a port is used for new ones.
 const LONGEST: Duration = Duration::from_millis(250);
 /// How long an unused connection is kept.

@@ -27,7 +27,8 @@ pub fn lifetime(answer: &[u8]) -> Option<Lifetime> {
         at = record.end;
         if record.rtype == rtype::OPT {
             // The upper eight bits of the response code: BADVERS, BADCOOKIE.
-            if record.ttl >> 24 != 0 {
+            // And options (cookies, padding, whose subnet) are for this client and no other.
+            if record.ttl >> 24 != 0 || record.end != record.rdata {
                 return None;
             }
             continue;
@@ -143,6 +144,19 @@ mod tests {
         let mut m = answer(record, 0);
         m[2] |= 2;
         assert_eq!(lifetime(&m), None);
+    }
+
+    #[test]
+    fn what_was_said_to_one_client_alone_is_not_kept() {
+        let with_opt = |data: &[u8]| {
+            let mut m = answer(&[(0, 1, 60, &[1, 2, 3, 4])], 0);
+            m[11] = 1;
+            m.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, data.len() as u8]);
+            m.extend(data);
+            m
+        };
+        assert!(lifetime(&with_opt(&[])).is_some());
+        assert_eq!(lifetime(&with_opt(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8])), None, "a cookie");
     }
 
     #[test]

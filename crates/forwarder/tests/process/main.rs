@@ -2,6 +2,8 @@
 //!
 //! `parts` holds what the tests stand on; `forward` is about the command, `resolver` about parent and child.
 
+mod differential;
 mod forward;
+mod guessing;
 mod parts;
 mod resolver;
