@@ -356,3 +356,22 @@ const MOST_AT_ONCE: usize = 64;
 /// So many deaths within that time, and it is left dead.
 const OFTEN: usize = 20;
 const OFTEN_WITHIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_becomes_a_number_and_what_is_nowhere_is_told() {
+        let servers: Vec<Server> =
+            ["192.0.2.1", "fe80::1%lo", "fe80::1%no-such", "fe80::1", "[fe80::2%7]:54", "2001:db8::1"]
+                .iter()
+                .map(|text| text.parse().unwrap())
+                .collect();
+        let (found, lost) = resolve(&servers);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["192.0.2.1:53", "[fe80::1%1]:53", "[fe80::2%7]:54", "[2001:db8::1]:53"]);
+        let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
+        assert_eq!(lost, ["fe80::1%no-such", "fe80::1"]);
+    }
+}

@@ -5,5 +5,6 @@
 mod differential;
 mod forward;
 mod guessing;
+mod link_local;
 mod parts;
 mod resolver;
