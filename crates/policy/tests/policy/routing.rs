@@ -112,7 +112,10 @@ proptest! {
         let observed = applied(&config, foreign);
         let outcome = ask(&observed, &flow);
         let ours = |r: &Rule| r.protocol == PROTOCOL;
-        let ahead = |r: &&Rule| !ours(r) && r.priority <= config.rule_priority && r.ipv6 == flow.dst.is_ipv6()
+        // Where ours really stands: a foreign jump to its place moves it.
+        let at = observed.rules.iter().filter(|r| ours(r) && r.ipv6 == flow.dst.is_ipv6() && r.action == RuleAction::Lookup(config.table));
+        let at = at.map(|r| r.priority).max().unwrap_or(config.rule_priority);
+        let ahead = |r: &&Rule| !ours(r) && r.priority <= at && r.ipv6 == flow.dst.is_ipv6()
             && matches(&r.selector, &flow) == Some(true) && r.action != RuleAction::Lookup(255);
         if observed.rules.iter().any(|r| ahead(&r)) {
             return Ok(());
