@@ -176,10 +176,21 @@ impl Engine {
                     return self.give_up(now, index, out);
                 }
                 self.blame_the_late(now, index, LATE);
+                self.start_over_if_all_broke(index);
                 let hedges = self.queries.get(index).is_some_and(|q| q.tries.iter().any(Try::is_pending));
                 self.counters.hedged += u64::from(hedges);
                 self.ask_next(now, index, out);
                 self.schedule(now, index);
+            }
+        }
+    }
+
+    /// Nobody could be reached: that is no round of questions. The network may be there any moment.
+    fn start_over_if_all_broke(&mut self, index: u32) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        if query.fallback.is_none() && query.tries.iter().all(|t| t.outcome == Outcome::Broken) {
+            for attempt in query.tries.drain(..) {
+                self.servers.release(attempt.server);
             }
         }
     }
@@ -210,7 +221,9 @@ impl Engine {
             .filter(|t| t.is_pending())
             .and_then(|t| self.servers.get(t.server))
             .map_or(BETWEEN, |server| server.expected());
-        let pause = if asked < servers {
+        let pause = if !query.tries.iter().any(Try::is_pending) {
+            AGAIN
+        } else if asked < servers {
             expected.min(ROUND / servers)
         } else if !asked.is_multiple_of(servers) {
             BETWEEN
@@ -454,6 +467,8 @@ fn goodness(answer: &[u8]) -> u8 {
 
 /// Between two servers when all have been asked before.
 const BETWEEN: Duration = Duration::from_millis(25);
+/// When no server could be reached: what costs no packet may be tried often.
+const AGAIN: Duration = Duration::from_millis(100);
 /// After the first round.
 const PAUSE: Duration = Duration::from_millis(150);
 /// How late an answer has to be to be held against its server.

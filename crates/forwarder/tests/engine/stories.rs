@@ -275,6 +275,23 @@ fn when_nothing_is_asked_nothing_happens() {
 }
 
 #[test]
+fn a_route_that_comes_late_is_used_at_once() {
+    for first in [Manner::NoRoute, Manner::Closed] {
+        let mut world = World::with(1, &[host(first), host(first)]);
+        world.ask(udp_client(9), &query(1, "vpn.example.net", 1, 0));
+        world.run_for(MS(2345));
+        assert!(world.net.replies.is_empty());
+        let servers: Vec<SocketAddr> = world.net.hosts.keys().copied().collect();
+        for server in servers {
+            world.net.hosts.insert(server, good());
+        }
+        world.run_for(MS(130));
+        assert_eq!(world.net.replies.len(), 1, "{first:?}");
+        assert_eq!(rcode(&world.net.replies[0].bytes), 0);
+    }
+}
+
+#[test]
 fn a_cached_answer_ages_and_an_old_one_is_better_than_none() {
     let mut world = World::new(1, Limits { cache: 65536, ..Limits::default() });
     world.serve(&[good()], UplinkState::Up, "");
