@@ -13,6 +13,7 @@ demo: deps build
 
 ## test: formatting, clippy, every test
 test: deps lint build
+	NARROWGATE_BIN_DIR=$(CURDIR)/$(BIN) ./packaging/tests/run
 	NARROWGATE_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) nextest run --workspace
 
 lint: deps

@@ -79,7 +79,7 @@ impl Reconciler {
         desired.links_up.clear();
         let plan = policy::diff(&desired, &observed, at);
         self.inherited = Inherited::from(&observed, at);
-        let plan: Vec<Step> = plan.into_iter().filter(|step| !self.inherited.keeps(step, at)).collect();
+        let plan = self.inherited.spare(plan, at);
         self.carry_out(kernel, &observed, &plan)?;
         self.counts.first_apply_us = started.elapsed().as_micros() as u64;
         Ok(())
@@ -101,7 +101,7 @@ impl Reconciler {
             let desired = desire(config, groups, uplinks.facts(), &observed, kernel, at);
             let mut plan = policy::diff(&desired, &observed, at);
             plan.extend(policy::give_back(&desired, &observed, &self.before));
-            let plan: Vec<Step> = plan.into_iter().filter(|step| !self.inherited.keeps(step, at)).collect();
+            let plan = self.inherited.spare(plan, at);
             let ours = self.settled.as_ref() != Some(&desired);
             self.observed = observed;
             if plan.is_empty() {
@@ -281,17 +281,75 @@ impl Inherited {
         Inherited { routes, addresses, until }
     }
 
-    fn keeps(&self, step: &Step, now: Time) -> bool {
-        self.until.is_some_and(|until| now < until)
-            && match step {
-                Step::RemoveRoute(route) => self.routes.contains(route),
-                Step::RemoveAddress(address) => self.addresses.contains(&(address.link, address.prefix)),
-                _ => false,
-            }
+    /// The plan without the steps that would end what is inherited; but what is replaced has to go.
+    fn spare(&self, plan: Vec<Step>, now: Time) -> Vec<Step> {
+        if self.until.is_none_or(|until| until <= now) {
+            return plan;
+        }
+        let replaced = |step: &Step| {
+            match step {
+            Step::RemoveRoute(old) => plan.iter().any(|s| {
+                matches!(s, Step::AddRoute(new)
+                    if (new.table, new.dst, new.metric) == (old.table, old.dst, old.metric))
+            }),
+            Step::RemoveAddress(old) => plan.iter().any(|s| {
+                matches!(s, Step::AddAddress(new) if (new.link, new.prefix.addr) == (old.link, old.prefix.addr))
+            }),
+            _ => true,
+        }
+        };
+        let spared = |step: &Step| match step {
+            Step::RemoveRoute(route) => self.routes.contains(route),
+            Step::RemoveAddress(address) => self.addresses.contains(&(address.link, address.prefix)),
+            _ => false,
+        };
+        plan.iter().filter(|step| !spared(step) || replaced(step)).cloned().collect()
     }
 }
 
 /// A step in the words of `ip` and `nft`.
 pub fn describe(step: &Step) -> String {
     policy::describe(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use narrowgate_model::net::RouteKind;
+
+    fn route(via: &str, metric: u32) -> Route {
+        Route {
+            table: 1,
+            dst: Prefix::DEFAULT_V6,
+            kind: RouteKind::Unicast,
+            via: Some(via.parse().unwrap()),
+            link: Some(2),
+            metric,
+            onlink: false,
+            source: None,
+            protocol: PROTOCOL,
+        }
+    }
+
+    #[test]
+    fn what_is_inherited_stays_for_a_while_unless_it_is_replaced() {
+        let old = route("fe80::1", 512);
+        let observed = Observed { routes: vec![old.clone()], ..Observed::default() };
+        let inherited = Inherited::from(&observed, Time(0));
+        let removal = || vec![Step::RemoveRoute(old.clone())];
+        assert!(inherited.spare(removal(), Time(1000)).is_empty());
+        assert_eq!(inherited.spare(removal(), Time(10_000)).len(), 1, "the grace is over");
+        let mut replacement = removal();
+        replacement.push(Step::AddRoute(route("fe80::2", 512)));
+        assert_eq!(
+            inherited.spare(replacement, Time(1000)).len(),
+            2,
+            "else the two became a multipath route"
+        );
+        let mut beside = removal();
+        beside.push(Step::AddRoute(route("fe80::2", 513)));
+        assert_eq!(inherited.spare(beside, Time(1000)).len(), 1);
+        let other = vec![Step::RemoveRoute(route("fe80::3", 512))];
+        assert_eq!(inherited.spare(other, Time(1000)).len(), 1, "what was not there at the start");
+    }
 }
