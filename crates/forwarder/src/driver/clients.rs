@@ -2,6 +2,7 @@
 
 use super::Token;
 use super::pool::take_message;
+use crate::message::HEADER;
 use narrowgate_model::Time;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -99,6 +100,11 @@ impl Clients {
         while connection.open < PIPELINED
             && let Some(message) = take_message(&mut connection.received)
         {
+            // What gets no answer is not waited for: whoever sends such things has no use for a connection.
+            if !deserves_an_answer(&message) {
+                alive = false;
+                break;
+            }
             connection.open += 1;
             messages.push((connection.id, message));
         }
@@ -153,7 +159,7 @@ impl Clients {
     /// Closes those that were silent for too long.
     pub fn close_idle(&mut self, now: Time) {
         for place in &mut self.table {
-            if place.as_ref().and_then(Connection::due).is_some_and(|due| due <= now) {
+            if place.as_ref().is_some_and(|connection| connection.due() <= now) {
                 *place = None;
             }
         }
@@ -161,7 +167,7 @@ impl Clients {
 
     /// When the next is closed.
     pub fn next_due(&self) -> Option<Time> {
-        self.table.iter().flatten().filter_map(Connection::due).min()
+        self.table.iter().flatten().map(Connection::due).min()
     }
 }
 
@@ -170,8 +176,8 @@ impl Connection {
         !self.half_closed && self.open < PIPELINED
     }
 
-    fn due(&self) -> Option<Time> {
-        (self.open == 0).then_some(self.last + IDLE)
+    fn due(&self) -> Time {
+        self.last + if self.open == 0 { IDLE } else { LONGEST }
     }
 
     fn write(&mut self) -> bool {
@@ -189,6 +195,13 @@ impl Connection {
     }
 }
 
+/// Whether the engine answers it, with an error at least: it has a header, and is no answer itself.
+fn deserves_an_answer(message: &[u8]) -> bool {
+    message.len() >= HEADER && message.get(2).is_some_and(|flags| flags & 0x80 == 0)
+}
+
+/// How long one that waits for answers is kept: longer than any query lives.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Connections at a time.
 const MOST: usize = 64;
 /// Queries of one connection under way.

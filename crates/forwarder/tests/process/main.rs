@@ -8,3 +8,4 @@ mod guessing;
 mod link_local;
 mod parts;
 mod resolver;
+mod tcp;
