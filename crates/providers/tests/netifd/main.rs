@@ -174,7 +174,9 @@ fn an_event_that_comes_while_an_answer_is_awaited_makes_another_question() {
     let asked = ubusd.dumps();
     ubusd.hold(true);
     ubusd.event(EVENT, ("action", "ifdown"));
-    node.until_all("asked", |_| ubusd.dumps() > asked);
+    let due_in = |p: &dyn Provider| p.next_timeout().unwrap().since(now());
+    node.until_all("awaits", |p| due_in(p) > Duration::from_secs(2) && due_in(p) < Duration::from_secs(10));
+    ubusd.wait_for_dumps(asked + 1);
     ubusd.set(&UP);
     ubusd.event(EVENT, ("action", "ifup"));
     let now = node.now();

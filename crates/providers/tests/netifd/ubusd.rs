@@ -135,10 +135,21 @@ impl Ubusd {
 
     /// Waits until somebody listens to this event.
     pub fn wait_for_ears(&self, name: &str) {
+        self.wait(&format!("nobody listens to {name}"), |state| {
+            state.listening.iter().any(|(_, pattern)| pattern == name)
+        });
+    }
+
+    /// Waits until all interfaces were asked for that often.
+    pub fn wait_for_dumps(&self, count: usize) {
+        self.wait("nobody asks", |state| state.dumps >= count);
+    }
+
+    fn wait(&self, complaint: &str, wanted: impl Fn(&State) -> bool) {
         let state = self.shared.0.lock().unwrap();
-        let deaf = |state: &mut State| !state.listening.iter().any(|(_, pattern)| pattern == name);
-        let (_state, time) = self.shared.1.wait_timeout_while(state, Duration::from_secs(5), deaf).unwrap();
-        assert!(!time.timed_out(), "nobody listens to {name}");
+        let wait = |state: &mut State| !wanted(state);
+        let (_state, time) = self.shared.1.wait_timeout_while(state, Duration::from_secs(5), wait).unwrap();
+        assert!(!time.timed_out(), "{complaint}");
     }
 
     fn state<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
