@@ -46,13 +46,13 @@ struct Daemon {
     control: Control,
     started: Time,
     ready_ms: u64,
-    /// When the code that only the start needs is given back.
+    /// When the code that only changes need is given back.
     forget_at: Option<Time>,
     _lock: Lock,
 }
 
-/// By then an uplink that can come has come.
-const START_IS_OVER: Duration = Duration::from_secs(5);
+/// After so long without a change the daemon is at rest.
+const AT_REST: Duration = Duration::from_secs(2);
 
 /// The moment, by the kernel's clock.
 fn now() -> Time {
@@ -130,7 +130,7 @@ impl Daemon {
             control,
             started,
             ready_ms,
-            forget_at: Some(started + START_IS_OVER),
+            forget_at: None,
             _lock: lock,
         };
         daemon.settle();
@@ -142,6 +142,7 @@ impl Daemon {
         self.groups.refresh(&self.config);
         self.reconciler.settle(&mut self.kernel, &self.config, &self.groups, &mut self.uplinks);
         self.resolvers.tell(&self.config, self.uplinks.facts());
+        self.forget_at = Some(now() + AT_REST);
     }
 
     fn serve(&mut self) -> End {
