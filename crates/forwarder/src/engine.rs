@@ -12,6 +12,7 @@
 //! 5. Servers that stay silent sink to the end of the order. A copy of somebody's query asks them again now and then; when
 //!    nobody asks anything, nothing is sent and no timer runs.
 
+mod answer;
 mod ask;
 mod cache;
 mod counters;

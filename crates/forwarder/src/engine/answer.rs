@@ -1,0 +1,217 @@
+//! What servers' answers lead to: belief or not, the next server, or the clients' reply.
+
+use super::ask::{Form, MOST_TRIES, build};
+use super::queries::{Outcome, Phase, Query, Try};
+use super::{Client, Engine, Outside, SlotId};
+use crate::message::{self, HEADER, Mismatch, Reason, rcode};
+use narrowgate_model::Time;
+
+impl Engine {
+    /// A message came by a slot.
+    pub(super) fn answer(&mut self, now: Time, slot: SlotId, bytes: &mut [u8], out: &mut dyn Outside) {
+        let flying =
+            message::u16_at(bytes, 0).and_then(|id| self.slots.find(slot, id).map(|found| (id, found)));
+        let Some((id, (index, place))) = flying else { return self.unmatched(now, slot, out) };
+        let Some(query) = self.queries.get_mut(index) else { return };
+        let Some(attempt) = query.tries.get(usize::from(place)).copied() else { return };
+        let Some(server) = self.servers.get_mut(attempt.server) else { return };
+        build(&mut self.scratch, query, &attempt);
+        let verdict = match message::check_answer(bytes, &self.scratch, &query.parsed) {
+            Ok(code) => Some(code),
+            // Letters that were not changed are no secret: a server may write them as it likes.
+            Err(Mismatch::Case(code)) => (!attempt.scrambled).then_some(code),
+            Err(Mismatch::NotAnAnswer | Mismatch::Question) => return self.counters.mismatched += 1,
+        };
+        if let Some(attempt) = query.tries.get_mut(usize::from(place)) {
+            attempt.outcome = Outcome::Broken;
+        }
+        self.slots.finish(slot, id, now, out);
+        server.answered(now.since(attempt.sent));
+        if attempt.tcp {
+            server.tcp_failures = 0;
+        }
+        let Some(code) = verdict else {
+            // Forged, or a server that does not keep case. Asked once more with plain letters, by a new id, both come to nothing.
+            self.counters.wrong_case += 1;
+            server.keeps_case = false;
+            let form = Form { edns: attempt.edns, scrambled: false, tcp: attempt.tcp };
+            return self.ask_again(now, index, attempt.server, form, out);
+        };
+        let has_edns = query.parsed.edns.is_some();
+        match code {
+            rcode::NOERROR | rcode::NXDOMAIN => {
+                if has_edns && attempt.edns {
+                    server.edns_works = true;
+                } else if has_edns
+                    && query.tries.iter().any(|t| t.server == attempt.server && t.edns && t.is_pending())
+                {
+                    server.dislikes_edns(now);
+                }
+                let truncated = bytes.get(2).is_some_and(|flags| flags & 2 != 0);
+                let for_tcp = query.waiters.iter().any(|w| matches!(w.client, Client::Tcp(_)));
+                if truncated && !attempt.tcp && for_tcp {
+                    return self.refused(now, index, place, bytes, Outcome::Broken, out);
+                }
+                self.set_outcome(index, place, Outcome::Answered);
+                self.deliver(now, index, bytes, true, out);
+            }
+            rcode::FORMERR | rcode::NOTIMP
+                if has_edns && attempt.edns && !server.edns_works && !query.parsed.signed =>
+            {
+                server.dislikes_edns(now);
+                let form = Form { edns: false, scrambled: attempt.scrambled, tcp: attempt.tcp };
+                self.ask_again(now, index, attempt.server, form, out);
+            }
+            _ => {
+                if matches!(code, rcode::REFUSED | rcode::NOTIMP) {
+                    server.doubt(now);
+                }
+                self.refused(now, index, place, bytes, Outcome::Refused, out);
+            }
+        }
+    }
+
+    /// The same server in another form.
+    fn ask_again(&mut self, now: Time, index: u32, server: u16, form: Form, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get(index) else { return };
+        match query.phase {
+            Phase::Asking if query.tries.len() < MOST_TRIES => {
+                if self.ask_in_form(now, index, server, form, out).is_err() {
+                    self.queries.wake_at(index, now);
+                }
+            }
+            Phase::Asking | Phase::Waiting | Phase::Held => {}
+            Phase::Answered => self.remove_if_done(now, index, out),
+        }
+    }
+
+    /// A server said no. The next is asked at once; if there is none, and none that might still answer, that is the answer.
+    fn refused(
+        &mut self,
+        now: Time,
+        index: u32,
+        place: u8,
+        bytes: &mut [u8],
+        outcome: Outcome,
+        out: &mut dyn Outside,
+    ) {
+        self.set_outcome(index, place, outcome);
+        let Some(query) = self.queries.get_mut(index) else { return };
+        if query.phase != Phase::Asking {
+            return self.remove_if_done(now, index, out);
+        }
+        let better = |old: &[u8]| goodness(bytes) > goodness(old);
+        if query.fallback.as_deref().is_none_or(better) {
+            query.fallback = Some(Box::from(&*bytes));
+        }
+        self.counters.server_failures += 1;
+        let under_way = |server: u16| {
+            let query = self.queries.get(index);
+            query.is_some_and(|q| q.tries.iter().any(|t| t.server == server && t.is_pending()))
+        };
+        if self.best(index).is_some_and(|server| !under_way(server)) {
+            self.ask_next(now, index, out);
+        }
+        if self.queries.get(index).is_some_and(|q| q.tries.iter().any(Try::is_pending)) {
+            self.schedule(now, index);
+        } else if self.best(index).is_none() || outcome == Outcome::Refused {
+            self.give_up(now, index, out);
+        } else {
+            self.queries.wake_at(index, now);
+        }
+    }
+
+    /// The best refusal that came, or our own.
+    pub(super) fn give_up(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        match query.fallback.take() {
+            Some(mut bytes) => {
+                if self.answer_stale(now, index, out) {
+                    return self.answered(now, index, out);
+                }
+                if message::u16_at(&bytes, 4) != Some(1) {
+                    // A bare header. Clients want to see their question.
+                    return self.fail(now, index, Reason::Other, "the DNS server could not answer this", out);
+                }
+                self.deliver(now, index, &mut bytes, false, out);
+            }
+            None => {
+                let servers = self.sets.get(usize::from(query.set)).map_or(0, Vec::len);
+                let text = match servers {
+                    0 => "the uplink told of no DNS server".to_owned(),
+                    1 => "the DNS server does not answer".to_owned(),
+                    n => format!("none of {n} DNS servers answers"),
+                };
+                self.fail(now, index, Reason::NoReachableAuthority, &text, out);
+            }
+        }
+    }
+
+    /// Gives the answer to all that wait for it, under their ids and with the question as they wrote it.
+    fn deliver(&mut self, now: Time, index: u32, bytes: &mut [u8], keep: bool, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get(index) else { return };
+        let late = query.phase == Phase::Answered;
+        restore_question(bytes, query);
+        if keep {
+            self.cache.keep(now, &query.message, &query.parsed, bytes);
+        }
+        if late {
+            return self.remove_if_done(now, index, out);
+        }
+        if query.phase != Phase::Held && !self.hold_back(now, index, bytes, out) {
+            self.pass_on(now, index, bytes, out);
+        }
+    }
+
+    /// To every client that waits, under its id.
+    pub(super) fn pass_on(&mut self, now: Time, index: u32, bytes: &mut [u8], out: &mut dyn Outside) {
+        let Some(query) = self.queries.get(index) else { return };
+        for waiter in &query.waiters {
+            self.counters.answers += 1;
+            if let Client::Udp { .. } = waiter.client
+                && bytes.len() > query.parsed.udp_limit()
+            {
+                if let Some(mut short) = message::truncated(&query.message, &query.parsed) {
+                    message::set_id(&mut short, waiter.id);
+                    out.reply(&waiter.client, &short);
+                }
+                continue;
+            }
+            message::set_id(bytes, waiter.id);
+            out.reply(&waiter.client, bytes);
+        }
+        self.answered(now, index, out);
+    }
+
+    fn set_outcome(&mut self, index: u32, place: u8, outcome: Outcome) {
+        if let Some(attempt) = self.queries.get_mut(index).and_then(|q| q.tries.get_mut(usize::from(place))) {
+            attempt.outcome = outcome;
+        }
+    }
+
+    fn remove_if_done(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        if self.queries.get(index).is_some_and(|q| !q.tries.iter().any(Try::is_pending)) {
+            self.remove(index, now, out);
+        }
+    }
+}
+
+/// The question as the client wrote it. A refusal may have none.
+fn restore_question(bytes: &mut [u8], query: &Query) {
+    let question = HEADER..query.parsed.question_end;
+    if message::u16_at(bytes, 4) == Some(1)
+        && let (Some(theirs), Some(ours)) = (bytes.get_mut(question.clone()), query.message.get(question))
+    {
+        theirs.copy_from_slice(ours);
+    }
+}
+
+/// Which of two useless answers says more: half an answer, then that it failed, then that it will not, then that it did not understand.
+fn goodness(answer: &[u8]) -> u8 {
+    match answer.get(3).map_or(0, |byte| byte & 0x0f) {
+        rcode::NOERROR | rcode::NXDOMAIN => 4,
+        rcode::SERVFAIL => 3,
+        rcode::REFUSED => 2,
+        _ => 1,
+    }
+}
