@@ -12,6 +12,7 @@ mod fake;
 mod nft;
 mod real;
 mod rtnl;
+pub mod sockets;
 mod sysctl;
 pub mod text;
 
