@@ -77,13 +77,12 @@ pub fn demo(compare: bool) -> Result<bool> {
     print_frames(&capture);
     let ours = established.duration_since(daemon.started).as_secs_f32();
     println!("\nfrom the start of `narrowgate run` on a bare WAN to the tunnel: {ours:.2} s");
+    // The daemon gives back what only its start needed when it has been quiet for a while: memory is measured at rest.
+    std::thread::sleep(REST);
+    numbers(&lab, &daemon, ready, &program, &library)?;
     if compare {
         print_original();
-    } else {
-        // The daemon gives back what only its start needed when it has been quiet for a while: memory is measured at rest.
-        std::thread::sleep(REST);
     }
-    numbers(&lab, &daemon, ready, &program, &library)?;
     daemon.terminate(SHORT)?;
     Ok(clean)
 }
@@ -253,7 +252,7 @@ fn original_seconds() -> Result<f32> {
 }
 
 fn print_original() {
-    println!("the original's way, {ORIGINALS} times, each in a lab of its own, is at it…");
+    println!("\nthe original's way, {ORIGINALS} times, each in a lab of its own, is at it…");
     let runs: Vec<JoinHandle<Result<f32>>> =
         (0..ORIGINALS).map(|_| std::thread::spawn(original_seconds)).collect();
     for run in runs {

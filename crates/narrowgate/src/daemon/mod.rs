@@ -108,7 +108,7 @@ impl Daemon {
         let acquired = resolvers.acquire(&config)?;
         let mut reconciler = Reconciler::new(runtime.clone());
         let mut uplinks = Uplinks::default();
-        reconciler.guard_first(&mut kernel, &config, &groups)?;
+        reconciler.guard_first(&mut kernel, &uplinks.in_force(&config), &groups)?;
         resolvers.launch(&config, acquired)?;
         let control = Control::listen(&runtime)?;
         let ready_ms = (now() - started).as_millis() as u64;
@@ -141,7 +141,7 @@ impl Daemon {
     fn settle(&mut self) {
         self.groups.refresh(&self.config);
         self.reconciler.settle(&mut self.kernel, &self.config, &self.groups, &mut self.uplinks);
-        self.resolvers.tell(&self.config, self.uplinks.facts());
+        self.resolvers.tell(&self.uplinks.in_force(&self.config), self.uplinks.facts());
         self.forget_at = Some(now() + AT_REST);
     }
 
@@ -166,7 +166,7 @@ impl Daemon {
             if due {
                 self.settle();
             } else if self.resolvers.next_timeout().is_some_and(|at| at <= now()) {
-                self.resolvers.tell(&self.config, self.uplinks.facts());
+                self.resolvers.tell(&self.uplinks.in_force(&self.config), self.uplinks.facts());
             }
             if ready.control {
                 self.answer();
@@ -254,7 +254,7 @@ impl Daemon {
                 if let Err(message) = self.resolvers.launch(&self.config, acquired) {
                     log::error!("{message}");
                 }
-                self.resolvers.tell(&self.config, self.uplinks.facts());
+                self.resolvers.tell(&self.uplinks.in_force(&self.config), self.uplinks.facts());
                 log::info!("config {} read again", self.globals.config.display());
             }
         }

@@ -98,6 +98,7 @@ impl Reconciler {
             if uplinks.are_settled(at) {
                 self.inherited.until = None;
             }
+            let config = &uplinks.in_force(config);
             let desired = desire(config, groups, uplinks.facts(), &observed, kernel, at);
             let mut plan = policy::diff(&desired, &observed, at);
             plan.extend(policy::give_back(&desired, &observed, &self.before));

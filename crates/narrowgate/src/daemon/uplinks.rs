@@ -1,6 +1,6 @@
 //! The uplinks with their providers: what is known of each, and what changed, for the log.
 
-use narrowgate_model::config::{Config, Uplink};
+use narrowgate_model::config::{Config, ProviderKind, Uplink};
 use narrowgate_model::facts::{RouteFact, UplinkState};
 use narrowgate_model::state::Observed;
 use narrowgate_model::{Facts, Mark, Time};
@@ -58,7 +58,7 @@ impl Uplinks {
                 Err(error) => (None, Some(format!("uplink {}: {error}", uplink.name))),
             };
             match (&provider, &problem) {
-                (Some(p), _) => {
+                (Some(p), _) if p.kind() != "auto" => {
                     log::info!("uplink {} on {}: provider {}", uplink.name, uplink.device, p.kind())
                 }
                 (_, Some(problem)) => log::error!("{problem}"),
@@ -115,6 +115,25 @@ impl Uplinks {
     /// Whether every provider has had the time to learn what there is.
     pub fn are_settled(&self, now: Time) -> bool {
         self.list.iter().filter_map(|r| r.provider.as_ref()).all(|p| p.settled(now))
+    }
+
+    /// The config with the provider in force in the place of `auto`: it decides whether the device is ours to manage. Until
+    /// `auto` has chosen, it is not.
+    pub fn in_force(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        for uplink in config.uplinks.iter_mut().filter(|u| u.provider == ProviderKind::Auto) {
+            uplink.provider = match self.describe_kind(&uplink.name) {
+                "builtin" => ProviderKind::Builtin,
+                "networkd" => ProviderKind::Networkd,
+                _ => ProviderKind::Netifd,
+            };
+        }
+        config
+    }
+
+    fn describe_kind(&self, name: &str) -> &'static str {
+        let provider = self.list.iter().find(|r| r.config.name == name).and_then(|r| r.provider.as_ref());
+        provider.map_or("none", |p| p.kind())
     }
 
     /// Name, provider, and what else the provider tells.
