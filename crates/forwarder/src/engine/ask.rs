@@ -60,15 +60,16 @@ impl Engine {
             return Err(CannotAsk::NoSocket);
         };
         let takes_edns = server.takes_edns(now);
-        let mut before = query.tries.iter().filter(|t| t.server == number).peekable();
+        let before = query.tries.iter().rfind(|t| t.server == number);
         // A server that never answered with EDNS may be one that drops it: try the other way in the next round.
-        let edns_failed = !server.edns_works && before.peek().is_some_and(|t| t.edns);
-        let turn = before.count() % 2 == 0;
+        let edns_failed = !server.edns_works && query.tries.iter().any(|t| t.server == number && t.edns);
+        // And what came to nothing by TCP may come by UDP.
+        let tcp_first = before.map_or(server.tcp_failures < 2, |t| !t.tcp);
         let by_tcp = query.waiters.iter().any(|w| matches!(w.client, Client::Tcp(_)));
         let form = Form {
             edns: query.parsed.signed || takes_edns && !edns_failed,
             scrambled: server.keeps_case && !query.parsed.signed,
-            tcp: by_tcp && turn == (server.tcp_failures < 2),
+            tcp: by_tcp && tcp_first,
         };
         self.ask_in_form(now, index, number, form, out)
     }

@@ -57,6 +57,29 @@ proptest! {
         }
     }
 
+    /// The same by TCP: a whole answer, though servers truncate, or drop TCP or UDP.
+    #[test]
+    fn one_able_server_is_enough_by_tcp(
+        seed in any::<u64>(),
+        one in (prop::sample::select(vec![Manner::Good, Manner::Truncates, Manner::OnlyTcp, Manner::LowersCase, Manner::DropsTcp]), 1u64..100),
+        others in vec((bad(), 1u64..200), 0..4),
+        place in any::<prop::sample::Index>(),
+    ) {
+        let mut hosts: Vec<Host> = others.iter().map(|(manner, rtt)| Host { manner: *manner, rtt: *rtt, loss: 0 }).collect();
+        hosts.insert(place.index(hosts.len() + 1), Host { manner: one.0, rtt: one.1, loss: 0 });
+        let mut world = World::with(seed, &hosts);
+        for round in 0..4u64 {
+            let before = world.net.replies.len();
+            let start = world.net.now;
+            world.ask(Client::Tcp(round), &query(1, "vpn.example.net", 1, 1232));
+            world.run_for(Duration::from_secs(7));
+            prop_assert_eq!(world.net.replies.len(), before + 1);
+            let reply = &world.net.replies[before];
+            prop_assert_eq!((rcode(&reply.bytes), reply.bytes[2] & 2), (0, 0), "round {}: {:?}", round, hosts);
+            prop_assert!(reply.at.since(start) <= Duration::from_secs(1), "round {}: {:?}: {:?}", round, reply.at.since(start), hosts);
+        }
+    }
+
     /// Every question gets one answer, under its id, with its question; nothing forged comes through; nothing is left behind.
     #[test]
     fn every_client_gets_one_answer_and_nothing_is_left(
