@@ -127,6 +127,6 @@ fn guard() -> Ruleset {
     let inet =
         vec![chain("out", Hook::Output, 12), chain("in", Hook::Input, 6), chain("fwd", Hook::Forward, 2)];
     let egress = Chain { devices: vec!["wan".to_owned()], ..chain("egress", Hook::Egress, 10) };
-    let table = |family, chains| Table { family, counters: vec!["seen"], chains };
+    let table = |family, chains| Table { family, counters: vec!["seen"], sets: Vec::new(), chains };
     Ruleset { tables: vec![table(Family::Inet, inet), table(Family::Netdev, vec![egress])] }
 }

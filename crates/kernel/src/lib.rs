@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
+pub mod conntrack;
 mod error;
 mod events;
 mod fake;
@@ -19,7 +20,7 @@ pub mod text;
 pub use error::Error;
 pub use events::Events;
 pub use fake::Fake;
-pub use nft::{Capabilities, Counter};
+pub use nft::{Capabilities, Counter, SetSize};
 pub use real::Real;
 
 use narrowgate_model::Time;

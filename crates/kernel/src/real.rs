@@ -3,13 +3,14 @@
 mod change;
 
 use crate::events::{EventSockets, Events, Watched};
-use crate::nft::{self, Capabilities, Counter};
+use crate::nft::{self, Capabilities, Counter, SetSize};
 use crate::rtnl::{address, link, route, rule};
 use crate::{Error, Kernel, Scope, describe, sysctl};
 use narrowgate_model::net::{Address, Link, Route, Rule};
 use narrowgate_model::state::{Observed, Step};
 use narrowgate_model::{PROTOCOL, Time};
 use narrowgate_sys::netlink::{self, Protocol, Socket};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The kernel of the network namespace that it was [opened](Real::open) in.
@@ -73,6 +74,18 @@ impl Real {
     pub fn counters(&mut self) -> Result<Vec<Counter>, Error> {
         let seen = nft::observe(&mut self.nft)?;
         Ok(seen.tables.into_iter().flat_map(|t| t.counters).collect())
+    }
+
+    /// Puts addresses into the guard's sets of peers ([`Set::peers`](narrowgate_model::nft::Set::peers)) for so many seconds; those that are
+    /// there already get that time from now. All or none; an error if there are no such sets, if one is full, or if they belong to
+    /// somebody else.
+    pub fn add_elements(&mut self, addrs: &[IpAddr], seconds: u32) -> Result<(), Error> {
+        nft::add_elements(&mut self.nft, addrs, seconds)
+    }
+
+    /// The guard's sets, and how much is in them.
+    pub fn set_sizes(&mut self) -> Result<Vec<SetSize>, Error> {
+        nft::set_sizes(&mut self.nft)
     }
 
     /// All links.

@@ -2,7 +2,7 @@
 
 use narrowgate_model::nft::{
     Action, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_UNTRACKED, Chain, ChainKind, CtDirection,
-    Family, Hook, IpVersion, Match, Policy, Rule, Ruleset, Table,
+    Family, Hook, IpVersion, Match, Policy, Rule, Ruleset, Set, Table,
 };
 use narrowgate_model::{NFT_TABLE, Prefix};
 use std::fmt::Write;
@@ -21,10 +21,28 @@ fn write_table(out: &mut String, table: &Table) -> std::fmt::Result {
     for name in &table.counters {
         writeln!(out, "\tcounter {name} {{\n\t}}\n")?;
     }
+    for set in &table.sets {
+        write_set(out, set)?;
+    }
     for chain in &table.chains {
         write_chain(out, chain)?;
     }
     writeln!(out, "}}")
+}
+
+fn write_set(out: &mut String, set: &Set) -> std::fmt::Result {
+    let kind = if set.version == IpVersion::V4 { "ipv4_addr" } else { "ipv6_addr" };
+    writeln!(
+        out,
+        "\tset {} {{\n\t\ttype {kind}\n\t\tsize {}\n\t\tflags dynamic,timeout",
+        set.name,
+        Set::SIZE
+    )?;
+    if !set.elements.is_empty() {
+        let elements: Vec<String> = set.elements.iter().map(IpAddr::to_string).collect();
+        writeln!(out, "\t\telements = {{ {} }}", elements.join(", "))?;
+    }
+    writeln!(out, "\t}}\n")
 }
 
 fn write_chain(out: &mut String, chain: &Chain) -> std::fmt::Result {
@@ -57,6 +75,9 @@ fn write_rule(out: &mut String, rule: &Rule) -> std::fmt::Result {
     match rule.action {
         Action::Continue => {}
         Action::Accept => out.push_str("accept "),
+        Action::AcceptAndRefresh { set, version, seconds } => {
+            write!(out, "update @{set} {{ {} daddr timeout {seconds}s }} accept ", ip_name(version))?
+        }
         Action::Drop => out.push_str("drop "),
         Action::SetMark { value, mask } => {
             write!(out, "meta mark set meta mark & {:#010x} | {value:#010x} ", !mask)?
@@ -90,6 +111,7 @@ fn write_match(out: &mut String, one: &Match, l4: Option<u8>) -> std::fmt::Resul
         },
         Match::SrcAddr(prefix) => write!(out, "{} saddr {}", ip(prefix), network(prefix)),
         Match::DstAddr(prefix) => write!(out, "{} daddr {}", ip(prefix), network(prefix)),
+        Match::DstInSet(set, version) => write!(out, "{} daddr @{set}", ip_name(*version)),
         Match::NdTarget(prefix) => write_target(out, prefix),
         Match::CtDirection(CtDirection::Original) => out.write_str("ct direction original"),
         Match::CtDirection(CtDirection::Reply) => out.write_str("ct direction reply"),
@@ -129,6 +151,10 @@ fn network(prefix: &Prefix) -> String {
 
 fn ip(prefix: &Prefix) -> &'static str {
     if prefix.is_ipv6() { "ip6" } else { "ip" }
+}
+
+fn ip_name(version: IpVersion) -> &'static str {
+    if version == IpVersion::V6 { "ip6" } else { "ip" }
 }
 
 fn family(family: Family) -> &'static str {

@@ -6,7 +6,7 @@
 use crate::Prefix;
 use crate::sort::sort;
 use std::hash::{Hash, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// All our tables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +22,8 @@ pub struct Table {
     pub family: Family,
     /// Named counter objects, which outlive a change of the rules.
     pub counters: Vec<&'static str>,
+    /// Named sets of addresses, whose elements outlive a change of the rules.
+    pub sets: Vec<Set>,
     /// Its base chains.
     pub chains: Vec<Chain>,
 }
@@ -35,6 +37,35 @@ pub enum Family {
     Arp,
     /// One device's frames.
     Netdev,
+}
+
+/// A set of addresses of one IP version, which rules look destinations up in (`flags dynamic,timeout`). Beside the elements that
+/// it always has it gets others later, for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// Its name; no chain of the table has the same.
+    pub name: &'static str,
+    /// Of its elements.
+    pub version: IpVersion,
+    /// What is in it always, each once. Others may come and go.
+    pub elements: Vec<IpAddr>,
+}
+
+impl Set {
+    /// The IPv4 addresses that marked packets may go to under `option strict`.
+    pub const PEERS4: &'static str = "peers4";
+    /// The IPv6 addresses.
+    pub const PEERS6: &'static str = "peers6";
+    /// Elements at most: a name has a handful of addresses, and what asks for more shall not fill the memory.
+    pub const SIZE: u32 = 4096;
+    /// How long, in seconds, an element stays that no packet has gone to. Longer than any lifetime in DNS has to be, since a WireGuard asks
+    /// but once and may be silent for hours.
+    pub const TIMEOUT: u32 = 86_400;
+
+    /// The set of the peers that an address belongs in.
+    pub fn peers(addr: &IpAddr) -> &'static str {
+        if addr.is_ipv6() { Set::PEERS6 } else { Set::PEERS4 }
+    }
 }
 
 /// A base chain.
@@ -132,6 +163,8 @@ pub enum Match {
     SrcAddr(Prefix),
     /// `ip`/`ip6 daddr` in a prefix.
     DstAddr(Prefix),
+    /// `ip`/`ip6 daddr` is an element of the [`Set`] of that name and version; implies the IP version as [`Match::DstAddr`] does.
+    DstInSet(&'static str, IpVersion),
     /// Target address of a Neighbor Solicitation (RFC 4861, 4.3), after its ICMPv6 type.
     NdTarget(Prefix),
     /// `ct direction`.
@@ -180,6 +213,16 @@ pub enum Action {
     Continue,
     /// Let it pass this chain.
     Accept,
+    /// Let it pass this chain, and give the element for its destination in this set its `seconds` anew (`update @SET { ip daddr timeout … }`).
+    /// Only behind [`Match::DstInSet`] of the same.
+    AcceptAndRefresh {
+        /// The set.
+        set: &'static str,
+        /// Its version.
+        version: IpVersion,
+        /// How long the element stays from now.
+        seconds: u32,
+    },
     /// Drop it.
     Drop,
     /// `meta mark set meta mark & ~mask | value`, and go on.
@@ -193,7 +236,8 @@ pub enum Action {
     Dnat(SocketAddr),
 }
 
-/// What of a chain can be seen in the kernel, enough to know whether it is the one we want.
+/// What of a chain can be seen in the kernel, enough to know whether it is the one we want. A set is shown as a chain of its name, whose
+/// comments are the elements that it has without a timeout, in text and sorted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChainPrint {
     /// Family of its table.
@@ -222,8 +266,17 @@ impl Ruleset {
     pub fn fingerprint(&self) -> Vec<ChainPrint> {
         let mut prints: Vec<ChainPrint> =
             self.tables.iter().flat_map(|t| t.chains.iter().map(|c| c.print(t.family))).collect();
+        prints.extend(self.tables.iter().flat_map(|t| t.sets.iter().map(|s| s.print(t.family))));
         sort(&mut prints);
         prints
+    }
+}
+
+impl Set {
+    fn print(&self, family: Family) -> ChainPrint {
+        let mut comments: Vec<String> = self.elements.iter().map(IpAddr::to_string).collect();
+        sort(&mut comments);
+        ChainPrint { family, name: self.name.to_owned(), devices: Vec::new(), comments }
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>]) -> Option<Table> {
     Some(Table {
         family: Family::Netdev,
         counters: COUNTERS.to_vec(),
+        sets: Vec::new(),
         chains: vec![Chain { devices, ..chain("egress", Hook::Egress, 0, rules) }],
     })
 }

@@ -7,6 +7,7 @@
 use crate::desired::Known;
 use crate::housekeeping::{ICMP, ICMPV6, Place, TCP, UDP, incoming, outgoing};
 use crate::routes::onlink;
+use crate::strict;
 use narrowgate_model::config::Inbound;
 use narrowgate_model::nft::{
     Action, CT_RELATED, Chain, ChainKind, CtDirection, Family, Hook, IpVersion, Match, Policy, Rule, Table,
@@ -29,10 +30,14 @@ pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>]) -> 
     if !redirect.is_empty() {
         chains.push(Chain { kind: ChainKind::Nat, ..chain("dns_redirect", Hook::Output, DSTNAT, redirect) });
     }
+    let mut counters = COUNTERS.to_vec();
+    if config.strict {
+        counters.push(strict::REFUSED);
+    }
     let arp = chain("mark_in", Hook::Input, FILTER, set_mark(&devices, config.mark));
     vec![
-        Table { family: Family::Inet, counters: COUNTERS.to_vec(), chains },
-        Table { family: Family::Arp, counters: Vec::new(), chains: vec![arp] },
+        Table { family: Family::Inet, counters, sets: strict::sets(config), chains },
+        Table { family: Family::Arp, counters: Vec::new(), sets: Vec::new(), chains: vec![arp] },
     ]
 }
 
@@ -130,13 +135,16 @@ fn output(config: &Config, uplink: &Known<'_>) -> Vec<Rule> {
         let matches = vec![oif(), with_mark(), Match::L4Proto(protocol), Match::CtState(CT_RELATED)];
         rules.push(accept("error to theirs", "out_housekeeping", matches));
     }
-    // The seam for `option strict`: there, these three get the sets of permitted addresses as one match more.
-    let original = || Match::CtDirection(CtDirection::Original);
-    for protocol in [UDP, TCP] {
-        let dns = vec![oif(), with_mark(), original(), Match::L4Proto(protocol), Match::DstPort(53)];
-        rules.push(accept("tunnel's DNS", "out_dns", dns));
+    if config.strict {
+        rules.append(&mut strict::rules(config, uplink, &|| vec![oif(), with_mark()]));
+    } else {
+        let original = || Match::CtDirection(CtDirection::Original);
+        for protocol in [UDP, TCP] {
+            let dns = vec![oif(), with_mark(), original(), Match::L4Proto(protocol), Match::DstPort(53)];
+            rules.push(accept("tunnel's DNS", "out_dns", dns));
+        }
+        rules.push(accept("tunnel", "out_tunnel", vec![oif(), with_mark(), original()]));
     }
-    rules.push(accept("tunnel", "out_tunnel", vec![oif(), with_mark(), original()]));
     for service in &uplink.config.inbound {
         for [protocol, what] in response(*service) {
             let matches = vec![oif(), with_mark(), Match::CtDirection(CtDirection::Reply), protocol, what];

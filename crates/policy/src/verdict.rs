@@ -33,6 +33,8 @@ pub struct Packet {
     pub icmp_type: u8,
     /// Target of a Neighbor Solicitation.
     pub nd_target: Option<Ipv6Addr>,
+    /// Its destination is in the guard's sets of peers (`option strict`).
+    pub to_peer: bool,
     /// Connection tracking's direction and state bit; `None` if it does not know the packet.
     pub ct: Option<(CtDirection, u32)>,
     /// Group that the socket was made with.
@@ -56,6 +58,7 @@ impl Packet {
             dport: 0,
             icmp_type: 0,
             nd_target: None,
+            to_peer: false,
             ct: Some((CtDirection::Original, narrowgate_model::nft::CT_NEW)),
             gid: None,
             arp: None,
@@ -135,7 +138,7 @@ pub fn walk<'a>(ruleset: &'a Ruleset, hooks: &[(Family, Hook)], packet: &Packet)
                         passage.dnat = Some(to);
                         verdict = Policy::Accept;
                     }
-                    Action::Accept => verdict = Policy::Accept,
+                    Action::Accept | Action::AcceptAndRefresh { .. } => verdict = Policy::Accept,
                     Action::Drop => verdict = Policy::Drop,
                 }
                 passage.rule = Some(rule);
@@ -178,6 +181,9 @@ pub fn matches(m: &Match, packet: &Packet) -> bool {
         Match::IcmpType(kind) => is_ip && packet.icmp_type == *kind,
         Match::SrcAddr(prefix) => packet.src.is_some_and(|a| prefix.contains(a)),
         Match::DstAddr(prefix) => packet.dst.is_some_and(|a| prefix.contains(a)),
+        Match::DstInSet(_, version) => {
+            packet.to_peer && packet.ether_type == if *version == IpVersion::V6 { IPV6 } else { IPV4 }
+        }
         Match::NdTarget(prefix) => packet.nd_target.is_some_and(|a| prefix.contains(a.into())),
         Match::CtDirection(direction) => packet.ct.is_some_and(|(d, _)| d == *direction),
         Match::CtState(bits) => packet.ct.is_some_and(|(_, state)| state & bits != 0),

@@ -2,9 +2,11 @@
 
 use super::expression::{self, NF_ACCEPT, NF_DROP};
 use super::observe::{Seen, SeenChain, SeenTable, USERDATA_COMMENT, decode_comment, observe};
+use super::sets;
 use super::{
-    BATCH_BEGIN, BATCH_END, Capabilities, DELCHAIN, DELOBJ, DELRULE, DELTABLE, NETDEV_EGRESS, NEWCHAIN,
-    NEWOBJ, NEWRULE, OBJECT_COUNTER, OWNER, PERSIST, batch_mark, family_name, header, kind, new_table,
+    BATCH_BEGIN, BATCH_END, Capabilities, DELCHAIN, DELOBJ, DELRULE, DELSET, DELSETELEM, DELTABLE,
+    NETDEV_EGRESS, NEWCHAIN, NEWOBJ, NEWRULE, NEWSET, NEWSETELEM, OBJECT_COUNTER, OWNER, PERSIST, batch_mark,
+    family_name, header, kind, new_table,
 };
 use crate::Error;
 use narrowgate_model::NFT_TABLE;
@@ -49,7 +51,7 @@ pub(crate) fn remove(socket: &mut Socket) -> Result<(), Error> {
 }
 
 /// Looks, builds and commits; again, if somebody changed the ruleset between the look and the commit.
-fn transaction(
+pub(super) fn transaction(
     socket: &mut Socket,
     what: &str,
     mut build: impl FnMut(&Seen, &mut Requests),
@@ -101,6 +103,7 @@ fn culprit(message: Message<'_>) -> Option<String> {
             format!(" chain {} rule {comment:?}", text(RULE_CHAIN))
         }
         NEWOBJ | DELOBJ => format!(" counter {}", text(OBJECT_NAME)),
+        NEWSET | DELSET | NEWSETELEM | DELSETELEM => format!(" set {}", text(SET_NAME)),
         _ => String::new(),
     };
     Some(format!("table {family}{rest}"))
@@ -124,6 +127,7 @@ fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, seen: O
         }
     }
     set_counters(requests, wanted, seen, keep.is_some());
+    sets::set(requests, wanted, seen.map_or(&[], |t| &t.sets), keep.is_some());
     for chain in &wanted.chains {
         match old_chains.iter().find(|old| fits(wanted.family, chain, old)) {
             Some(old) if old.policy == policy(chain) => {}
@@ -283,11 +287,12 @@ fn hook(family: Family, hook: Hook) -> u32 {
     }
 }
 
-/// `NFTA_CHAIN_NAME`, `NFTA_RULE_CHAIN`, `NFTA_RULE_USERDATA`, `NFTA_OBJ_NAME`.
+/// `NFTA_CHAIN_NAME`, `NFTA_RULE_CHAIN`, `NFTA_RULE_USERDATA`, `NFTA_OBJ_NAME`; `NFTA_SET_NAME` and `NFTA_SET_ELEM_LIST_SET`.
 const CHAIN_NAME: u16 = 3;
 const RULE_CHAIN: u16 = 2;
 const RULE_USERDATA: u16 = 7;
 const OBJECT_NAME: u16 = 2;
+const SET_NAME: u16 = 2;
 const NO_HOOK: u32 = 0xff;
 const MAX_COMMENT: usize = 200;
 const MAX_TRIES: u32 = 20;

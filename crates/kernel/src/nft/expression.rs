@@ -4,6 +4,9 @@
 use narrowgate_model::Prefix;
 use narrowgate_model::nft::{Action, CtDirection, Family, IpVersion, Match, Rule};
 use netlink_bindings::nftables::{CmpOps, CtKeys, MetaKeys, PayloadBase, PushExprAttrs, PushExprListAttrs};
+use netlink_bindings::traits::Pusher;
+use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
+use std::ffi::CStr;
 use std::net::{IpAddr, SocketAddr};
 
 /// The expressions of a rule, as list elements.
@@ -50,6 +53,13 @@ impl List {
             Match::IcmpType(number) => self.payload(PayloadBase::TransportHeader, 0, &[*number]),
             Match::SrcAddr(prefix) => self.ip_address(family, prefix, [12, 8], version),
             Match::DstAddr(prefix) => self.ip_address(family, prefix, [16, 24], version),
+            Match::DstInSet(set, v) => {
+                if *version != Some(*v) {
+                    self.version(family, *v, version);
+                }
+                self.load_destination(*v);
+                self.with_set(c"lookup", set, &[(LOOKUP_REGISTER, &REG_1.to_be_bytes())]);
+            }
             Match::NdTarget(prefix) => self.prefix(PayloadBase::TransportHeader, 8, prefix),
             Match::CtDirection(direction) => {
                 self.load_ct(CtKeys::Direction);
@@ -70,6 +80,11 @@ impl List {
         match action {
             Action::Continue => {}
             Action::Accept => self.verdict(NF_ACCEPT),
+            Action::AcceptAndRefresh { set, version, seconds } => {
+                self.load_destination(version);
+                self.refresh(set, seconds);
+                self.verdict(NF_ACCEPT);
+            }
             Action::Drop => self.verdict(NF_DROP),
             Action::SetMark { value, mask } => {
                 self.load_meta(MetaKeys::Mark);
@@ -80,6 +95,39 @@ impl List {
             }
             Action::Dnat(to) => self.dnat(to),
         }
+    }
+
+    fn load_destination(&mut self, version: IpVersion) {
+        let (offset, len) = if version == IpVersion::V6 { (24, 16) } else { (16, 4) };
+        self.load_payload(PayloadBase::NetworkHeader, offset, len);
+    }
+
+    /// `update @set { register timeout seconds }`.
+    fn refresh(&mut self, set: &str, seconds: u32) {
+        let milliseconds = u64::from(seconds) * 1000;
+        let rest: [(u16, &[u8]); 3] = [
+            (DYNSET_OPERATION, &DYNSET_UPDATE.to_be_bytes()),
+            (DYNSET_KEY, &REG_1.to_be_bytes()),
+            (DYNSET_TIMEOUT, &milliseconds.to_be_bytes()),
+        ];
+        self.with_set(c"dynset", set, &rest);
+    }
+
+    /// An expression about a set. The bindings do not know `dynset`, and number the attributes of `lookup` wrongly.
+    fn with_set(&mut self, name: &CStr, set: &str, rest: &[(u16, &[u8])]) {
+        self.element(|e| {
+            let mut e = e.push_name(name);
+            let bytes = e.as_vec_mut();
+            let data = push_nested_header(bytes, EXPRESSION_DATA);
+            push_header(bytes, SET_NAME, set.len() as u16 + 1);
+            bytes.extend_from_slice(set.as_bytes());
+            bytes.push(0);
+            for (kind, value) in rest {
+                push_header(bytes, *kind, value.len() as u16);
+                bytes.extend_from_slice(value);
+            }
+            finalize_nested_header(bytes, data);
+        });
     }
 
     fn dnat(&mut self, to: SocketAddr) {
@@ -238,5 +286,13 @@ const REG_1: u32 = 1;
 const REG_2: u32 = 2;
 const NFPROTO_IPV4: u32 = 2;
 const NFPROTO_IPV6: u32 = 10;
+/// `NFTA_EXPR_DATA`; `NFTA_LOOKUP_SET` and `NFTA_DYNSET_SET_NAME`; `NFTA_LOOKUP_SREG`; others of `NFTA_DYNSET_*`; `NFT_DYNSET_OP_UPDATE`.
+const EXPRESSION_DATA: u16 = 2;
+const SET_NAME: u16 = 1;
+const LOOKUP_REGISTER: u16 = 2;
+const DYNSET_OPERATION: u16 = 3;
+const DYNSET_KEY: u16 = 4;
+const DYNSET_TIMEOUT: u16 = 6;
+const DYNSET_UPDATE: u32 = 1;
 const NAT_DNAT: u32 = 1;
 const NAT_RANGE_PROTO_SPECIFIED: u32 = 2;

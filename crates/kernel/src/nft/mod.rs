@@ -8,16 +8,21 @@
 //! was made without: such a one, of an older run or kernel, is deleted and made again in the same transaction.
 //!
 //! **Replacing.** Whatever changes, changes in one transaction: packets meet the old rules or the new ones. Chains that stay
-//! the same keep their hooks and get new rules; counters are named objects of their own and go on counting.
+//! the same keep their hooks and get new rules; counters are named objects of their own and go on counting; sets keep their elements.
 
 mod apply;
 mod expression;
 mod observe;
+mod sets;
 #[cfg(test)]
 mod tests;
 
+pub use sets::SetSize;
+
+use apply::transaction;
 pub(crate) use apply::{remove, set};
 pub(crate) use observe::{is_ours, observe};
+pub(crate) use sets::{add as add_elements, sizes as set_sizes};
 
 use crate::Error;
 use narrowgate_model::NFT_TABLE;
@@ -142,6 +147,12 @@ const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
 const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
+const NEWSET: u16 = 9;
+const GETSET: u16 = 10;
+const DELSET: u16 = 11;
+const NEWSETELEM: u16 = 12;
+const GETSETELEM: u16 = 13;
+const DELSETELEM: u16 = 14;
 const GETGEN: u16 = 16;
 const NEWOBJ: u16 = 18;
 const GETOBJ: u16 = 19;

@@ -1,5 +1,6 @@
 //! What there is of our tables.
 
+use super::sets::{self, SeenSet};
 use super::{
     Counter, GETCHAIN, GETGEN, GETOBJ, GETRULE, GETTABLE, OBJECT_COUNTER, OWNER, PERSIST, family, header,
     kind, refused,
@@ -33,6 +34,7 @@ pub(crate) struct SeenTable {
     pub owner: Option<u32>,
     pub chains: Vec<SeenChain>,
     pub counters: Vec<Counter>,
+    pub sets: Vec<SeenSet>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +67,13 @@ impl Seen {
             for chain in table.chains {
                 let SeenChain { name, devices, comments, .. } = chain;
                 chains.push(ChainPrint { family: table.family, name, devices, comments });
+            }
+            for set in table.sets {
+                let permanent = set.elements.iter().filter(|e| e.time.is_none());
+                let mut comments: Vec<String> = permanent.map(|e| e.addr.to_string()).collect();
+                comments.sort();
+                let devices = Vec::new();
+                chains.push(ChainPrint { family: table.family, name: set.name, devices, comments });
             }
         }
         chains.sort();
@@ -122,6 +131,7 @@ fn read_contents(socket: &mut Socket, table: &mut SeenTable) -> Result<(), netli
     table
         .counters
         .extend(dump.messages().filter_map(|m| decode_counter(m.body)).filter(|c| c.family == table.family));
+    table.sets = sets::read(socket, table.family)?;
     Ok(())
 }
 
@@ -148,7 +158,14 @@ fn decode_table(body: &[u8]) -> Option<SeenTable> {
         }
     }
     let owner = owner.filter(|_| flags & OWNER != 0);
-    ours.then_some(SeenTable { family, flags, owner, chains: Vec::new(), counters: Vec::new() })
+    ours.then_some(SeenTable {
+        family,
+        flags,
+        owner,
+        chains: Vec::new(),
+        counters: Vec::new(),
+        sets: Vec::new(),
+    })
 }
 
 fn decode_chain(body: &[u8]) -> Option<(Family, SeenChain)> {
@@ -267,6 +284,8 @@ mod tests {
             for body in [&body[..], &body[..body.len() / 2]] {
                 let _ = (decode_table(body), decode_chain(body), decode_rule(body), decode_counter(body));
                 let _ = decode_comment(body);
+                let _ = sets::decode_set(body, Family::Inet);
+                sets::decode_elements(body, &mut Vec::new());
                 is_ours(&Message { kind: 0, flags: 0, sequence: 0, port: 0, body });
             }
         }

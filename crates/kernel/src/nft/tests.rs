@@ -91,8 +91,8 @@ fn ruleset() -> Ruleset {
     let egress = chain(Hook::Egress, vec![Match::EtherType(0x0800)], None, vec!["lo".to_owned()]);
     Ruleset {
         tables: vec![
-            Table { family: Family::Inet, counters: vec!["dropped"], chains: vec![inet] },
-            Table { family: Family::Netdev, counters: vec![], chains: vec![egress] },
+            Table { family: Family::Inet, counters: vec!["dropped"], sets: vec![], chains: vec![inet] },
+            Table { family: Family::Netdev, counters: vec![], sets: vec![], chains: vec![egress] },
         ],
     }
 }

@@ -180,7 +180,7 @@ fn drops_on_egress() -> bool {
 }
 
 /// Loads the ruleset over netlink, and its text, in tables of another name, by nft; nft must show both alike.
-fn assert_same_as_nft(real: &mut Real, ruleset: &Ruleset) {
+pub fn assert_same_as_nft(real: &mut Real, ruleset: &Ruleset) {
     real.apply(&Step::SetGuard(ruleset.clone()), NOW)
         .unwrap_or_else(|e| panic!("{}: {e}", text::render(ruleset)));
     let rendered = text::render(ruleset).replace(" narrowgate {", " oracle {");

@@ -23,7 +23,7 @@ pub fn chain(name: &'static str, hook: Hook, rules: Vec<Rule>) -> Chain {
 }
 
 pub fn table(family: Family, counters: Vec<&'static str>, chains: Vec<Chain>) -> Table {
-    Table { family, counters, chains }
+    Table { family, counters, sets: Vec::new(), chains }
 }
 
 /// All matches and all actions in all families, on the device `wan`.

@@ -367,7 +367,7 @@ fn allowed(packet: &Packet, source: Source, mark: Mark, inbound: &[Inbound]) -> 
     }
 }
 
-fn housekeeping(packet: &Packet) -> bool {
+pub fn housekeeping(packet: &Packet) -> bool {
     let (Some(src), Some(dst)) = (packet.src, packet.dst) else { return false };
     let within = |a: IpAddr, list: &[&str]| list.iter().any(|p| prefix(p).contains(a));
     let near = ["fe80::/10", "2001:db8:1::/64"];
@@ -388,7 +388,7 @@ fn housekeeping(packet: &Packet) -> bool {
     }
 }
 
-fn any_packet() -> impl Strategy<Value = (Packet, Source)> {
+pub fn any_packet() -> impl Strategy<Value = (Packet, Source)> {
     let ends = prop_oneof![
         (
             Just("192.168.1.77"),

@@ -4,6 +4,7 @@ mod guard;
 mod make;
 mod plan;
 mod routing;
+mod strict;
 mod table;
 mod upstreams;
 mod world;

@@ -1,0 +1,84 @@
+//! `option strict`: marked packets may leave only to the uplink's DNS servers and to the tunnels' peers.
+//!
+//! The peers that are written as addresses are in the sets always. What the peers' names resolve to comes into them while we run, before the
+//! resolver gives the answer away, and stays as long as packets go there; so the sets outlive every change of the rules.
+
+use crate::desired::Known;
+use crate::guard::rule;
+use crate::housekeeping::{TCP, UDP};
+use narrowgate_model::config::Host;
+use narrowgate_model::nft::{Action, CtDirection, IpVersion, Match, Rule, Set};
+use narrowgate_model::sort::sort;
+use narrowgate_model::{Config, Prefix, Server};
+use std::net::IpAddr;
+
+/// The sets of the peers; none where the config is not strict.
+pub(crate) fn sets(config: &Config) -> Vec<Set> {
+    if !config.strict {
+        return Vec::new();
+    }
+    let set = |name, version, ipv6: bool| {
+        let peers = config.tunnels.iter().flat_map(|t| &t.peers);
+        let written = peers.filter_map(|p| match p.host {
+            Host::Addr(addr) if addr.is_ipv6() == ipv6 => Some(addr),
+            _ => None,
+        });
+        let mut elements: Vec<IpAddr> = written.collect();
+        sort(&mut elements);
+        elements.dedup();
+        Set { name, version, elements }
+    };
+    vec![set(Set::PEERS4, IpVersion::V4, false), set(Set::PEERS6, IpVersion::V6, true)]
+}
+
+/// What may leave by this uplink, and the end of all else that is marked. `marked` makes what all these rules begin with.
+pub(crate) fn rules(config: &Config, uplink: &Known<'_>, marked: &dyn Fn() -> Vec<Match>) -> Vec<Rule> {
+    let original = || {
+        let mut matches = marked();
+        matches.push(Match::CtDirection(CtDirection::Original));
+        matches
+    };
+    let mut rules = Vec::new();
+    // The sets first: nearly all packets are the tunnel's.
+    for (set, version) in [(Set::PEERS4, IpVersion::V4), (Set::PEERS6, IpVersion::V6)] {
+        let mut matches = original();
+        matches.push(Match::DstInSet(set, version));
+        let action = Action::AcceptAndRefresh { set, version, seconds: Set::TIMEOUT };
+        rules.push(rule("tunnel", matches, Some("out_tunnel"), action));
+    }
+    for server in servers(config, uplink) {
+        for protocol in [UDP, TCP] {
+            let mut matches = original();
+            matches.push(Match::DstAddr(Prefix::host(server.addr)));
+            matches.push(Match::L4Proto(protocol));
+            matches.push(Match::DstPort(server.port));
+            rules.push(rule("tunnel's DNS", matches, Some("out_dns"), Action::Accept));
+        }
+    }
+    rules.push(rule("no peer", original(), Some(REFUSED), Action::Drop));
+    rules
+}
+
+/// All servers that a resolver may come to ask by this uplink, whether there is a route to them now or not.
+fn servers<'a>(config: &'a Config, uplink: &Known<'a>) -> Vec<&'a Server> {
+    let learnt = uplink.facts.map_or(&[][..], |f| &f.dns).iter().map(|d| &d.server);
+    let offered: Vec<&Server> = uplink.config.dns.iter().collect();
+    let offered = if offered.is_empty() { learnt.collect() } else { offered };
+    let mut servers: Vec<&Server> = Vec::new();
+    for resolver in config.uplink_resolvers() {
+        let written = resolver.servers.iter();
+        let all = written.chain(offered.iter().copied().filter(|_| resolver.servers.is_empty()));
+        for server in all {
+            let same = |s: &&Server| (s.addr, s.port) == (server.addr, server.port);
+            if servers.len() < MOST_SERVERS && !servers.iter().any(same) {
+                servers.push(server);
+            }
+        }
+    }
+    servers
+}
+
+/// Counts what strict refuses: no leak, since it has the mark.
+pub(crate) const REFUSED: &str = "out_strict_refused";
+/// More than a resolver asks; a household that tells of thousands shall not fill the guard.
+const MOST_SERVERS: usize = 32;
