@@ -15,7 +15,9 @@ fn enter_tracked() -> Vec<IpAddr> {
     for addr in OURS.iter().chain(&THEIRS) {
         sh(&format!("ip addr add {addr} dev lo {}", if addr.contains(':') { "nodad" } else { "" }));
     }
-    sh("nft 'table inet fw { chain output { type filter hook output priority 0; ct state new accept; }; }'");
+    sh("nft add table inet fw");
+    sh("nft 'add chain inet fw output { type filter hook output priority 0; }'");
+    sh("nft add rule inet fw output ct state new accept");
     OURS.map(|a| a.parse().expect("an address")).to_vec()
 }
 
@@ -28,13 +30,15 @@ fn speak(from: (&str, u16), to: (&str, u16)) {
 
 /// The tracked connections by their first ports, `from>to`.
 fn tracked() -> Vec<String> {
-    let text = std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").expect("the tracked connections");
+    let text =
+        std::fs::read_to_string("/proc/thread-self/net/nf_conntrack").expect("the tracked connections");
     let field = |line: &str, name: &str| {
         let words = line.split_whitespace().find_map(|w| w.strip_prefix(name).map(str::to_owned));
         words.unwrap_or_default()
     };
     let udp = text.lines().filter(|line| line.contains(" udp "));
-    let mut seen: Vec<String> = udp.map(|l| format!("{}>{}", field(l, "sport="), field(l, "dport="))).collect();
+    let mut seen: Vec<String> =
+        udp.map(|l| format!("{}>{}", field(l, "sport="), field(l, "dport="))).collect();
     seen.sort();
     seen
 }

@@ -7,12 +7,13 @@ use super::groups::Groups;
 use super::now;
 use super::uplinks::Uplinks;
 use crate::runtime::RuntimeDir;
-use narrowgate_kernel::{Kernel, Real, Scope};
+use narrowgate_kernel::{Kernel, Real, Scope, conntrack};
 use narrowgate_model::net::Route;
 use narrowgate_model::state::{Before, Desired, Observed, Step};
 use narrowgate_model::{Config, Facts, PROTOCOL, Prefix, Time};
 use narrowgate_policy::{self as policy, Inputs};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Plans in a row before we conclude that somebody works against us and wait.
@@ -47,6 +48,8 @@ pub struct Reconciler {
     counts: Counts,
     complaints: BTreeSet<String>,
     retry: Option<(Time, Duration)>,
+    /// The uplinks' addresses whose connections from before the guard are forgotten.
+    wiped: Vec<IpAddr>,
 }
 
 impl Reconciler {
@@ -62,6 +65,7 @@ impl Reconciler {
             counts: Counts::default(),
             complaints: BTreeSet::new(),
             retry: None,
+            wiped: Vec::new(),
         }
     }
 
@@ -100,6 +104,7 @@ impl Reconciler {
             }
             let config = &uplinks.in_force(config);
             let desired = desire(config, groups, uplinks.facts(), &observed, kernel, at);
+            self.wipe(config, &observed, &desired);
             let mut plan = policy::diff(&desired, &observed, at);
             plan.extend(policy::give_back(&desired, &observed, &self.before));
             let plan = self.inherited.spare(plan, at);
@@ -205,6 +210,27 @@ impl Reconciler {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Whoever spoke to an address of an uplink before the guard stood, tracked by another firewall, has made replies of what
+    /// the tunnel sends, and those the guard refuses. So an address begins with nothing remembered.
+    fn wipe(&mut self, config: &Config, observed: &Observed, desired: &Desired) {
+        let mut known = Vec::new();
+        for uplink in &config.uplinks {
+            let Some(link) = observed.links.iter().find(|l| l.name == uplink.device) else { continue };
+            let all = observed.addresses.iter().chain(&desired.addresses);
+            let own: Vec<IpAddr> = all.filter(|a| a.link == link.index).map(|a| a.prefix.addr).collect();
+            if own.iter().any(|addr| !self.wiped.contains(addr)) {
+                match conntrack::forget_incoming(&own, &uplink.inbound) {
+                    Ok(0) => {}
+                    Ok(n) => log::info!("uplink {}: forgot {n} connections from before", uplink.name),
+                    // Where nothing can list them, as a rule nothing tracks them.
+                    Err(error) => log::debug!("{error}"),
+                }
+            }
+            known.extend(own);
+        }
+        self.wiped = known;
     }
 
     fn fail(&mut self, message: String) {
