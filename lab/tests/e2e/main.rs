@@ -2,13 +2,16 @@
 //!
 //! Rooms: `itself` holds what the laboratory promises about itself, and its positive control; `original` the original's
 //! way; `tunnel` how fast the tunnel comes up; `states` what leaks and what works in every state; `inbound` who may come in;
-//! `dns` the resolvers; `lifecycle` start, stop, kill and reload; `scene` what they share.
+//! `dns` the resolvers; `marking` whether the tunnel's sockets are marked; `lifecycle` start, stop, kill and reload; `takeover` another process in the
+//! daemon's place; `scene` what they share.
 
 mod dns;
 mod inbound;
 mod itself;
 mod lifecycle;
+mod marking;
 mod original;
 mod scene;
 mod states;
+mod takeover;
 mod tunnel;
