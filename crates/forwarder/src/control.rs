@@ -25,6 +25,13 @@ pub enum ToChild {
     Sockets(Kind),
     /// Tell the counters.
     AskStats,
+    /// The answer to [`ToParent::Resolved`] of this number.
+    Decided {
+        /// The number.
+        id: u32,
+        /// Whether packets may go to all of the addresses now.
+        let_in: bool,
+    },
 }
 
 /// From the child.
@@ -44,6 +51,13 @@ pub enum ToParent {
     },
     /// The counters.
     Stats(Stats),
+    /// An answer with these addresses waits until the guard lets packets go there.
+    Resolved {
+        /// Its number.
+        id: u32,
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+    },
 }
 
 /// What a resolver tells about itself.
@@ -93,6 +107,11 @@ impl ToChild {
                 w.u8(*kind as u8);
             }
             ToChild::AskStats => w.u8(3),
+            ToChild::Decided { id, let_in } => {
+                w.u8(4);
+                w.u32(*id);
+                w.u8(u8::from(*let_in));
+            }
         }
         w.0
     }
@@ -120,6 +139,7 @@ impl ToChild {
             }
             2 => ToChild::Sockets(r.kind()?),
             3 => ToChild::AskStats,
+            4 => ToChild::Decided { id: r.u32()?, let_in: r.u8()? != 0 },
             _ => return None,
         };
         r.is_at_end().then_some(message)
@@ -157,6 +177,12 @@ impl ToParent {
                         | u8::from(server.keeps_case) << 2);
                 }
             }
+            ToParent::Resolved { id, addresses } => {
+                w.u8(3);
+                w.u32(*id);
+                w.u16(addresses.len() as u16);
+                addresses.iter().for_each(|addr| w.ip(addr));
+            }
         }
         w.0
     }
@@ -179,6 +205,7 @@ impl ToParent {
                 })?;
                 ToParent::Stats(Stats { counters: Counters::from_values(&values), servers, in_flight })
             }
+            3 => ToParent::Resolved { id: r.u32()?, addresses: r.list(Reader::ip)? },
             _ => return None,
         };
         r.is_at_end().then_some(message)
@@ -218,6 +245,9 @@ impl Writer {
             }
         }
         self.u16(addr.port());
+    }
+    fn ip(&mut self, addr: &IpAddr) {
+        self.addr(&SocketAddr::new(*addr, 0));
     }
     fn addrs(&mut self, addrs: &[SocketAddr]) {
         self.u16(addrs.len() as u16);
@@ -273,6 +303,9 @@ impl<'a> Reader<'a> {
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, scope).into(),
         })
     }
+    fn ip(&mut self) -> Option<IpAddr> {
+        self.addr().map(|addr| addr.ip())
+    }
     fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.u16()?;
         // Not with_capacity: the count is not believed before the items are seen.
@@ -324,6 +357,7 @@ mod tests {
                 .prop_map(|(sets, names, default)| ToChild::Update(Upstreams { sets, names, default })),
             (0usize..4).prop_map(|kind| ToChild::Sockets(Kind::ALL[kind])),
             Just(ToChild::AskStats),
+            any::<(u32, bool)>().prop_map(|(id, let_in)| ToChild::Decided { id, let_in }),
         ]
     }
 
@@ -339,6 +373,8 @@ mod tests {
             (counters, vec(server, 0..4), any::<u32>()).prop_map(|(counters, servers, in_flight)| {
                 ToParent::Stats(Stats { counters, servers, in_flight })
             }),
+            (any::<u32>(), vec(addr().prop_map(|a| a.ip()), 0..5))
+                .prop_map(|(id, addresses)| ToParent::Resolved { id, addresses }),
         ]
     }
 

@@ -83,6 +83,7 @@ impl Driver {
                 self.hear_tcp_client(now, index, epoll::EventFlags::empty());
             }
             self.engine.tick(now, &mut self.room);
+            self.see_to_withheld(now);
             self.room.flush();
             self.room.close_idle_clients(now);
             for (kind, count) in self.room.pool.wanted() {
@@ -94,7 +95,8 @@ impl Driver {
 
     fn timeout(&mut self) -> Option<Timespec> {
         let engine = self.engine.next_tick();
-        let next = engine.into_iter().chain(self.room.clients.next_due()).min()?;
+        let others = [self.room.clients.next_due(), self.room.resolved.next_due()];
+        let next = engine.into_iter().chain(others.into_iter().flatten()).min()?;
         let wait = next.since(now());
         Some(Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos() as _ })
     }
@@ -170,6 +172,7 @@ impl Driver {
                 Ok(Received::Closed) | Err(_) => {
                     let _ = epoll::delete(&self.room.epoll, channel);
                     self.channel = None;
+                    self.room.resolved.orphaned();
                 }
             }
         }
@@ -179,6 +182,7 @@ impl Driver {
         match message {
             Some(ToChild::Update(mut upstreams)) => {
                 self.without_ourselves(&mut upstreams);
+                self.room.resolved.set_strict(upstreams.default.is_none() && !upstreams.sets.is_empty());
                 self.engine.update(now, upstreams, &mut self.room);
             }
             Some(ToChild::Sockets(kind)) => self.room.adopt(kind, descriptors),
@@ -187,8 +191,21 @@ impl Driver {
                 servers: self.engine.servers(),
                 in_flight: self.engine.in_flight() as u32,
             })),
+            Some(ToChild::Decided { id, let_in }) => {
+                let answers = self.room.resolved.decided(now, id, let_in);
+                self.room.give_all(answers);
+            }
             Some(ToChild::Start { .. }) | None => {}
         }
+    }
+
+    /// Tells the parent which addresses wait, and the clients when that was in vain.
+    fn see_to_withheld(&mut self, now: Time) {
+        for (id, addresses) in self.room.resolved.untold() {
+            self.tell(&ToParent::Resolved { id, addresses });
+        }
+        let failures = self.room.resolved.given_up(now);
+        self.room.give_all(failures);
     }
 
     /// A server that is one of our own listeners would be asked by us what we ask it, and so on.

@@ -18,11 +18,13 @@ mod cache;
 mod counters;
 mod families;
 mod queries;
+mod resolved;
 mod servers;
 mod slots;
 mod upstreams;
 
 pub use counters::Counters;
+pub use resolved::{Fate, Resolved};
 pub use servers::ServerReport;
 pub use upstreams::{Set, UplinkState, Upstreams, wire_name};
 

@@ -157,7 +157,7 @@ pub fn question_name<'a>(message: &'a [u8], query: &Query) -> &'a [u8] {
 }
 
 /// Where the only question ends. Its name may not be compressed: there is nothing before it to point to.
-fn question_end(message: &[u8]) -> Option<usize> {
+pub(crate) fn question_end(message: &[u8]) -> Option<usize> {
     let mut at = HEADER;
     loop {
         let length = usize::from(*message.get(at)?);

@@ -135,6 +135,7 @@ pub struct Resolver {
     /// What earlier children had counted, as far as they told.
     before: Counters,
     last: Counters,
+    resolved: Vec<(u32, Vec<IpAddr>)>,
 }
 
 impl Resolver {
@@ -186,6 +187,7 @@ impl Resolver {
             starts: Vec::new(),
             before: Counters::default(),
             last: Counters::default(),
+            resolved: Vec::new(),
         })
     }
 
@@ -249,6 +251,7 @@ impl Resolver {
                         stats.counters.add(&self.before);
                         events.push(Event::Stats(stats));
                     }
+                    Some(ToParent::Resolved { id, addresses }) => self.resolved.push((id, addresses)),
                     None => {}
                 },
                 Ok(Received::Closed) | Err(_) => {
@@ -262,11 +265,23 @@ impl Resolver {
         }
     }
 
+    /// Answers that wait until packets may go to their addresses, which came since this was asked last: a number for [`decide`](Self::decide)
+    /// each, and the addresses. There are some only if other names than the peers' are refused (`Upstreams::default` is `None`).
+    pub fn take_resolved(&mut self) -> Vec<(u32, Vec<IpAddr>)> {
+        std::mem::take(&mut self.resolved)
+    }
+
+    /// Whether packets may go to the addresses of that number now. The answer is given to the client, or else a failure.
+    pub fn decide(&self, id: u32, let_in: bool) -> io::Result<()> {
+        channel::send(self.channel.as_fd(), &ToChild::Decided { id, let_in }.encode(), &[])
+    }
+
     /// Ends the child if it still lives, and starts another with the same listening sockets and servers. How the old one ended.
     pub fn respawn(&mut self) -> io::Result<Option<ExitStatus>> {
         let _ = self.child.kill();
         let status = self.child.wait().ok();
         self.before.add(&std::mem::take(&mut self.last));
+        self.resolved.clear();
         let now = Instant::now();
         self.starts.retain(|start| now.duration_since(*start) < OFTEN_WITHIN);
         if self.starts.len() >= OFTEN {

@@ -4,7 +4,7 @@ use super::clients::Clients;
 use super::pool::Pool;
 use super::random::Random;
 use super::{Listening, Token, now};
-use crate::engine::{CannotAsk, Client, Outside, SlotId, Transport};
+use crate::engine::{CannotAsk, Client, Fate, Outside, Resolved, SlotId, Transport};
 use narrowgate_model::Time;
 use narrowgate_sys::socket::{Kind, ReceiveBatch, SendBatch};
 use rustix::event::epoll;
@@ -21,6 +21,7 @@ pub(super) struct Room {
     replies: Vec<SendBatch>,
     pub pool: Pool,
     pub clients: Clients,
+    pub resolved: Resolved,
     random: Random,
 }
 
@@ -38,6 +39,7 @@ impl Room {
             replies,
             pool: Pool::default(),
             clients: Clients::default(),
+            resolved: Resolved::default(),
             random: Random::new(),
         })
     }
@@ -86,6 +88,26 @@ impl Room {
         }
     }
 
+    /// What was withheld, or what goes in its place.
+    pub fn give_all(&mut self, answers: Vec<(Client, Vec<u8>)>) {
+        answers.iter().for_each(|(client, answer)| self.give(client, answer));
+    }
+
+    fn give(&mut self, client: &Client, message: &[u8]) {
+        match client {
+            Client::Udp { listener, from } => {
+                let listener = usize::from(*listener);
+                if let (Some(listener), Some(batch)) =
+                    (self.listeners.get(listener), self.replies.get_mut(listener))
+                    && batch.push(from, message)
+                {
+                    batch.send(listener.udp);
+                }
+            }
+            Client::Tcp(id) => self.clients.reply(self.epoll.as_fd(), now(), *id, message),
+        }
+    }
+
     pub fn listens_on(&self, server: &SocketAddr) -> bool {
         self.listeners.iter().any(|listener| {
             let same = listener.addr.ip() == server.ip()
@@ -115,17 +137,10 @@ impl Outside for Room {
     }
 
     fn reply(&mut self, client: &Client, message: &[u8]) {
-        match client {
-            Client::Udp { listener, from } => {
-                let listener = usize::from(*listener);
-                if let (Some(listener), Some(batch)) =
-                    (self.listeners.get(listener), self.replies.get_mut(listener))
-                    && batch.push(from, message)
-                {
-                    batch.send(listener.udp);
-                }
-            }
-            Client::Tcp(id) => self.clients.reply(self.epoll.as_fd(), now(), *id, message),
+        match self.resolved.fate(now(), client, message) {
+            Fate::Pass => self.give(client, message),
+            Fate::Wait => {}
+            Fate::Fail(failure) => self.give(client, &failure),
         }
     }
 
