@@ -2,6 +2,7 @@
 
 use crate::nft;
 use crate::rtnl::{address, link, route, rule};
+use crate::sysctl::Watch;
 use narrowgate_model::PROTOCOL;
 use narrowgate_model::net::Route;
 use narrowgate_sys::netlink::{Event, Message, Protocol, Socket};
@@ -21,6 +22,8 @@ pub struct Events {
     pub rules: bool,
     /// One of our tables in nftables was touched.
     pub nft: bool,
+    /// A sysctl that the last [`Scope`](crate::Scope) is about was written.
+    pub sysctls: bool,
     /// Events were lost: anything may have changed.
     pub lost: bool,
 }
@@ -38,6 +41,7 @@ pub(crate) struct Watched {
 pub(crate) struct EventSockets {
     route: Socket,
     nft: Socket,
+    sysctls: Watch,
 }
 
 impl EventSockets {
@@ -48,16 +52,30 @@ impl EventSockets {
             Ok(socket)
         };
         let nft = open(Protocol::Netfilter, &[NFNLGRP_NFTABLES])?;
-        Ok(EventSockets { route: open(Protocol::Route, &ROUTE_GROUPS)?, nft })
+        Ok(EventSockets { route: open(Protocol::Route, &ROUTE_GROUPS)?, nft, sysctls: Watch::new() })
     }
 
-    pub(crate) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.route.as_fd(), self.nft.as_fd()]
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.route.as_fd(), self.nft.as_fd()].into_iter().chain(self.sysctls.descriptor())
+    }
+
+    /// Watches these sysctls too; `anew`, where devices have come or gone, nothing but these: the kernel does not tell when a
+    /// device took its files along.
+    pub(crate) fn watch_sysctls<'a>(&mut self, anew: bool, paths: impl Iterator<Item = &'a String>) {
+        if anew {
+            self.sysctls = Watch::new();
+        }
+        self.sysctls.add(paths);
+    }
+
+    /// What was written up to now is known: we did it.
+    pub(crate) fn skip_sysctls(&self) {
+        self.sysctls.drain();
     }
 
     /// All that has happened. `own` are the ports of our sockets for rtnetlink and nftables.
     pub(crate) fn drain(&mut self, own: [u32; 2], watched: Option<&Watched>) -> Events {
-        let mut events = Events::default();
+        let mut events = Events { sysctls: self.sysctls.drain(), ..Events::default() };
         drain(&mut self.route, &mut events, |events, message| {
             if message.port != own[0] {
                 note_route_event(events, message, watched);

@@ -60,7 +60,7 @@ impl Real {
     }
 
     /// Readable when [`drain_events`](Real::drain_events) has something to tell.
-    pub fn events_fd(&self) -> [BorrowedFd<'_>; 2] {
+    pub fn events_fd(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.events.descriptors()
     }
 
@@ -152,6 +152,8 @@ impl Kernel for Real {
         let mut observed = Observed { links: self.links()?, ..Observed::default() };
         let indexes = observed.links.iter().filter(|l| scope.devices.contains(&l.name)).map(|l| l.index);
         let watched = Watched { table: scope.table, links: indexes.collect() };
+        let anew = self.watched.as_ref().is_some_and(|before| before.links != watched.links);
+        self.events.watch_sysctls(anew, scope.sysctls.iter());
         for path in &scope.sysctls {
             if let Some(value) = sysctl::read(path)? {
                 observed.sysctls.insert(path.clone(), value);
@@ -169,7 +171,11 @@ impl Kernel for Real {
         match step {
             Step::SetGuard(ruleset) => nft::set(&mut self.nft, self.capabilities, ruleset),
             Step::RemoveGuard => nft::remove(&mut self.nft),
-            Step::SetSysctl { path, value } => sysctl::write(path, value),
+            Step::SetSysctl { path, value } => {
+                let written = sysctl::write(path, value);
+                self.events.skip_sysctls();
+                written
+            }
             Step::AddRule(r) | Step::RemoveRule(r) if r.selector.unknown => {
                 Err(Error::other(describe(step), None, "it has selectors that we do not know"))
             }

@@ -1,5 +1,9 @@
 //! `/proc/sys`: of the network namespace of the thread that opens the file.
 
+mod watch;
+
+pub(crate) use watch::Watch;
+
 use crate::Error;
 use std::fs;
 use std::io::ErrorKind;

@@ -2,7 +2,7 @@
 
 use crate::namespace::{NOW, enter_with_wan, observe, sh};
 use crate::ruleset::everything;
-use narrowgate_kernel::{Events, Kernel, Real};
+use narrowgate_kernel::{Events, Kernel, Real, Scope};
 use narrowgate_model::PROTOCOL;
 use narrowgate_model::net::{Address, FwMark, Route, RouteKind, Rule, RuleAction, Selector};
 use narrowgate_model::state::Step;
@@ -38,6 +38,31 @@ fn what_others_change_is_told_by_its_kind() {
         assert_eq!(real.drain_events(), expected, "{command}");
         assert_eq!(real.drain_events(), none, "{command}");
     }
+}
+
+#[test]
+fn a_sysctl_that_others_write_is_told_also_of_a_device_that_was_made_again() {
+    let (mut real, _) = quiet();
+    let (global, own) = ("net/ipv4/fwmark_reflect".to_owned(), "net/ipv4/conf/wan/src_valid_mark".to_owned());
+    let scope = Scope { sysctls: vec![global.clone(), own.clone()], ..crate::namespace::scope() };
+    real.observe(&scope, NOW).unwrap();
+    let sysctls = Events { sysctls: true, ..Events::default() };
+    for command in ["sysctl -w net.ipv4.fwmark_reflect=1", "sysctl -w net.ipv4.conf.wan.src_valid_mark=1"] {
+        sh(command);
+        assert_eq!(real.drain_events(), sysctls, "{command}");
+        assert_eq!(real.drain_events(), Events::default(), "{command}");
+    }
+    sh("sysctl net.ipv4.fwmark_reflect && sysctl -w net.ipv4.conf.lan.src_valid_mark=1");
+    assert_eq!(real.drain_events(), Events::default(), "reading, and what is not ours");
+    for path in [global, own] {
+        real.apply(&Step::SetSysctl { path, value: "0".to_owned() }, NOW).unwrap();
+        assert_eq!(real.drain_events(), Events::default(), "what we write ourselves");
+    }
+    sh("ip link del wan && ip link add wan type veth peer name lan");
+    real.observe(&scope, NOW).unwrap();
+    real.drain_events();
+    sh("sysctl -w net.ipv4.conf.wan.src_valid_mark=1");
+    assert_eq!(real.drain_events(), sysctls);
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! Who else writes a sysctl. No netlink message tells of it; inotify(7) does, for writers that see the same `/proc`. One in
+//! another container is found out with the next event of another kind.
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The files that are watched.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// None: no more inotify instances are to be had.
+    fd: Option<OwnedFd>,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Watch {
+        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
+        if let Err(error) = &fd {
+            log::info!("sysctls that others change are found out later only: inotify: {error}");
+        }
+        Watch { fd: fd.ok() }
+    }
+
+    /// Watches these as well. Those that are watched already stay as they are, and what cannot be watched is left out.
+    pub(crate) fn add<'a>(&self, paths: impl Iterator<Item = &'a String>) {
+        let Some(fd) = &self.fd else { return };
+        for place in paths.filter_map(|path| super::place(path).ok()) {
+            if let Err(error) = inotify::add_watch(fd, &place, WatchFlags::MODIFY) {
+                log::debug!("watching {}: {error}", place.display());
+            }
+        }
+    }
+
+    /// Whether one was written since the last time.
+    pub(crate) fn drain(&self) -> bool {
+        let Some(fd) = &self.fd else { return false };
+        let mut buffer = [MaybeUninit::uninit(); 1024];
+        let mut events = inotify::Reader::new(fd, &mut buffer);
+        let mut any = false;
+        loop {
+            match events.next() {
+                Ok(_) => any = true,
+                Err(Errno::INTR) => {}
+                Err(_) => return any,
+            }
+        }
+    }
+
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+}
