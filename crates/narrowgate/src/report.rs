@@ -87,6 +87,10 @@ pub struct TunnelReport {
     pub state: String,
     /// As written.
     pub peers: Vec<String>,
+    /// As written.
+    pub cgroup: Option<String>,
+    /// `marked`, `not there`, `failed`.
+    pub cgroup_state: Option<String>,
 }
 
 /// A resolver.
@@ -156,4 +160,42 @@ pub struct PolicyReport {
     pub first_apply_us: u64,
     /// Milliseconds from the start to READY.
     pub ready_ms: u64,
+}
+
+/// What `status --sockets` says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SocketsReport {
+    /// The mark that is to be seen, `VALUE/MASK`.
+    pub mark: String,
+    /// All of them, by owner and process.
+    pub sockets: Vec<SocketReport>,
+    /// How many are unmarked although they send, or may send, to the uplink.
+    pub unmarked: u32,
+    /// What was not to be found, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A socket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SocketReport {
+    /// `tunnel NAME` or `resolver NAME`.
+    pub owner: String,
+    /// The number of a process that has it.
+    pub process: u32,
+    /// That process's name.
+    pub program: String,
+    /// `tcp`, `udp`, `raw`, `icmp`, `packet`, `mptcp`, `other`.
+    pub protocol: String,
+    /// Its own address.
+    pub local: Option<String>,
+    /// To whom it is connected.
+    pub remote: Option<String>,
+    /// The device that it is bound to.
+    pub device: Option<String>,
+    /// `SO_MARK`, all bits.
+    pub mark: u32,
+    /// `marked`, `loopback`, `listens`, `unused`, `elsewhere`, `unmarked`.
+    pub verdict: String,
+    /// A few words where the verdict alone does not say it.
+    pub why: String,
 }

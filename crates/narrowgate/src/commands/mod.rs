@@ -4,6 +4,7 @@ pub mod check;
 pub mod exec;
 pub mod forward;
 pub mod run;
+pub mod sockets;
 pub mod status;
 
 use crate::cli::Globals;
@@ -60,8 +61,11 @@ pub const TABLE: &[Command] = &[
     Command {
         name: "status",
         summary: "facts, tunnels, resolvers, guard, counters",
-        help: "usage: narrowgate status [--json | --prometheus] [--runtime-dir DIR]\n\n\
-               What the running daemon knows and does. Exit 1 if no daemon runs.\n",
+        help: "usage: narrowgate status [--json | --prometheus] [--runtime-dir DIR]\n\
+               \x20      narrowgate status --sockets [--json] [--config FILE] [--runtime-dir DIR]\n\n\
+               What the running daemon knows and does. Exit 1 if no daemon runs.\n\
+               With --sockets: the marks of all sockets of the tunnels' processes and of the resolvers, as the\n\
+               kernel has them. Exit 1 if one sends to the uplink unmarked. Needs root, but no daemon.\n",
         value_options: &[],
         stops_at_word: false,
         run: status::main,

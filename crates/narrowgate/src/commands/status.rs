@@ -13,6 +13,12 @@ use std::time::Duration;
 /// Runs the command.
 pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
     let mut format: fn(&str, &Report) -> String = |_, report| table(report);
+    if args.iter().any(|arg| arg == "--sockets") {
+        let others: Vec<OsString> =
+            args.iter().filter(|arg| *arg != "--sockets" && *arg != "--json").cloned().collect();
+        let json = args.iter().any(|arg| arg == "--json");
+        return no_more_arguments("status", &others).unwrap_or_else(|| super::sockets::main(globals, json));
+    }
     let mut rest = args;
     while let [first, more @ ..] = rest {
         format = match first.to_str() {
@@ -90,6 +96,9 @@ fn table(report: &Report) -> String {
         if let Some(group) = &tunnel.group {
             let gid = tunnel.gid.map_or("no such group".to_owned(), |g| format!("gid {g}"));
             let _ = writeln!(out, "  group     {group} ({gid})");
+        }
+        if let (Some(cgroup), Some(state)) = (&tunnel.cgroup, &tunnel.cgroup_state) {
+            let _ = writeln!(out, "  cgroup    {cgroup} ({state})");
         }
         for peer in &tunnel.peers {
             let _ = writeln!(out, "  peer      {peer}");

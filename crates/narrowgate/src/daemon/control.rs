@@ -125,6 +125,8 @@ impl Daemon {
             device: tunnel.device.clone(),
             state: state.to_owned(),
             peers: tunnel.peers.iter().map(peer).collect(),
+            cgroup: tunnel.cgroup.clone(),
+            cgroup_state: tunnel.cgroup.as_deref().map(|path| self.services.state(path).to_owned()),
         }
     }
 
@@ -150,6 +152,7 @@ impl Daemon {
     fn problems(&self, report: &Report) -> Vec<String> {
         let mut problems: Vec<String> = self.uplinks.problems().map(str::to_owned).collect();
         problems.extend(self.reconciler.complaints().map(str::to_owned));
+        problems.extend(self.services.problems().map(str::to_owned));
         let guard = &report.guard;
         if guard.standing && !guard.owned {
             problems.push(

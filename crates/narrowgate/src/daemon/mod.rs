@@ -1,12 +1,13 @@
 //! The daemon: one thread, one `poll(2)`, level-triggered. Every event leads to the same thing: learn, reconcile, tell the resolvers.
 //!
 //! Rooms: [`reconcile`] makes the kernel look as policy wants. [`uplinks`] holds the providers. [`resolvers`] holds the
-//! resolver processes. [`control`] answers `status`.
+//! resolver processes. [`services`] marks the tunnels' cgroups. [`control`] answers `status`.
 
 mod control;
 mod groups;
 mod reconcile;
 mod resolvers;
+mod services;
 mod uplinks;
 
 use crate::cli::Globals;
@@ -19,6 +20,7 @@ use narrowgate_sys::signal::{Signal, Signals};
 use reconcile::Reconciler;
 use resolvers::Resolvers;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use services::Services;
 use std::process::ExitCode;
 use std::time::Duration;
 use uplinks::Uplinks;
@@ -43,6 +45,7 @@ struct Daemon {
     reconciler: Reconciler,
     uplinks: Uplinks,
     resolvers: Resolvers,
+    services: Services,
     control: Control,
     started: Time,
     ready_ms: u64,
@@ -110,6 +113,8 @@ impl Daemon {
         let mut uplinks = Uplinks::default();
         reconciler.guard_first(&mut kernel, &uplinks.in_force(&config), &groups)?;
         resolvers.launch(&config, acquired)?;
+        let mut services = Services::new(runtime.clone());
+        services.configure(&config);
         let control = Control::listen(&runtime)?;
         let ready_ms = (now() - started).as_millis() as u64;
         log::info!("ready after {ready_ms} ms: the guard stands, {}", resolvers.describe());
@@ -127,6 +132,7 @@ impl Daemon {
             reconciler,
             uplinks,
             resolvers,
+            services,
             control,
             started,
             ready_ms,
@@ -147,6 +153,7 @@ impl Daemon {
 
     fn serve(&mut self) -> End {
         loop {
+            self.services.tidy(now());
             let ready = self.wait();
             if ready.signal
                 && let Some(end) = self.on_signals()
@@ -162,6 +169,9 @@ impl Daemon {
             }
             due |= self.uplinks.on_timer(now());
             due |= self.reconciler.retry_due(now());
+            if ready.service {
+                self.services.refresh();
+            }
             self.resolvers.on_events();
             if due {
                 self.settle();
@@ -186,6 +196,8 @@ impl Daemon {
         fds.extend(self.kernel.events_fd().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let provider_at = fds.len();
         fds.extend(self.uplinks.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let service_at = fds.len();
+        fds.extend(self.services.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let resolver_at = fds.len();
         fds.extend(self.resolvers.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
 
@@ -208,7 +220,8 @@ impl Daemon {
             signal: any(&fds[..1]),
             control: any(&fds[1..kernel_at]),
             kernel: any(&fds[kernel_at..provider_at]),
-            provider: any(&fds[provider_at..resolver_at]),
+            provider: any(&fds[provider_at..service_at]),
+            service: any(&fds[service_at..resolver_at]),
         }
     }
 
@@ -254,6 +267,7 @@ impl Daemon {
                 if let Err(message) = self.resolvers.launch(&self.config, acquired) {
                     log::error!("{message}");
                 }
+                self.services.configure(&self.config);
                 self.resolvers.tell(&self.uplinks.in_force(&self.config), self.uplinks.facts());
                 log::info!("config {} read again", self.globals.config.display());
             }
@@ -263,6 +277,7 @@ impl Daemon {
     /// Takes down what was set up, the guard last. True if all of it is gone.
     fn stop(&mut self) -> bool {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.services.stop();
         self.resolvers.stop();
         self.uplinks.stop(now());
         let clean = self.reconciler.tear_down(&mut self.kernel, &self.config);
@@ -291,4 +306,5 @@ struct Ready {
     control: bool,
     kernel: bool,
     provider: bool,
+    service: bool,
 }

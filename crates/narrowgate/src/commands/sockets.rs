@@ -1,0 +1,167 @@
+//! `narrowgate status --sockets`: every socket of the tunnels' processes and of the resolvers, with the mark that the kernel
+//! has for it, and whether that is right.
+//!
+//! It needs the config and the kernel, but no daemon. It goes from the processes (`processes`) by their descriptors to the
+//! kernel's list of sockets; what that list leaves out is looked at through a copy of the descriptor (`unlisted`). Then
+//! `verdict` says of each where it sends.
+
+mod processes;
+mod unlisted;
+mod verdict;
+
+use crate::cli::{Globals, USAGE, print_out};
+use crate::config_file;
+use crate::report::{SocketReport, SocketsReport};
+use crate::runtime::RuntimeDir;
+use narrowgate_kernel::sockets::{self, InetSocket, Transport};
+use narrowgate_kernel::{Kernel, Real, Scope};
+use narrowgate_model::{Config, Time};
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use verdict::{Place, Seen, Verdict};
+
+/// Runs the command. Exit 1 if there is an unmarked socket that sends to the uplink.
+pub fn main(globals: &Globals, json: bool) -> ExitCode {
+    let config = match config_file::load(&globals.config) {
+        Ok(config) => config,
+        Err(problems) => {
+            problems.iter().for_each(|p| eprintln!("narrowgate: {p}"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match examine(&config, &RuntimeDir::new(&globals.runtime_dir)) {
+        Ok(report) => {
+            print_out(&if json {
+                format!("{}\n", miniserde::json::to_string(&report))
+            } else {
+                table(&report)
+            });
+            ExitCode::from(u8::from(report.unmarked > 0))
+        }
+        Err(message) => {
+            eprintln!("narrowgate: status: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Looks at all of them, in this network namespace.
+///
+/// # Errors
+/// A sentence: the kernel does not list its sockets, or does not tell us their marks.
+pub fn examine(config: &Config, runtime: &RuntimeDir) -> Result<SocketsReport, String> {
+    // The processes first: a socket that is made in between is in the list, and one that is closed in between is no
+    // process's any more.
+    let mut notes = Vec::new();
+    let (owners, processes) = processes::find(config, runtime, &mut notes);
+    let listed = sockets::all().map_err(|e| e.to_string())?;
+    let needs_root = |what: &str| format!("{what}; run as root (CAP_NET_ADMIN)");
+    let mut kernel = Real::open().map_err(|e| needs_root(&e.to_string()))?;
+    let devices = kernel.links().map_err(|e| e.to_string())?.into_iter().map(|link| link.name).collect();
+    let scope = Scope { table: config.table, devices, sysctls: Vec::new() };
+    let observed = kernel.observe(&scope, Time(narrowgate_sys::link::now_ms())).map_err(|e| e.to_string())?;
+    let place = Place::new(config, &observed);
+
+    let mut report = SocketsReport { mark: config.mark.to_string(), sockets: Vec::new(), unmarked: 0, notes };
+    let mut shown: Vec<(usize, u64)> = Vec::new();
+    for process in &processes {
+        for (number, inode) in &process.sockets {
+            if shown.contains(&(process.owner, *inode)) {
+                continue;
+            }
+            let seen = match listed.iter().find(|socket| socket.inode == *inode) {
+                Some(socket) => {
+                    let mark = socket
+                        .mark
+                        .ok_or_else(|| needs_root("the kernel does not tell the marks of sockets"))?;
+                    Some(from_list(socket, mark))
+                }
+                None if process.here => unlisted::look(process.pid, *number, *inode),
+                None => None,
+            };
+            let (Some(seen), Some(owner)) = (seen, owners.get(process.owner)) else { continue };
+            shown.push((process.owner, *inode));
+            let (verdict, why) = place.judge(&seen, owner.want);
+            report.unmarked += u32::from(verdict == Verdict::Unmarked);
+            report.sockets.push(SocketReport {
+                owner: owner.name.clone(),
+                process: process.pid,
+                program: process.program.clone(),
+                protocol: seen.protocol.to_owned(),
+                local: seen.local.map(|addr| addr.to_string()),
+                remote: seen.remote.map(|addr| addr.to_string()),
+                device: seen.device.map(|index| place.name(index)),
+                mark: seen.mark,
+                verdict: verdict.as_str().to_owned(),
+                why,
+            });
+        }
+    }
+    Ok(report)
+}
+
+fn from_list(socket: &InetSocket, mark: u32) -> Seen {
+    Seen {
+        protocol: match socket.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+            Transport::Raw => "raw",
+        },
+        local: Some(socket.local),
+        remote: socket.remote,
+        listens: socket.listens,
+        device: socket.device,
+        mark,
+        unused: false,
+    }
+}
+
+fn table(report: &SocketsReport) -> String {
+    let mut out = String::new();
+    let mut rows = vec![["PROCESS", "PROTOCOL", "LOCAL", "REMOTE", "MARK", "VERDICT"].map(str::to_owned)];
+    for socket in &report.sockets {
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let device = socket.device.as_ref().map_or(String::new(), |name| format!(" on {name}"));
+        let why = if socket.why.is_empty() { String::new() } else { format!(": {}", socket.why) };
+        rows.push([
+            format!("{} ({})", socket.program, socket.process),
+            socket.protocol.clone(),
+            or_none(&socket.local) + &device,
+            or_none(&socket.remote),
+            format!("{:#x}", socket.mark),
+            format!("{}{why}", if socket.verdict == "unmarked" { "UNMARKED" } else { &socket.verdict }),
+        ]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let line = |out: &mut String, row: &[String; 6]| {
+        for (cell, width) in row.iter().zip(widths).take(5) {
+            let _ = write!(out, "{cell:<width$}  ");
+        }
+        let _ = writeln!(out, "{}", row[5]);
+    };
+    let mut owner = "";
+    for (row, socket) in rows.iter().skip(1).zip(&report.sockets) {
+        if socket.owner != owner {
+            let _ = writeln!(out, "{}{}", if owner.is_empty() { "" } else { "\n" }, socket.owner);
+            line(&mut out, &rows[0]);
+            owner = &socket.owner;
+        }
+        line(&mut out, row);
+    }
+    let _ = writeln!(
+        out,
+        "{}{} sockets, mark {}, {}",
+        if owner.is_empty() { "" } else { "\n" },
+        report.sockets.len(),
+        report.mark,
+        match report.unmarked {
+            0 => "none sends to the uplink unmarked".to_owned(),
+            count => format!("{count} UNMARKED to the uplink"),
+        }
+    );
+    for note in &report.notes {
+        let _ = writeln!(out, "! {note}");
+    }
+    out
+}

@@ -1,0 +1,188 @@
+//! Whose sockets are looked at: the tunnels' processes, by group and by cgroup, and the resolvers, which the runtime
+//! directory names.
+
+use super::verdict::Want;
+use crate::runtime::RuntimeDir;
+use narrowgate_forwarder::child;
+use narrowgate_model::Config;
+use narrowgate_model::config::{Group, Via};
+use std::fs;
+
+/// A tunnel or a resolver.
+pub struct Owner {
+    /// `tunnel NAME`, `resolver NAME`.
+    pub name: String,
+    /// What its sockets have to be.
+    pub want: Want,
+}
+
+/// A process of one of them.
+pub struct Process {
+    /// Which owner's.
+    pub owner: usize,
+    /// Its number.
+    pub pid: u32,
+    /// Its name, as the kernel has it.
+    pub program: String,
+    /// It is in our network namespace.
+    pub here: bool,
+    /// Its sockets: descriptor and inode.
+    pub sockets: Vec<(i32, u64)>,
+}
+
+/// How to know the processes of an owner.
+struct Signs<'a> {
+    gid: Option<u32>,
+    cgroup: Option<&'a str>,
+    pid: Option<u32>,
+}
+
+/// Owners and processes, the owners in the config's order. Notes tell what was not to be found.
+pub fn find(config: &Config, runtime: &RuntimeDir, notes: &mut Vec<String>) -> (Vec<Owner>, Vec<Process>) {
+    let mut owners = Vec::new();
+    let mut signs = Vec::new();
+    for tunnel in &config.tunnels {
+        let gid = tunnel.group.as_ref().and_then(|group| match group {
+            Group::Id(id) => Some(*id),
+            Group::Name(name) => narrowgate_sys::process::group(name).ok(),
+        });
+        let want = Want { mark: true, redirected: gid.is_some() };
+        owners.push(Owner { name: format!("tunnel {}", tunnel.name), want });
+        if let (Some(Group::Name(name)), None) = (&tunnel.group, gid) {
+            notes.push(format!("tunnel {}: there is no group '{name}', so no process is in it", tunnel.name));
+        }
+        signs.push(Signs { gid, cgroup: tunnel.cgroup.as_deref(), pid: None });
+    }
+    for resolver in &config.resolvers {
+        let want = Want { mark: resolver.via == Via::Uplink, redirected: false };
+        owners.push(Owner { name: format!("resolver {}", resolver.name), want });
+        let pid = fs::read_to_string(runtime.file(&format!("resolver.{}", resolver.name)));
+        let pid = pid.ok().and_then(|text| text.trim().parse().ok()).filter(|pid| is_resolver(*pid));
+        signs.push(Signs { gid: None, cgroup: None, pid });
+    }
+    let processes = running(&signs, notes);
+    for (index, owner) in owners.iter().enumerate() {
+        if !processes.iter().any(|process| process.owner == index) {
+            notes.push(format!("{}: no process of it runs", owner.name));
+        }
+    }
+    (owners, processes)
+}
+
+fn running(signs: &[Signs<'_>], notes: &mut Vec<String>) -> Vec<Process> {
+    let mut pids: Vec<u32> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    let ours = fs::read_link("/proc/self/ns/net").ok();
+    let mut found = Vec::new();
+    for (owner, signs) in signs.iter().enumerate() {
+        for pid in pids.iter().copied().filter(|pid| signs.fit(*pid)) {
+            match sockets(pid) {
+                Ok(sockets) => found.push(Process {
+                    owner,
+                    pid,
+                    program: fs::read_to_string(format!("/proc/{pid}/comm"))
+                        .unwrap_or_default()
+                        .trim()
+                        .to_owned(),
+                    here: ours.is_some() && fs::read_link(format!("/proc/{pid}/ns/net")).ok() == ours,
+                    sockets,
+                }),
+                // It has ended meanwhile.
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound) => {}
+                Err(error) => {
+                    notes
+                        .push(format!("process {pid}: its descriptors cannot be read: {error}; run as root"));
+                }
+            }
+        }
+    }
+    found
+}
+
+impl Signs<'_> {
+    fn fit(&self, pid: u32) -> bool {
+        self.pid == Some(pid)
+            || self.gid.is_some_and(|gid| {
+                fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has_group(&status, gid))
+            })
+            || self.cgroup.is_some_and(|cgroup| {
+                fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| is_below(&text, cgroup))
+            })
+    }
+}
+
+/// The sockets among its descriptors: links that read `socket:[INODE]`.
+fn sockets(pid: u32) -> std::io::Result<Vec<(i32, u64)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        let inode =
+            link.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        found.extend(number.zip(inode));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Whether a process with this /proc/PID/status is in the group: real, effective, saved, for files, or supplementary.
+fn has_group(status: &str, gid: u32) -> bool {
+    let lines =
+        status.lines().filter_map(|line| line.strip_prefix("Gid:").or_else(|| line.strip_prefix("Groups:")));
+    lines.flat_map(str::split_whitespace).any(|word| word.parse() == Ok(gid))
+}
+
+/// Whether a process with this /proc/PID/cgroup is in the cgroup (version 2), or in one below it.
+fn is_below(text: &str, cgroup: &str) -> bool {
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let rest = own.and_then(|own| own.strip_prefix(cgroup.trim_end_matches('/')));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The process may have died and its number be somebody else's.
+fn is_resolver(pid: u32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|b| *b == 0).nth(1) == Some(child::ARGUMENT.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_of_its_groups_makes_a_process_a_tunnels() {
+        let status = "Name:\tfastd\nPid:\t800\nUid:\t0\t0\t0\t0\nGid:\t0\t7\t0\t0\nFDSize:\t801\nGroups:\t4 1800 \nNgid:\t802\n";
+        for gid in [0, 7, 4, 1800] {
+            assert!(has_group(status, gid), "{gid}");
+        }
+        for gid in [800, 801, 802, 180, 1] {
+            assert!(!has_group(status, gid), "{gid}");
+        }
+    }
+
+    #[test]
+    fn a_cgroup_is_its_whole_path_and_what_is_below() {
+        let text = "4:memory:/other\n0::/system.slice/fastd@mesh.service/sub\n";
+        for cgroup in
+            ["/system.slice/fastd@mesh.service", "/system.slice/fastd@mesh.service/sub", "/system.slice/"]
+        {
+            assert!(is_below(text, cgroup), "{cgroup}");
+        }
+        for cgroup in ["/system.slice/fastd", "/other", "/system.slice/fastd@mesh.service/sub/x"] {
+            assert!(!is_below(text, cgroup), "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn this_process_has_the_sockets_that_it_has_made() {
+        use std::os::fd::AsRawFd;
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
+        assert!(sockets(std::process::id()).unwrap().contains(&(socket.as_raw_fd(), inode)));
+    }
+}
