@@ -134,6 +134,8 @@ pub struct GuardReport {
     pub egress: bool,
     /// Its counters.
     pub counters: Vec<PacketCounter>,
+    /// Its sets of peers (`option strict`), and how many addresses are in each.
+    pub sets: Vec<CounterReport>,
 }
 
 /// A counter of packets.

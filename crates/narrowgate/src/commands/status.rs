@@ -135,6 +135,9 @@ fn table(report: &Report) -> String {
         yes(guard.persistent),
         yes(guard.egress)
     );
+    for set in &guard.sets {
+        let _ = writeln!(out, "  {:<18} {:>10} addresses", set.name, set.value);
+    }
     for counter in &guard.counters {
         let _ = writeln!(
             out,
@@ -211,6 +214,9 @@ fn prometheus(report: &Report) -> String {
     let samples: Vec<_> =
         report.guard.counters.iter().map(|c| (format!("{{counter=\"{}\"}}", c.name), c.packets)).collect();
     metric("guard_packets_total", "counter", "Packets that the guard counted.", &samples);
+    let samples: Vec<_> =
+        report.guard.sets.iter().map(|s| (format!("{{set=\"{}\"}}", s.name), s.value)).collect();
+    metric("guard_set_addresses", "gauge", "Addresses that strict lets marked packets go to.", &samples);
     let samples: Vec<_> = report
         .resolvers
         .iter()

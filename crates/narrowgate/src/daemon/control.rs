@@ -138,6 +138,7 @@ impl Daemon {
             owned,
             persistent,
             egress: self.kernel.capabilities().egress,
+            sets: self.sets(),
             counters: self
                 .kernel
                 .counters()
@@ -148,10 +149,19 @@ impl Daemon {
         }
     }
 
+    fn sets(&mut self) -> Vec<CounterReport> {
+        if !self.config.strict {
+            return Vec::new();
+        }
+        let sizes = self.kernel.set_sizes().unwrap_or_default().into_iter();
+        sizes.map(|s| CounterReport { name: s.name, value: s.elements as u64 }).collect()
+    }
+
     /// What a person should know without asking.
     fn problems(&self, report: &Report) -> Vec<String> {
         let mut problems: Vec<String> = self.uplinks.problems().map(str::to_owned).collect();
         problems.extend(self.reconciler.complaints().map(str::to_owned));
+        problems.extend(self.admission.problem().map(str::to_owned));
         problems.extend(self.services.problems().map(str::to_owned));
         let guard = &report.guard;
         if guard.standing && !guard.owned {

@@ -1,13 +1,14 @@
 //! The daemon: one thread, one `poll(2)`, level-triggered. Every event leads to the same thing: learn, reconcile, tell the resolvers.
 //!
 //! Rooms: [`reconcile`] makes the kernel look as policy wants. [`uplinks`] holds the providers. [`resolvers`] holds the
-//! resolver processes. [`services`] marks the tunnels' cgroups. [`control`] answers `status`.
+//! resolver processes. [`services`] marks the tunnels' cgroups. [`strict`] tells the guard where the peers are. [`control`] answers `status`.
 
 mod control;
 mod groups;
 mod reconcile;
 mod resolvers;
 mod services;
+mod strict;
 mod uplinks;
 
 use crate::cli::Globals;
@@ -46,6 +47,7 @@ struct Daemon {
     uplinks: Uplinks,
     resolvers: Resolvers,
     services: Services,
+    admission: strict::Admission,
     control: Control,
     started: Time,
     ready_ms: u64,
@@ -133,6 +135,7 @@ impl Daemon {
             uplinks,
             resolvers,
             services,
+            admission: strict::Admission::new(),
             control,
             started,
             ready_ms,
@@ -181,6 +184,7 @@ impl Daemon {
             if ready.control {
                 self.answer();
             }
+            self.resolvers.decide(&mut |addrs| self.admission.let_in(&mut self.kernel, addrs));
             if self.forget_at.take_if(|at| *at <= now()).is_some() {
                 // Nothing depends on it.
                 let _ = narrowgate_sys::memory::forget_start();

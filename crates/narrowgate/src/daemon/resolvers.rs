@@ -4,7 +4,7 @@
 //! listening sockets over from it, starts its own process on them, and only then ends the old one: at no moment does
 //! nobody listen.
 
-use super::now;
+use super::{now, strict};
 use crate::report::{CounterReport, ResolverReport};
 use crate::runtime::RuntimeDir;
 use narrowgate_forwarder::child;
@@ -17,7 +17,7 @@ use narrowgate_model::{Config, Facts, Mark, Server, Time};
 use narrowgate_policy as policy;
 use narrowgate_sys::socket;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -157,10 +157,15 @@ impl Resolvers {
             if running.told.as_ref() == Some(&upstreams) {
                 continue;
             }
+            let asks = upstreams.sets.first().is_some_and(|set| set.state.is_up());
+            let look_up = config.strict && running.config.via == Via::Uplink && asks;
             running.told = Some(upstreams.clone());
             if let Err(error) = running.handle.update(upstreams) {
                 running.complain(&error.to_string());
                 self.wake = Some(at + RESPAWN);
+            }
+            if let Some(listen) = running.config.listen.first().filter(|_| look_up) {
+                strict::look_up_peers(config, *listen);
             }
         }
         self.list = list;
@@ -210,6 +215,16 @@ impl Resolvers {
         }
         if restarted {
             self.write_down();
+        }
+    }
+
+    /// Strict: asks about all addresses that answers wait for whether packets may go there, and tells the resolvers.
+    pub fn decide(&mut self, let_in: &mut dyn FnMut(&[IpAddr]) -> bool) {
+        for running in &mut self.list {
+            for (id, addresses) in running.handle.take_resolved() {
+                // A resolver that does not hear it answers with a failure.
+                let _ = running.handle.decide(id, let_in(&addresses));
+            }
         }
     }
 
