@@ -161,8 +161,10 @@ fn a_service_is_marked_by_its_cgroup_each_time_it_starts() {
     scene.daemon = scene.lab.start_narrowgate(&demo::config()).unwrap().0;
     assert_eq!(unit.mark(), "0");
     scene.daemon.terminate(SOON).unwrap();
-    scene.daemon = scene.lab.start_narrowgate(&unit.config()).unwrap().0;
+    let (daemon, ready) = scene.lab.start_narrowgate(&unit.config()).unwrap();
+    scene.daemon = daemon;
     assert_eq!(unit.mark(), "1", "before READY");
+    assert!(ready < Duration::from_millis(200), "{ready:?}");
     assert!(scene.daemon.terminate(SOON).unwrap().success(), "{}", scene.log());
     assert_eq!(unit.mark(), "0");
     unit.remove();
@@ -178,4 +180,20 @@ fn what_exec_left_behind_is_swept_at_the_start() {
     let (_daemon, ready) = lab.start_narrowgate(&demo::config()).unwrap();
     assert!(ready < Duration::from_millis(200), "{ready:?}");
     wait::until("the sweep", SOON, || Ok((!left.exists()).then_some(()))).unwrap();
+}
+
+#[test]
+fn a_cgroup_that_cannot_be_marked_is_told_and_the_rest_works() {
+    let lab = Lab::new(Options::default()).unwrap();
+    let config = demo::config();
+    let config = config
+        .replace("option device 'mesh-vpn'", "option device 'mesh-vpn'\n\toption cgroup '/cgroup.procs/x'");
+    assert!(config.contains("cgroup.procs"));
+    let (_daemon, _) = lab.start_narrowgate(&config).unwrap();
+    let (code, status, _) = lab.narrowgate(&["status"]).unwrap();
+    assert_eq!(code, 0, "{status}");
+    assert!(status.contains("cgroup    /cgroup.procs/x (failed)"), "{status}");
+    let told =
+        status.lines().any(|line| line.starts_with("! ") && line.contains("/cgroup.procs/x are not marked"));
+    assert!(told, "{status}");
 }

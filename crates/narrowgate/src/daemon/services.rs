@@ -173,7 +173,8 @@ impl Followed {
                     // The guard drops what they send, so this is no leak.
                     _ => log::warn!(
                         "tunnel {}: its cgroup {} is marked from now on, but had {processes} processes already: \
-                         sockets that they made before are not; if `narrowgate status --sockets` shows one, restart the service",
+                         sockets that they have bound or connected before are not; if `narrowgate status --sockets` \
+                         shows one, restart the service",
                         self.tunnel,
                         self.path
                     ),

@@ -183,4 +183,7 @@ fn without_the_right_to_see_marks_it_fails_and_says_so() {
     assert!(said.contains("CAP_NET_ADMIN"), "{said}");
     let mut command = room.command(&[NARROWGATE, "status", "--sockets", "--prometheus", "--config", &config]);
     assert!(room::refuse(&mut command, 2).contains("--prometheus"));
+    let bad = folder.file("bad", "config uplink 'wan'\n");
+    let mut command = room.command(&[NARROWGATE, "status", "--sockets", "--config", &bad]);
+    assert!(room::refuse(&mut command, 2).contains("bad:1:"));
 }

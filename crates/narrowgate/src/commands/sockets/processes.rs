@@ -6,6 +6,7 @@ use crate::runtime::RuntimeDir;
 use narrowgate_forwarder::child;
 use narrowgate_model::Config;
 use narrowgate_model::config::{Group, Via};
+use narrowgate_model::sort::{sort, sort_by_key};
 use std::fs;
 
 /// A tunnel or a resolver.
@@ -75,7 +76,7 @@ fn running(signs: &[Signs<'_>], notes: &mut Vec<String>) -> Vec<Process> {
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
-    pids.sort_unstable();
+    sort(&mut pids);
     let ours = fs::read_link("/proc/self/ns/net").ok();
     let mut found = Vec::new();
     for (owner, signs) in signs.iter().enumerate() {
@@ -126,7 +127,7 @@ fn sockets(pid: u32) -> std::io::Result<Vec<(i32, u64)>> {
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
         found.extend(number.zip(inode));
     }
-    found.sort_unstable();
+    sort_by_key(&mut found, |(number, _)| *number);
     Ok(found)
 }
 
