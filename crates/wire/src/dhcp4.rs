@@ -7,6 +7,7 @@
 //!
 //! A client tells the household nothing but what it asks for: no host name, no vendor class (RFC 7844).
 
+pub mod arp;
 mod lease;
 mod options;
 pub mod packet;
@@ -170,4 +171,4 @@ const MIN_LEN: usize = 300;
 /// The largest message that we take: a whole Ethernet packet.
 const MAX_MESSAGE: u16 = 1500;
 /// What we want to be told; 121 stands ahead of 3 and 33, as RFC 3442 asks.
-const WANTED: [u8; 12] = [1, 121, 3, 6, 15, 28, 33, 51, 54, 58, 59, 119];
+const WANTED: [u8; 13] = [1, 121, 3, 6, 15, 28, 33, 51, 54, 58, 59, 114, 119];

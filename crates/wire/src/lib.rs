@@ -4,6 +4,7 @@
 mod checksum;
 pub mod config;
 pub mod dhcp4;
+pub mod dhcp6;
 mod domain;
 pub mod networkd;
 pub mod ra;

@@ -1,5 +1,5 @@
 //! Router Advertisements and Solicitations: RFC 4861 (4.1, 4.2, 4.6), with the options of RFC 4191 (preference, route
-//! information) and RFC 8106 (RDNSS, DNSSL).
+//! information), RFC 8106 (RDNSS, DNSSL), RFC 8781 (PREF64) and RFC 8910 (captive portal).
 //!
 //! Written by hand: of the crates that parse ICMPv6 none knows all of these options, and what is needed is small.
 //! [`packet`] has the IPv6 header around it, for packet sockets.
@@ -8,6 +8,8 @@
 
 mod options;
 pub mod packet;
+
+pub(crate) use options::{domains, portal};
 
 use narrowgate_model::Prefix;
 use narrowgate_model::facts::Preference;
@@ -38,6 +40,10 @@ pub struct RouterAdvert {
     pub dns: Vec<(Ipv6Addr, u32)>,
     /// DNSSL options: domains in text without a trailing dot, each with the lifetime of its option.
     pub search: Vec<(String, u32)>,
+    /// Captive-portal option: where its API is asked. None if the network says that there is none.
+    pub portal: Option<String>,
+    /// PREF64 options: the prefixes of a NAT64, each with its lifetime in seconds.
+    pub nat64: Vec<(Prefix, u16)>,
 }
 
 /// Prefix information (RFC 4861, 4.6.2).

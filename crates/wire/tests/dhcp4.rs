@@ -83,6 +83,7 @@ fn a_whole_lease_is_read_as_the_oracle_wrote_it() {
             broadcast: Some(Ipv4Addr::new(192, 0, 2, 255)),
             mtu: Some(1400),
             search: vec!["home.example".into()],
+            portal: None,
         })
     );
 }
@@ -161,6 +162,32 @@ fn one_option_that_is_malformed_does_not_cost_the_lease() {
     cut[end] = 6; // a last option without a length, in place of the end
     cut.truncate(end + 1);
     assert!(read(&cut).is_ok());
+}
+
+#[test]
+fn a_captive_portal_is_told_of() {
+    let portal = |content: &[u8]| read(&insert_raw(&ack(), 114, content)).unwrap().portal;
+    assert_eq!(portal(b"https://portal.example/api").as_deref(), Some("https://portal.example/api"));
+    assert_eq!(portal(b"urn:ietf:params:capport:unrestricted"), None);
+    assert_eq!(portal(b"two words"), None);
+}
+
+#[test]
+fn arp_packets_are_what_the_rfcs_say() {
+    use narrowgate_wire::dhcp4::arp;
+    let probe = arp::probe(MAC, IP);
+    assert_eq!(probe[..14], [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0xab, 0xcd, 0xef]);
+    assert_eq!(probe[14..], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2, 77]);
+    assert_eq!(arp::sender(&probe), Some((MAC, Ipv4Addr::UNSPECIFIED)));
+    let announcement = arp::announcement(MAC, IP);
+    assert_eq!(announcement[14..], [192, 0, 2, 77, 0, 0, 0, 0, 0, 0, 192, 0, 2, 77]);
+    assert_eq!(arp::sender(&announcement), Some((MAC, IP)));
+    for (at, value) in [(1, 6), (2, 0x86), (4, 8), (5, 16), (6, 1), (7, 3)] {
+        let mut other = announcement.clone();
+        other[at] = value;
+        assert_eq!(arp::sender(&other), None, "byte {at}");
+    }
+    assert_eq!(arp::sender(&announcement[..17]), None);
 }
 
 #[test]

@@ -37,6 +37,8 @@ fn what_a_real_router_sent_is_read_whole() {
             routes: vec![],
             dns: vec![(addr("2001:db8:1::53"), 120), (addr("fe80::6ce0:e9ff:fe5f:1cb2"), 120)],
             search: vec![("home.example".into(), 120), ("lab.example".into(), 120)],
+            portal: None,
+            nat64: vec![],
         }
     );
 }
@@ -78,6 +80,28 @@ fn routes_are_read_in_every_length_that_holds_their_prefix() {
     assert_eq!(route(&[24, 1, 48, 0, 0, 0, 0, 60]), [], "48 bits do not fit in none");
     assert_eq!(route(&[24, 2, 65, 0, 0, 0, 0, 60, 0, 0, 0, 0, 0, 0, 0, 0]), [], "nor 65 in 64");
     assert_eq!(route(&[24, 1, 0, 0x10, 0, 0, 0, 60]), [], "the reserved preference (RFC 4191, 2.3)");
+}
+
+#[test]
+fn a_captive_portal_and_a_nat64_are_told_of() {
+    let mut portal = vec![37, 4];
+    portal.extend(b"https://portal.example/api\0\0\0\0");
+    // RFC 8781, 4: 600 s, that is 75 units of 8; the well-known prefix, and a /64 behind code 1.
+    let well_known = [38, 2, 0x02, 0x58, 0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
+    let own = [38, 2, 0x02, 0x59, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0x64, 0xff, 0xff, 0, 0];
+    let wrong = [38, 2, 0x02, 0x5e, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0x64, 0, 0, 0, 0];
+    let read = parse(&advert(&[&portal, &well_known, &own, &wrong, &[38, 1, 0, 0, 0, 0, 0, 0]])).unwrap();
+    assert_eq!(read.portal.as_deref(), Some("https://portal.example/api"));
+    assert_eq!(
+        read.nat64,
+        [("64:ff9b::/96".parse().unwrap(), 600), ("2001:db8:0:64::/64".parse().unwrap(), 600)]
+    );
+    for none in [&b"urn:ietf:params:capport:unrestricted\0\0"[..], b"a\x1b[31m\0", &[0; 6]] {
+        let mut option = vec![37, (none.len() as u8 + 2).div_ceil(8)];
+        option.extend(none);
+        option.resize(usize::from(option[1]) * 8, 0);
+        assert_eq!(parse(&advert(&[&option])).unwrap().portal, None);
+    }
 }
 
 #[test]

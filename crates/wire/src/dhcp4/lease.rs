@@ -28,6 +28,8 @@ pub struct Lease {
     pub mtu: Option<u16>,
     /// Search domains: of options 119 and 15.
     pub search: Vec<String>,
+    /// Where the API of a captive portal is asked (RFC 8910).
+    pub portal: Option<String>,
 }
 
 impl Lease {
@@ -77,6 +79,7 @@ pub(super) fn read(message: &[u8], options: &Options<'_>) -> Result<Lease, Unusa
         broadcast: options.address(options::BROADCAST),
         mtu: options.word(options::MTU).filter(|m| *m >= 576),
         search,
+        portal: options.get(options::PORTAL).and_then(|uri| crate::ra::portal(&uri)),
     })
 }
 

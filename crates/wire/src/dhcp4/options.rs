@@ -144,6 +144,7 @@ pub(super) const MAX_SIZE: u8 = 57;
 pub(super) const RENEWAL: u8 = 58;
 pub(super) const REBINDING: u8 = 59;
 pub(super) const CLIENT_ID: u8 = 61;
+pub(super) const PORTAL: u8 = 114;
 pub(super) const SEARCH: u8 = 119;
 pub(super) const CLASSLESS_ROUTES: u8 = 121;
 pub(super) const END: u8 = 255;

@@ -26,6 +26,8 @@ pub(super) fn read(kind: u8, option: &[u8], advert: &mut RouterAdvert) {
                 advert.search.extend(domains(names).map(|name| (name, lifetime)));
             }
         }
+        PORTAL => advert.portal = portal(body).or(advert.portal.take()),
+        PREF64 => advert.nat64.extend(nat64(body)),
         _ => {}
     }
 }
@@ -63,8 +65,34 @@ fn route_info(body: &[u8]) -> Option<RouteInfo> {
     })
 }
 
+/// Lifetime in units of 8 s, a code for the prefix's length, its first 96 bits (RFC 8781, 4).
+fn nat64(body: &[u8]) -> Option<(Prefix, u16)> {
+    let (head, rest) = body.split_first_chunk::<2>()?;
+    let told: &[u8; 12] = rest.first_chunk()?;
+    let head = u16::from_be_bytes(*head);
+    let len = match head & 7 {
+        0 => 96,
+        code @ 1..=5 => 72 - 8 * code as u8,
+        _ => return None,
+    };
+    let mut addr = [0; 16];
+    for (to, from) in addr.iter_mut().zip(told) {
+        *to = *from;
+    }
+    Some((Prefix::new(Ipv6Addr::from(addr), len).network(), head & !7))
+}
+
+/// The URI of a captive portal's API (RFC 8910, 2), behind which zero bytes may stand; none if it says that there is none,
+/// or if it is no URI: it is shown to people.
+pub(crate) fn portal(bytes: &[u8]) -> Option<String> {
+    let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+    let uri = std::str::from_utf8(bytes.get(..end)?).ok()?;
+    let fits = (1..=255).contains(&uri.len()) && uri.bytes().all(|b| b.is_ascii_graphic());
+    (fits && uri != "urn:ietf:params:capport:unrestricted").then(|| uri.to_owned())
+}
+
 /// Names as in DNS, uncompressed, one behind the other, zero bytes behind the last (RFC 8106, 5.2).
-fn domains(mut bytes: &[u8]) -> impl Iterator<Item = String> {
+pub(crate) fn domains(mut bytes: &[u8]) -> impl Iterator<Item = String> {
     std::iter::from_fn(move || {
         let mut name = String::new();
         loop {
@@ -98,3 +126,5 @@ const MTU: u8 = 5;
 const ROUTE_INFO: u8 = 24;
 const RDNSS: u8 = 25;
 const DNSSL: u8 = 31;
+const PORTAL: u8 = 37;
+const PREF64: u8 = 38;
