@@ -1,14 +1,14 @@
-//! Packet sockets (packet(7)) for what comes before there is an address: Router Advertisements and DHCP; and the marked
+//! Packet sockets (packet(7)) for what comes before there is an address: Router Advertisements, DHCP, ARP; and the marked
 //! UDP socket with which a lease is extended.
 //!
-//! The sockets are "cooked" (`SOCK_DGRAM`): packets begin with their IP header, so that devices without Ethernet headers
+//! The sockets are "cooked" (`SOCK_DGRAM`): packets begin with their IP or ARP header, so that devices without Ethernet headers
 //! do as well. A classic BPF program in the kernel lets only the wanted kind through; it is in place before the first
 //! packet can arrive.
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::mem;
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What a packet socket is for.
@@ -18,6 +18,8 @@ pub enum Interest {
     RouterAdverts,
     /// Receives unfragmented UDP to port 68; sends IPv4.
     DhcpClient,
+    /// Receives ARP packets that say to be from this address; sends ARP.
+    ArpFrom(Ipv4Addr),
 }
 
 /// A packet socket on one device; non-blocking.
@@ -41,9 +43,14 @@ pub struct Received {
 impl PacketSocket {
     /// Opens a socket on the device with this index, which may be down. Needs CAP_NET_RAW.
     pub fn open(index: u32, interest: Interest) -> io::Result<PacketSocket> {
+        let arp: [libc::sock_filter; 4];
         let (protocol, filter): (u16, &[libc::sock_filter]) = match interest {
             Interest::RouterAdverts => (libc::ETH_P_IPV6 as u16, &ROUTER_ADVERTS),
             Interest::DhcpClient => (libc::ETH_P_IP as u16, &DHCP_CLIENT),
+            Interest::ArpFrom(address) => {
+                arp = arp_from(address);
+                (libc::ETH_P_ARP as u16, &arp)
+            }
         };
         // Protocol 0: deaf until it is bound.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -148,7 +155,7 @@ pub fn marked_udp(local: SocketAddrV4, device: &str, mark: u32) -> io::Result<Ud
 
 fn set_option<T>(fd: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {
     // SAFETY: `value` is valid for its own size; the callers pass the type that the option wants, and what a sock_fprog
-    // points to is static.
+    // points to outlives the call, in which the kernel copies it.
     let done = unsafe {
         libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const *value).cast(), mem::size_of::<T>() as u32)
     };
@@ -182,6 +189,11 @@ static ROUTER_ADVERTS: [libc::sock_filter; 6] = [
     give(0xffff),
     give(0),
 ];
+
+/// The sender's address, for IPv4 on Ethernet; the reader checks that it is that.
+const fn arp_from(address: Ipv4Addr) -> [libc::sock_filter; 4] {
+    [load(libc::BPF_W, 14), expect(address.to_bits(), 1), give(0xffff), give(0)]
+}
 
 /// UDP, no fragment, destination port 68.
 static DHCP_CLIENT: [libc::sock_filter; 9] = [
@@ -247,6 +259,36 @@ mod tests {
             let got = socket.recv(&mut buffer).unwrap();
             assert_eq!(buffer.get(..got.len), Some(&packet(58, 255, 134)[..]));
             assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        });
+    }
+
+    #[test]
+    fn only_arp_packets_from_the_address_get_through() {
+        own_network(|| {
+            run(&["link", "add", "a0", "type", "veth", "peer", "name", "b0"]);
+            run(&["link", "set", "a0", "up"]);
+            run(&["link", "set", "b0", "up"]);
+            let any = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
+            let index = |name: &str| rustix::net::netdevice::name_to_index(&any, name).unwrap();
+            let watched = Ipv4Addr::new(192, 0, 2, 7);
+            let (a, b) = (index("a0"), index("b0"));
+            let sender = PacketSocket::open(a, Interest::ArpFrom(Ipv4Addr::BROADCAST)).unwrap();
+            let watcher = PacketSocket::open(b, Interest::ArpFrom(watched)).unwrap();
+            let packet = |from: [u8; 4]| {
+                let mut p = vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1];
+                p.extend(from);
+                p.extend([0; 10]);
+                p
+            };
+            for from in [[192, 0, 2, 8], [0; 4], [192, 0, 2, 7]] {
+                sender.send(&packet(from), Some([0xff; 6])).unwrap();
+            }
+            sender.send(&[0, 1], Some([0xff; 6])).unwrap();
+            let mut buffer = [0; 100];
+            let got = watcher.recv(&mut buffer).unwrap();
+            assert_eq!(buffer.get(..28), Some(&packet([192, 0, 2, 7])[..]));
+            assert!(got.len >= 28);
+            assert_eq!(watcher.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         });
     }
 
