@@ -332,6 +332,57 @@ fn after_the_carrier_was_away_the_first_advertisement_shows_where_we_are() {
 }
 
 #[test]
+fn captive_portal_and_nat64_are_kept_as_long_as_they_hold_and_shown() {
+    let mut ra = up();
+    let told = RouterAdvert {
+        portal: Some("https://portal.example/api".into()),
+        nat64: vec![("64:ff9b::/96".parse().unwrap(), 600)],
+        ..advert()
+    };
+    let shown = |ra: &Ra, now| {
+        let mut out = Vec::new();
+        ra.describe(now, &mut out);
+        out.into_iter().filter(|(key, _)| key == "captive portal" || key == "NAT64").collect::<Vec<_>>()
+    };
+    ra.receive(router(1), &told, T0);
+    let portal = ("captive portal".to_owned(), "https://portal.example/api".to_owned());
+    assert_eq!(shown(&ra, T0), [portal.clone(), ("NAT64".to_owned(), "64:ff9b::/96, for 600 s".to_owned())]);
+    ra.on_timer(after(600));
+    assert_eq!(shown(&ra, after(600)), [portal]);
+    ra.receive(router(1), &advert(), after(601));
+    assert_eq!(shown(&ra, after(601)), [], "the network is open now");
+}
+
+#[test]
+fn what_is_said_of_dhcpv6_holds_as_long_as_the_router_and_without_one_for_half_an_hour() {
+    let mut ra = up();
+    assert_eq!(ra.dhcp6(), (false, false));
+    ra.receive(router(1), &RouterAdvert { managed: true, ..advert() }, T0);
+    ra.receive(router(2), &RouterAdvert { other: true, lifetime: 0, ..RouterAdvert::default() }, T0);
+    assert_eq!(ra.dhcp6(), (true, true));
+    ra.receive(router(1), &RouterAdvert { managed: false, ..advert() }, after(1));
+    assert_eq!(ra.dhcp6(), (false, true));
+    ra.on_timer(Time(after(1800).0 - 1));
+    assert_eq!(ra.dhcp6(), (false, true));
+    ra.on_timer(after(1800));
+    assert_eq!(ra.dhcp6(), (false, false));
+}
+
+#[test]
+fn it_is_told_when_this_turns_out_to_be_another_network() {
+    let mut ra = up();
+    ra.receive(router(1), &advert(), T0);
+    ra.on_carrier(false, after(1));
+    ra.on_carrier(true, after(2));
+    ra.receive(router(1), &advert(), after(3));
+    assert_eq!(ra.forgotten(), 0);
+    ra.on_carrier(false, after(4));
+    ra.on_carrier(true, after(5));
+    ra.receive(router(9), &advert(), after(6));
+    assert_eq!(ra.forgotten(), 1);
+}
+
+#[test]
 fn a_hostile_link_cannot_fill_the_memory() {
     let mut ra = up();
     for n in 0..1000u16 {
@@ -342,6 +393,7 @@ fn a_hostile_link_cannot_fill_the_memory() {
                 .collect(),
             dns: (0..50).map(|i| (addr(&format!("2001:db8:{n:x}:{i:x}::53")), 100)).collect(),
             search: (0..50).map(|i| (format!("{n}.{i}"), 100)).collect(),
+            nat64: (0..50).map(|i| (format!("2001:db8:{n:x}:{i:x}::/64").parse().unwrap(), 100)).collect(),
             ..advert()
         };
         ra.receive(router(n), &told, T0);

@@ -1,11 +1,13 @@
-//! The `builtin` provider: Router Advertisements and DHCPv4 by ourselves. [`ra`] and [`dhcp4`] are machines without I/O;
-//! [`sockets`] and [`store`] are its hands; this file brings them together.
+//! The `builtin` provider: Router Advertisements, DHCPv4 and DHCPv6 by ourselves. [`ra`], [`dhcp4`], [`dhcp6`] and
+//! [`conflict`] are machines without I/O; [`sockets`] and [`store`] are its hands; this file brings them together.
 //!
 //! Both families listen on packet sockets. They need no address, see an advertisement though our own link-local address
 //! is still tentative, and stand ahead of every firewall. A lease is extended and given back by a UDP socket with the
-//! mark, which is open only for that.
+//! mark, which is open only for that. DHCPv6 is spoken from our link-local address, by a plain UDP socket.
 
+pub mod conflict;
 pub mod dhcp4;
+pub mod dhcp6;
 mod prefixes;
 pub mod ra;
 pub mod slaac;
@@ -13,13 +15,17 @@ mod sockets;
 mod store;
 
 use crate::Provider;
+use conflict::Conflict;
 use dhcp4::{Dhcp4, Held, Phase};
+use dhcp6::{Dhcp6, Wanted};
 use narrowgate_model::config::Uplink;
 use narrowgate_model::facts::{DnsFact, Origin};
 use narrowgate_model::net::{Address, Link};
+use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{Facts, Mark, Server, Time};
 use ra::Ra;
-use sockets::Sockets;
+use sockets::{Needs, Sockets};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -38,10 +44,20 @@ pub struct Builtin {
     file: LeaseFile,
     kept: Option<Held>,
     facts: Facts,
+    /// Who has named DNS servers, in the order in which they did.
+    named: Vec<Origin>,
     summary: String,
     first_carrier: Option<Time>,
     ra: Ra,
+    /// [`Ra::forgotten`], as it was when last looked at.
+    forgotten: u32,
     dhcp: Option<Dhcp4>,
+    dhcp6: Option<Dhcp6>,
+    conflict: Option<Conflict>,
+    /// The addresses that stand on the device.
+    standing: Vec<IpAddr>,
+    /// Conflicts since an address was claimed undisputed.
+    conflicts: u32,
     sockets: Sockets,
 }
 
@@ -57,10 +73,16 @@ impl Builtin {
             file: LeaseFile::new(state_dir, &uplink.name),
             kept: None,
             facts: Facts::default(),
+            named: Vec::new(),
             summary: String::new(),
             first_carrier: None,
             ra: Ra::new(&uplink.device, secret, system_random()),
+            forgotten: 0,
             dhcp: None,
+            dhcp6: None,
+            conflict: None,
+            standing: Vec::new(),
+            conflicts: 0,
             sockets: Sockets::new(uplink, mark),
         }
     }
@@ -69,12 +91,16 @@ impl Builtin {
     fn reset(&mut self, link: Option<&Link>, now: Time) {
         self.sockets.close();
         self.ra = Ra::new(&self.device, self.secret, system_random());
+        self.forgotten = 0;
         self.reset_dhcp(link, now);
     }
 
     /// Another hardware address: for DHCP servers we are somebody else. Bridges change theirs as they get ports.
     fn reset_dhcp(&mut self, link: Option<&Link>, now: Time) {
-        self.dhcp = link.and_then(|l| l.mac).map(|mac| {
+        let mac = link.and_then(|l| l.mac);
+        self.dhcp6 = mac.map(|mac| Dhcp6::new(mac, now, system_random()));
+        self.conflict = mac.map(|mac| Conflict::new(mac, system_random()));
+        self.dhcp = mac.map(|mac| {
             let loaded = self.file.load(mac);
             let wish = loaded.as_ref().map(|(held, _)| held.lease.ip());
             self.kept = loaded.filter(|(_, this_boot)| *this_boot).map(|(held, _)| held);
@@ -83,7 +109,9 @@ impl Builtin {
     }
 
     /// After every event: sockets as the phases want them, what is to be sent, the lease kept, the facts anew.
-    fn act(&mut self) -> bool {
+    fn act(&mut self, now: Time) -> bool {
+        self.follow_adverts(now);
+        self.watch(now);
         self.keep_sockets();
         self.send();
         self.keep_sockets(); // what was sent may have been the last
@@ -94,8 +122,48 @@ impl Builtin {
     }
 
     fn keep_sockets(&mut self) {
-        let phase = self.dhcp.as_ref().map_or(Phase::Idle, Dhcp4::phase);
-        self.sockets.keep(self.facts.link.as_ref(), phase);
+        let speaks = self.dhcp6.as_ref().is_some_and(Dhcp6::needs_socket);
+        let needs = Needs {
+            dhcp: self.dhcp.as_ref().map_or(Phase::Idle, Dhcp4::phase),
+            dhcp6: self.ra.link_local().filter(|_| speaks),
+            arp: self.conflict.as_ref().and_then(Conflict::address),
+        };
+        self.sockets.keep(self.facts.link.as_ref(), needs);
+    }
+
+    /// What advertisements say of DHCPv6, and of where we are.
+    fn follow_adverts(&mut self, now: Time) {
+        let Some(dhcp6) = &mut self.dhcp6 else { return };
+        if self.forgotten != self.ra.forgotten() {
+            self.forgotten = self.ra.forgotten();
+            dhcp6.forget(now);
+        }
+        let ready = has_carrier(&self.facts) && self.ra.link_local().is_some();
+        dhcp6.on_link(ready, wanted(&self.ra), now);
+    }
+
+    /// Watches the leased address, once it stands on the device and the lease is known to be of this network.
+    fn watch(&mut self, now: Time) {
+        let Some((conflict, dhcp)) = self.conflict.as_mut().zip(self.dhcp.as_ref()) else { return };
+        let sure = !matches!(dhcp.phase(), Phase::Idle | Phase::Rebooting); // idle: no carrier
+        let held = dhcp.held().filter(|_| sure).map(|held| held.lease.ip());
+        conflict.watch(held.filter(|a| self.standing.contains(&IpAddr::V4(*a))), now);
+    }
+
+    /// Hears who else says to have the leased address.
+    fn hear_arp(&mut self, now: Time) {
+        let Some((conflict, dhcp)) = self.conflict.as_mut().zip(self.dhcp.as_mut()) else { return };
+        let mut lost = false;
+        self.sockets.read_arp(|packet| lost |= conflict.receive(packet, now));
+        let Some(address) = conflict.address().filter(|_| lost) else { return };
+        self.conflicts = self.conflicts.saturating_add(1);
+        if self.conflicts > CONFLICTS {
+            // Somebody answers for every address: better a doubtful one than no uplink.
+            return conflict.resign();
+        }
+        log::warn!("{}: {address} is somebody else's (ARP); asking for another", self.uplink);
+        dhcp.conflict(now);
+        self.file.forget();
     }
 
     fn send(&mut self) {
@@ -104,6 +172,12 @@ impl Builtin {
         }
         for message in self.dhcp.as_mut().map(Dhcp4::take_out).unwrap_or_default() {
             self.sockets.dhcp(message);
+        }
+        for message in self.dhcp6.as_mut().map(Dhcp6::take_out).unwrap_or_default() {
+            self.sockets.dhcp6(&message);
+        }
+        for packet in self.conflict.as_mut().map(Conflict::take_out).unwrap_or_default() {
+            self.sockets.arp(&packet);
         }
     }
 
@@ -114,6 +188,10 @@ impl Builtin {
         if let Some(dhcp) = &self.dhcp {
             dhcp.facts(&self.device, &mut facts);
         }
+        if let Some(dhcp6) = &self.dhcp6 {
+            dhcp6.facts(&self.device, &mut facts);
+        }
+        self.order(&mut facts.dns);
         if !self.dns.is_empty() {
             let fact = |s: &Server| DnsFact {
                 server: s.clone().scoped(&self.device),
@@ -128,10 +206,21 @@ impl Builtin {
         self.facts = facts;
         let summary = summary(&self.facts);
         if summary != self.summary {
-            log::info!("{}: {summary}", self.uplink);
+            log::debug!("{}: {summary}", self.uplink);
             self.summary = summary;
         }
         true
+    }
+
+    /// Whoever has named DNS servers first stays first: what comes later must not push aside what works.
+    fn order(&mut self, dns: &mut [DnsFact]) {
+        self.named.retain(|origin| dns.iter().any(|d| d.origin == *origin));
+        for fact in dns.iter() {
+            if !self.named.contains(&fact.origin) {
+                self.named.push(fact.origin);
+            }
+        }
+        sort_by_key(dns, |fact| self.named.iter().position(|origin| *origin == fact.origin));
     }
 }
 
@@ -157,7 +246,7 @@ impl Provider for Builtin {
         if let Some(dhcp) = &mut self.dhcp {
             dhcp.on_carrier(carrier, now);
         }
-        self.act() | (before != link)
+        self.act(now) | (before != link)
     }
 
     fn on_addresses(&mut self, addresses: &[Address], now: Time) -> bool {
@@ -168,7 +257,11 @@ impl Provider for Builtin {
         {
             dhcp.adopt(kept, now);
         }
-        self.act()
+        if let Some(dhcp6) = &mut self.dhcp6 {
+            dhcp6.on_addresses(addresses, now);
+        }
+        self.standing = addresses.iter().map(|a| a.prefix.addr).collect();
+        self.act(now)
     }
 
     fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
@@ -182,6 +275,10 @@ impl Provider for Builtin {
         if let Some(dhcp) = &mut self.dhcp {
             self.sockets.read_dhcp(|message| dhcp.receive(message, now));
         }
+        if let Some(dhcp6) = &mut self.dhcp6 {
+            self.sockets.read_dhcp6(|message| dhcp6.receive(message, now));
+        }
+        self.hear_arp(now);
         let after = counts(&self.dhcp);
         if after.naks != before.naks {
             log::warn!("{}: the DHCP server takes the address away (NAK)", self.uplink);
@@ -197,7 +294,7 @@ impl Provider for Builtin {
         {
             dhcp.nudge(now);
         }
-        self.act()
+        self.act(now)
     }
 
     fn on_timer(&mut self, now: Time) -> bool {
@@ -205,15 +302,30 @@ impl Provider for Builtin {
         if let Some(dhcp) = &mut self.dhcp {
             dhcp.on_timer(now);
         }
-        self.act()
+        if let Some(dhcp6) = &mut self.dhcp6 {
+            dhcp6.on_timer(now);
+        }
+        if let Some(conflict) = &mut self.conflict {
+            conflict.on_timer(now);
+            if conflict.is_undisputed() {
+                self.conflicts = 0;
+            }
+        }
+        self.act(now)
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        self.ra.next_timeout().into_iter().chain(self.dhcp.as_ref().and_then(Dhcp4::next_timeout)).min()
+        let dhcp = self.dhcp.as_ref().and_then(Dhcp4::next_timeout);
+        let dhcp6 = self.dhcp6.as_ref().and_then(Dhcp6::next_timeout);
+        let conflict = self.conflict.as_ref().and_then(Conflict::next_timeout);
+        [self.ra.next_timeout(), dhcp, dhcp6, conflict].into_iter().flatten().min()
     }
 
     fn settled(&self, now: Time) -> bool {
-        let answered = self.ra.heard() && self.dhcp.as_ref().is_none_or(|d| d.counts().acks > 0);
+        let lent = |d: &Dhcp6| wanted(&self.ra) == Wanted::Nothing || d.counts().replies > 0;
+        let answered = self.ra.heard()
+            && self.dhcp.as_ref().is_none_or(|d| d.counts().acks > 0)
+            && self.dhcp6.as_ref().is_none_or(lent);
         answered || self.first_carrier.is_some_and(|t| now.since(t) >= LEARN)
     }
 
@@ -224,6 +336,11 @@ impl Provider for Builtin {
             if released {
                 self.file.forget();
             }
+            self.send();
+        }
+        if let Some(dhcp6) = &mut self.dhcp6 {
+            dhcp6.stop(now);
+            self.keep_sockets();
             self.send();
         }
         self.facts.link = None;
@@ -241,9 +358,29 @@ impl Provider for Builtin {
         if let Some(dhcp) = &self.dhcp {
             dhcp.describe(now, &mut out);
         }
+        if let Some(dhcp6) = &self.dhcp6 {
+            dhcp6.describe(now, &mut out);
+        }
+        if self.conflicts > 0 {
+            let text = "somebody else has the leased IPv4 address, too, or answers for every one";
+            out.push(("problem".to_owned(), text.to_owned()));
+        }
         self.sockets.describe(&mut out);
         out
     }
+}
+
+/// What advertisements say that DHCPv6 has.
+fn wanted(ra: &Ra) -> Wanted {
+    match ra.dhcp6() {
+        (true, _) => Wanted::Addresses,
+        (false, true) => Wanted::Information,
+        (false, false) => Wanted::Nothing,
+    }
+}
+
+fn has_carrier(facts: &Facts) -> bool {
+    facts.link.as_ref().is_some_and(|l| l.up && l.carrier)
 }
 
 /// The facts in a line, without what changes with every message.
@@ -270,6 +407,8 @@ fn system_random() -> Random {
     })
 }
 
+/// So many leased addresses are declined because of a conflict; the next one is kept all the same.
+const CONFLICTS: u32 = 2;
 /// For the first minute of asking the gaps stay short, in both families: routers boot, switches learn.
 const EAGER: Duration = Duration::from_secs(60);
 const EAGER_GAP: Duration = Duration::from_secs(8);

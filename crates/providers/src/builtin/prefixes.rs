@@ -165,7 +165,7 @@ fn two_hours_rule(valid: Until, told: u32, now: Time) -> Until {
 }
 
 /// Duplicate address detection takes a random delay of at most 1 s and an answer's time of 1 s.
-const DETECTION: Duration = Duration::from_secs(3);
+pub(super) const DETECTION: Duration = Duration::from_secs(3);
 const TWO_HOURS: u32 = 7200;
 /// How many prefixes of a kind are remembered: a hostile link must not fill the memory.
 const MAX: usize = 16;

@@ -1,5 +1,5 @@
 //! What Router Advertisements tell, as a machine without I/O: RFC 4861 (host's side), 4862 (addresses), 4191 (preference,
-//! specific routes), 8106 (DNS), 7559 (solicitations that do not give up).
+//! specific routes), 8106 (DNS), 8781 (NAT64), 8910 (captive portal), 7559 (solicitations that do not give up).
 //!
 //! In: carrier, our link-local address, advertisements, time. Out: solicitations, and the facts that hold now.
 //!
@@ -29,6 +29,8 @@ pub struct Ra {
     routers: Vec<Router>,
     prefixes: Prefixes,
     heard: u64,
+    /// How often all was forgotten.
+    forgotten: u32,
     due: bool,
 }
 
@@ -49,6 +51,10 @@ struct Router {
     search: Vec<(String, Until)>,
     /// M and O flags: DHCPv6 has addresses, or other things.
     flags: (bool, bool),
+    /// Until when the flags hold that came without a default route's lifetime.
+    flagged: Option<Time>,
+    portal: Option<String>,
+    nat64: Vec<(Prefix, Until)>,
     mtu: Option<u32>,
     /// To be asked for again by then, if nothing is heard of it: see [`refresh`].
     refresh: Option<Time>,
@@ -80,6 +86,7 @@ impl Ra {
             routers: Vec::new(),
             prefixes: Prefixes::new(device, secret),
             heard: 0,
+            forgotten: 0,
             due: false,
         }
     }
@@ -231,6 +238,16 @@ impl Ra {
         self.routers.iter().fold((false, false), |(m, o), r| (m || r.flags.0, o || r.flags.1))
     }
 
+    /// What is asked from: our link-local address, once it may be used.
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.link_local
+    }
+
+    /// How often it has turned out that this is another network, or none.
+    pub fn forgotten(&self) -> u32 {
+        self.forgotten
+    }
+
     /// For `status`.
     pub fn describe(&self, now: Time, out: &mut Vec<(String, String)>) {
         for router in &self.routers {
@@ -247,6 +264,13 @@ impl Ra {
                 text += &format!(", MTU {mtu}");
             }
             out.push(("router".to_owned(), text));
+            if let Some(portal) = &router.portal {
+                out.push(("captive portal".to_owned(), portal.clone()));
+            }
+            for (prefix, until) in &router.nat64 {
+                let left = until.map_or(0, |until| until.seconds_from(now));
+                out.push(("NAT64".to_owned(), format!("{prefix}, for {left} s")));
+            }
         }
         out.push(("advertisements".to_owned(), self.heard.to_string()));
     }
@@ -268,6 +292,7 @@ impl Ra {
     }
 
     fn forget(&mut self) {
+        self.forgotten += 1;
         self.routers.clear();
         self.prefixes.clear();
     }
@@ -290,6 +315,9 @@ impl Router {
             dns: Vec::new(),
             search: Vec::new(),
             flags: (false, false),
+            flagged: None,
+            portal: None,
+            nat64: Vec::new(),
             mtu: None,
             refresh: None,
         }
@@ -297,6 +325,12 @@ impl Router {
 
     fn update(&mut self, advert: &RouterAdvert, now: Time) {
         self.flags = (advert.managed, advert.other);
+        let silent = advert.lifetime == 0 && (advert.managed || advert.other);
+        self.flagged = silent.then(|| now + FLAGS);
+        self.portal.clone_from(&advert.portal);
+        for &(prefix, lifetime) in &advert.nat64 {
+            remember(&mut self.nat64, prefix, until(lifetime.into(), now), MAX_NAT64);
+        }
         self.mtu = advert.mtu.filter(|m| *m >= 1280).or(self.mtu);
         self.default = (advert.lifetime > 0).then(|| (advert.preference, until(advert.lifetime.into(), now)));
         for route in &advert.routes {
@@ -329,6 +363,8 @@ impl Router {
         self.routes.retain(|(_, _, until)| holds(*until, now));
         self.dns.retain(|(_, until)| holds(*until, now));
         self.search.retain(|(_, until)| holds(*until, now));
+        self.nat64.retain(|(_, until)| holds(*until, now));
+        self.flagged = self.flagged.filter(|t| *t > now);
     }
 
     /// The ends of all that holds; none: nothing holds.
@@ -336,7 +372,10 @@ impl Router {
         let names = self.search.iter().map(|(_, until)| *until);
         let servers = self.dns.iter().map(|(_, until)| *until);
         let routes = self.routes.iter().map(|(_, _, until)| *until);
-        self.default.iter().map(|(_, until)| *until).chain(routes).chain(servers).chain(names)
+        let nat64 = self.nat64.iter().map(|(_, until)| *until);
+        let flagged = self.flagged.map(Some);
+        let default = self.default.iter().map(|(_, until)| *until);
+        default.chain(routes).chain(servers).chain(names).chain(nat64).chain(flagged)
     }
 
     fn routes(&self, out: &mut Vec<RouteFact>) {
@@ -392,3 +431,6 @@ pub const RECOGNISE: Duration = Duration::from_secs(4);
 const MAX_ROUTERS: usize = 8;
 const MAX_ROUTES: usize = 16;
 const MAX_NAMES: usize = 8;
+const MAX_NAT64: usize = 4;
+/// How long M and O flags hold where the sender is no default router: as long as such routers' lifetimes usually are.
+const FLAGS: Duration = Duration::from_secs(1800);

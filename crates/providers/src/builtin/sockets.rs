@@ -6,9 +6,10 @@ use narrowgate_model::config::Uplink;
 use narrowgate_model::net::Link;
 use narrowgate_sys::packet::{Interest, PacketSocket, Received, marked_udp};
 use narrowgate_wire::dhcp4::{self, CLIENT_PORT, SERVER_PORT};
+use narrowgate_wire::dhcp6;
 use narrowgate_wire::ra::{self, RouterAdvert};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// All of them, and what went wrong with them.
@@ -21,9 +22,21 @@ pub(super) struct Sockets {
     adverts: Option<PacketSocket>,
     dhcp: Option<PacketSocket>,
     extend: Option<UdpSocket>,
+    dhcp6: Option<(SocketAddrV6, UdpSocket)>,
+    arp: Option<(Ipv4Addr, PacketSocket)>,
     dropped: u64,
     /// What does not work now, and why.
     troubles: Vec<(&'static str, String)>,
+}
+
+/// What the machines want to hear.
+pub(super) struct Needs {
+    /// The DHCPv4 client's phase.
+    pub(super) dhcp: Phase,
+    /// The link-local address that DHCPv6 is to be spoken from.
+    pub(super) dhcp6: Option<Ipv6Addr>,
+    /// The leased IPv4 address that is watched for conflicts.
+    pub(super) arp: Option<Ipv4Addr>,
 }
 
 impl Sockets {
@@ -36,6 +49,8 @@ impl Sockets {
             adverts: None,
             dhcp: None,
             extend: None,
+            dhcp6: None,
+            arp: None,
             dropped: 0,
             troubles: Vec::new(),
         }
@@ -46,10 +61,13 @@ impl Sockets {
         self.adverts = None;
         self.dhcp = None;
         self.extend = None;
+        self.dhcp6 = None;
+        self.arp = None;
     }
 
-    /// Opens and closes them as the link and the DHCP client's phase want it.
-    pub(super) fn keep(&mut self, link: Option<&Link>, phase: Phase) {
+    /// Opens and closes them as the link and the machines want it.
+    pub(super) fn keep(&mut self, link: Option<&Link>, needs: Needs) {
+        let phase = needs.dhcp;
         self.ethernet = link.is_some_and(|l| l.mac.is_some());
         let up = link.filter(|l| l.up).map(|l| l.index);
         let asking = !matches!(phase, Phase::Idle | Phase::Bound | Phase::Renewing);
@@ -58,7 +76,7 @@ impl Sockets {
         {
             let socket = match interest {
                 Interest::RouterAdverts => &mut self.adverts,
-                Interest::DhcpClient => &mut self.dhcp,
+                _ => &mut self.dhcp,
             };
             match wanted {
                 None => *socket = None,
@@ -71,6 +89,31 @@ impl Sockets {
         }
         if !matches!(phase, Phase::Renewing | Phase::Rebinding) {
             self.extend = None;
+        }
+        let local = needs
+            .dhcp6
+            .zip(up)
+            .map(|(address, index)| SocketAddrV6::new(address, dhcp6::CLIENT_PORT, 0, index));
+        if self.dhcp6.as_ref().map(|(local, _)| *local) != local {
+            self.dhcp6 = None;
+            if let Some(local) = local {
+                // The scope of a link-local address binds it to the device. It is unmarked: housekeeping.
+                let opened = UdpSocket::bind(local).and_then(|socket| {
+                    socket.set_nonblocking(true)?;
+                    self.dhcp6 = Some((local, socket));
+                    Ok(())
+                });
+                self.outcome("DHCPv6 socket", opened);
+            }
+        }
+        let watched = needs.arp.zip(up).filter(|_| self.ethernet);
+        if self.arp.as_ref().map(|(address, _)| *address) != watched.map(|(address, _)| address) {
+            self.arp = None;
+            if let Some((address, index)) = watched {
+                let opened = PacketSocket::open(index, Interest::ArpFrom(address))
+                    .map(|open| self.arp = Some((address, open)));
+                self.outcome("ARP socket (needs CAP_NET_RAW)", opened);
+            }
         }
     }
 
@@ -96,6 +139,23 @@ impl Sockets {
                 let sent = self.extend(source, server, &message);
                 self.outcome("DHCP to the server", sent);
             }
+        }
+    }
+
+    /// Sends a DHCPv6 message to all servers.
+    pub(super) fn dhcp6(&mut self, message: &[u8]) {
+        if let Some((local, socket)) = &self.dhcp6 {
+            let to = SocketAddrV6::new(dhcp6::SERVERS, dhcp6::SERVER_PORT, 0, local.scope_id());
+            let sent = socket.send_to(message, to).map(|_| ());
+            self.outcome("DHCPv6", sent);
+        }
+    }
+
+    /// Sends an ARP packet to everybody.
+    pub(super) fn arp(&mut self, packet: &[u8]) {
+        if let Some((_, socket)) = &self.arp {
+            let sent = socket.send(packet, Some([0xff; 6]));
+            self.outcome("ARP", sent);
         }
     }
 
@@ -147,11 +207,37 @@ impl Sockets {
         }
     }
 
+    /// Hands over the messages that have come to the DHCPv6 client's port.
+    pub(super) fn read_dhcp6(&self, mut each: impl FnMut(&[u8])) {
+        let mut buffer = [0; BUFFER];
+        for _ in 0..BATCH {
+            match self.dhcp6.as_ref().map(|(_, socket)| socket.recv_from(&mut buffer)) {
+                None => return,
+                Some(Ok((len, _))) => each(buffer.get(..len).unwrap_or_default()),
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Some(Err(_)) => {}
+            }
+        }
+    }
+
+    /// Hands over the ARP packets from the watched address.
+    pub(super) fn read_arp(&self, mut each: impl FnMut(&[u8])) {
+        let mut buffer = [0; 64];
+        for _ in 0..BATCH {
+            let Some(got) = self.arp.as_ref().and_then(|(_, s)| received(s.recv(&mut buffer))) else {
+                return;
+            };
+            each(buffer.get(..got.len).unwrap_or_default());
+        }
+    }
+
     /// What to poll for reading.
     pub(super) fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
         out.extend(self.adverts.as_ref().map(AsFd::as_fd));
         out.extend(self.dhcp.as_ref().map(AsFd::as_fd));
         out.extend(self.extend.as_ref().map(AsFd::as_fd));
+        out.extend(self.dhcp6.as_ref().map(|(_, socket)| socket.as_fd()));
+        out.extend(self.arp.as_ref().map(|(_, socket)| socket.as_fd()));
     }
 
     /// For `status`.

@@ -1,7 +1,10 @@
-//! The builtin provider and a household with a real dnsmasq. Needs root, iproute2 and dnsmasq.
+//! The builtin provider and a household with a real dnsmasq, radvd and Kea. Needs root, iproute2 and those.
 
+mod conflict;
+mod dhcp6;
 mod node;
 mod place;
+mod routers;
 
 use narrowgate_model::Facts;
 use narrowgate_model::config::Uplink;

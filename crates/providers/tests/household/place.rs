@@ -1,4 +1,5 @@
-//! Two network namespaces and a cable: the household with a real dnsmasq, the node in which the test's own thread lives.
+//! Two network namespaces and a cable: the household with its daemons (dnsmasq, radvd, Kea), the node in which the test's
+//! own thread lives.
 
 use std::fs;
 use std::io::Write;
@@ -14,6 +15,10 @@ pub struct Place {
     node: String,
     dir: PathBuf,
     dnsmasq: Option<Child>,
+    /// The others.
+    daemons: Vec<Child>,
+    /// Another station on the household's network, if there is one.
+    neighbour: Option<String>,
 }
 
 /// The node's end of the cable.
@@ -27,7 +32,14 @@ impl Place {
         let id = format!("ngp{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&id);
         fs::create_dir(&dir).unwrap();
-        let place = Place { home: format!("{id}h"), node: format!("{id}n"), dir, dnsmasq: None };
+        let place = Place {
+            home: format!("{id}h"),
+            node: format!("{id}n"),
+            dir,
+            dnsmasq: None,
+            daemons: Vec::new(),
+            neighbour: None,
+        };
         ip(&["netns", "add", &place.home]);
         ip(&["netns", "add", &place.node]);
         ip(&["-n", &place.home, "link", "set", "lo", "up"]);
@@ -103,6 +115,85 @@ impl Place {
         }
     }
 
+    /// Another station on the household's network, with these addresses.
+    pub fn neighbour(&mut self, addresses: &[&str]) {
+        let name = self.home.clone() + "2";
+        ip(&["netns", "add", &name]);
+        self.neighbour = Some(name.clone());
+        let link =
+            ["link", "add", "lan1", "link", "lan0", "netns", &name, "type", "macvlan", "mode", "bridge"];
+        self.home(&link);
+        ip(&["-n", &name, "link", "set", "lan1", "up"]);
+        for address in addresses {
+            ip(&["-n", &name, "addr", "add", address, "dev", "lan1"]);
+        }
+    }
+
+    /// Starts radvd in the household, with what is to be said on its interface.
+    pub fn radvd(&mut self, interface: &str) {
+        self.radvd_in(&self.home.clone(), "lan0", interface);
+    }
+
+    /// Starts radvd in the neighbour, which is a second router then.
+    pub fn second_router(&mut self, interface: &str) {
+        let name = self.neighbour.clone().expect("a neighbour");
+        self.radvd_in(&name, "lan1", interface);
+    }
+
+    fn radvd_in(&mut self, namespace: &str, device: &str, interface: &str) {
+        let config = self.dir.join(format!("radvd-{device}.conf"));
+        fs::write(&config, format!("interface {device} {{ AdvSendAdvert on; {interface} }};")).unwrap();
+        self.sysctl(namespace, "net/ipv6/conf/all/forwarding", "1");
+        let pid = self.dir.join(format!("radvd-{device}.pid"));
+        self.daemon(
+            namespace,
+            "radvd",
+            &["-n", "-m", "stderr", "-d", "1", "-C", text(&config), "-p", text(&pid)],
+            &[],
+        );
+    }
+
+    /// Starts one of Kea's servers with this config.
+    pub fn kea(&mut self, program: &str, config: &str) {
+        let file = self.dir.join(format!("{program}.conf"));
+        fs::write(&file, config).unwrap();
+        let dir = text(&self.dir).to_owned();
+        let dirs = [("KEA_PIDFILE_DIR", dir.as_str()), ("KEA_LOCKFILE_DIR", "none")];
+        self.daemon(&self.home.clone(), program, &["-c", text(&file)], &dirs);
+    }
+
+    fn daemon(&mut self, namespace: &str, program: &str, args: &[&str], env: &[(&str, &str)]) {
+        let log = fs::File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let child = Command::new("ip")
+            .args(["netns", "exec", namespace, program])
+            .args(args)
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().unwrap())
+            .stdout(log)
+            .spawn()
+            .unwrap_or_else(|e| {
+                panic!("{program}: {e} (these tests need radvd, kea-dhcp4-server, kea-dhcp6-server)")
+            });
+        self.daemons.push(child);
+    }
+
+    /// Ends the daemon that was started last, as an administrator would: radvd then says that it is no router any more.
+    pub fn stop_second_router(&mut self) {
+        let child = self.daemons.pop().expect("a second router");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.daemons.insert(0, child);
+    }
+
+    /// Ends all daemons but dnsmasq.
+    pub fn stop_daemons(&mut self) {
+        for mut child in self.daemons.drain(..) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
     /// What the household's daemon has said so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
@@ -112,7 +203,7 @@ impl Place {
     pub fn wait_for_log(&self, text: &str) {
         let end = Instant::now() + Duration::from_secs(5);
         while !self.log().contains(text) {
-            assert!(Instant::now() < end, "dnsmasq never says {text:?}");
+            assert!(Instant::now() < end, "the daemon never says {text:?}");
             std::thread::yield_now();
         }
     }
@@ -122,9 +213,18 @@ impl Place {
         self.dir.join("state")
     }
 
+    /// The household's neighbour table takes up who announces an address.
+    pub fn learn_from_announcements(&self) {
+        self.home_sysctl("net/ipv4/conf/lan0/arp_accept", "1");
+    }
+
     fn home_sysctl(&self, name: &str, value: &str) {
+        self.sysctl(&self.home, name, value);
+    }
+
+    fn sysctl(&self, namespace: &str, name: &str, value: &str) {
         let mut tee = Command::new("ip")
-            .args(["netns", "exec", &self.home, "tee", &format!("/proc/sys/{name}")])
+            .args(["netns", "exec", namespace, "tee", &format!("/proc/sys/{name}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -137,14 +237,19 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.stop_dnsmasq();
+        self.stop_daemons();
         if std::thread::panicking() {
             eprintln!("--- the household's daemon:\n{}", self.log());
         }
-        for name in [&self.home, &self.node] {
+        for name in [&self.home, &self.node].into_iter().chain(&self.neighbour) {
             let _ = Command::new("ip").args(["netns", "del", name]).status();
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 /// Runs `ip` in this thread's namespace.

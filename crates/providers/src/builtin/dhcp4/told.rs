@@ -53,6 +53,9 @@ impl Dhcp4 {
             }
         }
         out.push(("dhcp".to_owned(), text));
+        if let Some(portal) = self.held.as_ref().and_then(|held| held.lease.portal.clone()) {
+            out.push(("captive portal".to_owned(), portal));
+        }
         let c = self.counts;
         let text = format!(
             "{} sent, {} ACK, {} NAK, {} foreign, {} malformed",
