@@ -197,7 +197,7 @@ impl Daemon {
         let mut fds =
             vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
         let kernel_at = fds.len();
-        fds.extend(self.kernel.events_fd().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(self.kernel.events_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let provider_at = fds.len();
         fds.extend(self.uplinks.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let service_at = fds.len();
