@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
 pub struct Capabilities {
     /// nftables' hook `egress` in the family `netdev` (Linux 5.16, `CONFIG_NETFILTER_EGRESS`).
     pub egress: bool,
+    /// The hook can be set for a device that is not there yet (Linux 6.16): it is guarded from its first frame.
+    pub absent_devices: bool,
 }
 
 /// The desired state. It depends on nothing in `observed` that is ours: so a plan that was applied leaves it as it was.
@@ -39,7 +41,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
     let uplinks = uplinks(inputs);
     let mut tables = guard::tables(inputs.config, inputs.groups, &uplinks);
     if inputs.capabilities.egress {
-        tables.extend(egress::table(inputs.config, &uplinks));
+        tables.extend(egress::table(inputs.config, &uplinks, inputs.capabilities.absent_devices));
     }
     Desired {
         sysctls: sysctls(inputs.config, inputs.observed),

@@ -11,9 +11,10 @@ use narrowgate_model::sort::sort;
 use narrowgate_model::{Config, Prefix};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The table of the family `netdev`; none while there is no device to hook it to.
-pub(crate) fn table(config: &Config, uplinks: &[Known<'_>]) -> Option<Table> {
-    let present: Vec<&Known<'_>> = uplinks.iter().filter(|u| u.link.is_some()).collect();
+/// The table of the family `netdev`; none while there is no device to hook it to. With `absent` it waits for those that are
+/// not there: else a device that comes, or gets its name back, could send before we have seen it.
+pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], absent: bool) -> Option<Table> {
+    let present: Vec<&Known<'_>> = uplinks.iter().filter(|u| absent || u.link.is_some()).collect();
     let mut devices: Vec<String> = present.iter().map(|u| u.config.device.clone()).collect();
     sort(&mut devices);
     devices.dedup();

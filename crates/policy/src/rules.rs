@@ -83,7 +83,8 @@ fn twins(config: &Config, marked_at: u32, foreign: &[&Rule]) -> Vec<Rule> {
     let mut next: Option<u32> = None;
     let mut rest = foreign;
     // No packet with the mark comes past our rule, unless a foreign one jumps over it.
-    let all_taken = !foreign.iter().any(|r| r.priority <= marked_at && matches!(r.action, RuleAction::Goto(_)));
+    let all_taken =
+        !foreign.iter().any(|r| r.priority <= marked_at && matches!(r.action, RuleAction::Goto(_)));
     while let Some(last) = rest.last() {
         let start = rest.partition_point(|r| r.priority < last.priority);
         let (before, group) = rest.split_at(start);
@@ -91,7 +92,9 @@ fn twins(config: &Config, marked_at: u32, foreign: &[&Rule]) -> Vec<Rule> {
         // Behind the rules before, ahead of the group; a jump may pass the place, but none may lead there.
         let after = before.last().map_or(0, |r| r.priority);
         let place = (after..last.priority).rev().find(|p| !is_dangling(foreign, *p));
-        match place.and_then(|place| group_twins(config, place, all_taken && place > marked_at, group, next, foreign)) {
+        match place.and_then(|place| {
+            group_twins(config, place, all_taken && place > marked_at, group, next, foreign)
+        }) {
             Some(group_twins) => twins.extend(group_twins),
             None => next = Some(last.priority),
         }

@@ -280,7 +280,10 @@ fn desire(
         groups: groups.ids(),
         facts,
         observed,
-        capabilities: policy::Capabilities { egress: kernel.capabilities().egress },
+        capabilities: policy::Capabilities {
+            egress: kernel.capabilities().egress,
+            absent_devices: kernel.capabilities().absent_devices,
+        },
         now: at,
     })
 }

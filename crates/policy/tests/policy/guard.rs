@@ -3,8 +3,9 @@
 use crate::make::*;
 use narrowgate_model::config::{Inbound, ProviderKind, Uplink};
 use narrowgate_model::nft::{
-    CT_ESTABLISHED, CT_NEW, CT_RELATED, ChainKind, CtDirection, Family, Hook, Match, Ruleset,
+    CT_ESTABLISHED, CT_NEW, CT_RELATED, ChainKind, CtDirection, Family, Hook, Match, Ruleset, Table,
 };
+use narrowgate_model::state::Observed;
 use narrowgate_model::{Config, Mark};
 use narrowgate_policy::verdict::{Packet, Source, walk, way_in, way_out};
 use narrowgate_policy::{Capabilities, Inputs, desired};
@@ -281,11 +282,26 @@ fn the_guard_stands_before_the_device_does() {
 }
 
 #[test]
+fn where_the_kernel_can_a_device_is_guarded_before_it_comes() {
+    let (config, observed) = (config(), Observed::default());
+    let nothing = BTreeMap::new();
+    let tables = |absent_devices| {
+        let capabilities = Capabilities { egress: true, absent_devices };
+        desired(&Inputs { capabilities, ..inputs(&config, &nothing, &observed) }).ruleset.tables
+    };
+    let hooked = |tables: &[Table]| {
+        let egress = tables.iter().filter(|t| t.family == Family::Netdev).flat_map(|t| &t.chains);
+        egress.flat_map(|c| c.devices.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(hooked(&tables(false)), [""; 0]);
+    assert_eq!(hooked(&tables(true)), ["eth0"]);
+}
+
+#[test]
 fn a_kernel_without_egress_gets_all_the_rest() {
     let (config, facts) = (config(), learnt(facts()));
     let observed = bare(&config);
-    let without =
-        Inputs { capabilities: Capabilities { egress: false }, ..inputs(&config, &facts, &observed) };
+    let without = Inputs { capabilities: Capabilities::default(), ..inputs(&config, &facts, &observed) };
     let (with, without) = (ruleset(&config), desired(&without).ruleset);
     assert_eq!(with.tables.len(), without.tables.len() + 1);
     assert_eq!(with.tables[..2], without.tables[..]);

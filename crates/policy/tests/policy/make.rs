@@ -89,7 +89,14 @@ pub fn inputs<'a>(
     facts: &'a BTreeMap<String, Facts>,
     observed: &'a Observed,
 ) -> Inputs<'a> {
-    Inputs { config, groups: &[800], facts, observed, capabilities: Capabilities { egress: true }, now: NOW }
+    Inputs {
+        config,
+        groups: &[800],
+        facts,
+        observed,
+        capabilities: Capabilities { egress: true, absent_devices: false },
+        now: NOW,
+    }
 }
 
 // ---- generators ----
