@@ -53,16 +53,17 @@ pub(crate) fn add(socket: &mut Socket, addrs: &[IpAddr], seconds: u32) -> Result
                 let there = sets.iter().find(|s| s.name == name).map_or(&[][..], |s| &s.elements);
                 let (mut old, mut new) = (Vec::new(), Vec::new());
                 for addr in addrs.iter().filter(|a| Set::peers(a) == name) {
-                    let element = there.iter().find(|e| e.addr == *addr);
-                    // Kernels before 6.12 leave the time of an element as it is that is added again.
-                    old.extend(element.filter(|e| e.time.is_some()));
                     let time = u64::from(seconds) * 1000;
+                    // One that has nearly all of its time left stays as it is: that spares the kernel a commit.
+                    let stays = |e: &Element| e.time.is_none_or(|(_, left)| left >= time / 8 * 7);
+                    let element = there.iter().find(|e| e.addr == *addr);
                     let fresh = Element { addr: *addr, time: Some((time, time)) };
-                    if element.is_none_or(|e| e.time.is_some()) && !new.contains(&fresh) {
+                    if element.is_none_or(|e| !stays(e)) && !new.contains(&fresh) {
+                        // Kernels before 6.12 leave the time of an element as it is that is added again.
+                        old.extend(element);
                         new.push(fresh);
                     }
                 }
-                old.dedup();
                 change(requests, DELSETELEM, Family::Inet, name, &old);
                 change(requests, NEWSETELEM, Family::Inet, name, &new);
             }
