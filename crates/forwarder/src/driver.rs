@@ -70,12 +70,14 @@ impl Driver {
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); 64];
         while self.alone || self.channel.is_some() {
             let timeout = self.timeout();
-            let ready = match epoll::wait(&self.room.epoll, &mut events, timeout.as_ref()) {
+            let waited = epoll::wait(&self.room.epoll, &mut events, timeout.as_ref());
+            let now = now();
+            self.room.now = now;
+            let ready = match waited {
                 Ok((ready, _)) => ready,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let now = now();
             for event in ready.iter() {
                 self.handle(now, Token::from_data(event.data), event.flags);
             }
@@ -97,7 +99,8 @@ impl Driver {
         let engine = self.engine.next_tick();
         let others = [self.room.clients.next_due(), self.room.resolved.next_due()];
         let next = engine.into_iter().chain(others.into_iter().flatten()).min()?;
-        let wait = next.since(now());
+        // What a round takes is no time that would matter: the clock is read once in it.
+        let wait = next.since(self.room.now);
         Some(Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos() as _ })
     }
 
