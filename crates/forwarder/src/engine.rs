@@ -12,6 +12,7 @@
 //! 5. Servers that stay silent sink to the end of the order. A copy of somebody's query asks them again now and then; when
 //!    nobody asks anything, nothing is sent and no timer runs.
 
+mod aliases;
 mod answer;
 mod ask;
 mod cache;
@@ -112,6 +113,7 @@ pub struct Engine {
     slots: Slots,
     cache: Cache,
     reachable: families::Reachable,
+    aliases: aliases::Aliases,
     counters: Counters,
     /// The message being built.
     scratch: Vec<u8>,
@@ -129,6 +131,7 @@ impl Engine {
             slots: Slots::default(),
             cache: Cache::new(limits.cache),
             reachable: families::Reachable::default(),
+            aliases: aliases::Aliases::default(),
             counters: Counters::default(),
             scratch: Vec::new(),
         }
@@ -145,7 +148,8 @@ impl Engine {
                 return refuse(out, &client, bytes, code, None);
             }
         };
-        let Some(set) = self.upstreams.route(message::question_name(bytes, &query)) else {
+        let name = message::question_name(bytes, &query);
+        let Some(set) = self.upstreams.route(name).or_else(|| self.aliases.find(name)) else {
             self.counters.blocked += 1;
             let why = (Reason::Blocked, "only the tunnel's names are resolved here");
             return refuse(out, &client, bytes, rcode::REFUSED, Some(why));
@@ -206,6 +210,9 @@ impl Engine {
     /// New servers, or news of the uplink. Queries that wait are asked; those that are under way go on, with the new servers from now.
     pub fn update(&mut self, now: Time, upstreams: Upstreams, out: &mut dyn Outside) {
         self.sets = self.servers.update(&upstreams);
+        if self.upstreams.names != upstreams.names {
+            self.aliases.clear();
+        }
         self.upstreams = upstreams;
         for index in self.queries.open() {
             self.set_changed(now, index, out);

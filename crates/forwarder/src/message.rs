@@ -41,6 +41,8 @@ pub mod rcode {
 pub mod rtype {
     /// IPv4 address.
     pub const A: u16 = 1;
+    /// Alias (RFC 1034, 3.6.2).
+    pub const CNAME: u16 = 5;
     /// Start of authority: the lifetime of a negative answer.
     pub const SOA: u16 = 6;
     /// IPv6 address.

@@ -152,6 +152,9 @@ impl Engine {
         let Some(query) = self.queries.get(index) else { return };
         let late = query.phase == Phase::Answered;
         restore_question(bytes, query);
+        if keep && self.upstreams.default.is_none() {
+            self.aliases.learn(bytes, query.set);
+        }
         if keep {
             self.cache.keep(now, &query.message, &query.parsed, bytes);
         }
