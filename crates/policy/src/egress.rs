@@ -44,24 +44,27 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], absent: bool) -> Opt
     })
 }
 
-/// Answers, and requests for what is on-link, probes for a new address (RFC 5227) among them. A request for anything else
-/// tells the household where somebody wanted to go. A foreign manager probes before its facts reach us.
+/// Answers for what is on-link, and requests for it, probes for a new address (RFC 5227) among them. A request for anything
+/// else tells the household where somebody wanted to go, and an answer, which Linux gives for every address of the host,
+/// which address it has in the mesh. A foreign manager probes, and has the address, before its facts reach us.
 fn arp(uplink: &Known<'_>, onlink: &[Prefix]) -> Vec<Rule> {
     let device = &uplink.config.device;
     let on = || vec![Match::Oif(device.clone()), Match::EtherType(ETH_ARP)];
-    let with = |label, matches: [Match; 2]| {
-        let matches = on().into_iter().chain(matches).collect();
+    let with = |label, more: &[Match]| {
+        let mut matches = on();
+        matches.extend_from_slice(more);
         rule(label, matches, Some("egress_housekeeping"), Action::Accept)
     };
-    let mut answer = on();
-    answer.push(Match::ArpOp(2));
-    let mut rules = vec![rule("ARP answer", answer, Some("egress_housekeeping"), Action::Accept)];
-    if !manages(uplink.config) {
+    let near = || onlink.iter().filter(|p| !p.is_ipv6());
+    let mut rules: Vec<Rule> = Vec::new();
+    if manages(uplink.config) {
+        rules.extend(near().map(|p| with("ARP answer", &[Match::ArpOp(2), Match::ArpSender(*p)])));
+    } else {
+        rules.push(with("ARP answer", &[Match::ArpOp(2)]));
         let nobody = Prefix { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 32 };
-        rules.push(with("ARP probe", [Match::ArpOp(1), Match::ArpSender(nobody)]));
+        rules.push(with("ARP probe", &[Match::ArpOp(1), Match::ArpSender(nobody)]));
     }
-    let near = onlink.iter().filter(|p| !p.is_ipv6());
-    rules.extend(near.map(|p| with("ARP request", [Match::ArpOp(1), Match::ArpTarget(*p)])));
+    rules.extend(near().map(|p| with("ARP request", &[Match::ArpOp(1), Match::ArpTarget(*p)])));
     rules
 }
 

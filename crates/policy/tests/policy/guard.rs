@@ -125,6 +125,7 @@ fn what_may_leave_and_what_may_not() {
         ("ARP probe", arp(1, "0.0.0.0", "192.168.1.78"), Frame, true),
         ("ARP probe for a stranger", arp(1, "0.0.0.0", "10.0.0.1"), Frame, false),
         ("ARP answer", arp(2, "192.168.1.77", "192.168.1.1"), Frame, true),
+        ("ARP answer for the mesh's address", arp(2, "10.42.0.2", "192.168.1.1"), Frame, false),
         ("router solicitation", nd(133, "fe80::77", "ff02::2", "::"), Local, true),
         ("duplicate address detection", nd(135, "::", "ff02::1:ff00:77", "2001:db8:1::77"), Local, true),
         ("neighbour solicitation", nd(135, "fe80::77", "ff02::1:ff00:1", "2001:db8:1::1"), Local, true),
@@ -357,8 +358,9 @@ fn allowed(packet: &Packet, source: Source, mark: Mark, inbound: &[Inbound]) -> 
     let with_mark = mark.matches(packet.mark);
     match (source, packet.ether_type) {
         (Source::Forwarded, _) => false,
-        (Source::Frame, 0x0806) => packet.arp.is_some_and(|(op, _, target)| {
-            op == 2 || op == 1 && prefix("192.168.1.0/24").contains(target.into())
+        (Source::Frame, 0x0806) => packet.arp.is_some_and(|(op, sender, target)| {
+            let near = |addr: Ipv4Addr| prefix("192.168.1.0/24").contains(addr.into());
+            op == 2 && near(sender) || op == 1 && near(target)
         }),
         (Source::Frame, 0x888e) => true,
         (Source::Frame, 0x0800 | 0x86dd) => with_mark || housekeeping(packet),
