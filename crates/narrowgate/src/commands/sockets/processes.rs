@@ -8,6 +8,7 @@ use narrowgate_model::Config;
 use narrowgate_model::config::{Group, Via};
 use narrowgate_model::sort::{sort, sort_by_key};
 use std::fs;
+use std::path::PathBuf;
 
 /// A tunnel or a resolver.
 pub struct Owner {
@@ -77,7 +78,7 @@ fn running(signs: &[Signs<'_>], notes: &mut Vec<String>) -> Vec<Process> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     sort(&mut pids);
-    let ours = fs::read_link("/proc/self/ns/net").ok();
+    let ours = network(std::process::id());
     let mut found = Vec::new();
     for (owner, signs) in signs.iter().enumerate() {
         for pid in pids.iter().copied().filter(|pid| signs.fit(*pid)) {
@@ -85,11 +86,8 @@ fn running(signs: &[Signs<'_>], notes: &mut Vec<String>) -> Vec<Process> {
                 Ok(sockets) => found.push(Process {
                     owner,
                     pid,
-                    program: fs::read_to_string(format!("/proc/{pid}/comm"))
-                        .unwrap_or_default()
-                        .trim()
-                        .to_owned(),
-                    here: ours.is_some() && fs::read_link(format!("/proc/{pid}/ns/net")).ok() == ours,
+                    program: printable(&text(pid, "comm")),
+                    here: ours == network(pid),
                     sockets,
                 }),
                 // It has ended meanwhile.
@@ -107,12 +105,8 @@ fn running(signs: &[Signs<'_>], notes: &mut Vec<String>) -> Vec<Process> {
 impl Signs<'_> {
     fn fit(&self, pid: u32) -> bool {
         self.pid == Some(pid)
-            || self.gid.is_some_and(|gid| {
-                fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has_group(&status, gid))
-            })
-            || self.cgroup.is_some_and(|cgroup| {
-                fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| is_below(&text, cgroup))
-            })
+            || self.gid.is_some_and(|gid| has_group(&text(pid, "status"), gid))
+            || self.cgroup.is_some_and(|cgroup| is_below(&text(pid, "cgroup"), cgroup))
     }
 }
 
@@ -131,6 +125,22 @@ fn sockets(pid: u32) -> std::io::Result<Vec<(i32, u64)>> {
     Ok(found)
 }
 
+/// A file of /proc/PID; empty if the process has ended.
+fn text(pid: u32, file: &str) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The network namespace of a process, if we may know it.
+fn network(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/net")).ok()
+}
+
+/// A program gives itself its name, so it could be anything: it must not reach the terminal as it is.
+fn printable(name: &str) -> String {
+    name.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 /// Whether a process with this /proc/PID/status is in the group: real, effective, saved, for files, or supplementary.
 fn has_group(status: &str, gid: u32) -> bool {
     let lines =
@@ -147,8 +157,7 @@ fn is_below(text: &str, cgroup: &str) -> bool {
 
 /// The process may have died and its number be somebody else's.
 fn is_resolver(pid: u32) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|b| *b == 0).nth(1) == Some(child::ARGUMENT.as_bytes())
+    text(pid, "cmdline").split('\0').nth(1) == Some(child::ARGUMENT)
 }
 
 #[cfg(test)]
@@ -164,6 +173,11 @@ mod tests {
         for gid in [800, 801, 802, 180, 1] {
             assert!(!has_group(status, gid), "{gid}");
         }
+    }
+
+    #[test]
+    fn a_name_that_would_speak_to_the_terminal_does_not() {
+        assert_eq!(printable("\x1b[2Jfa\nstd\n"), "?[2Jfa?std");
     }
 
     #[test]
