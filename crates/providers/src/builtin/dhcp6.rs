@@ -22,6 +22,7 @@ mod ask;
 mod lease;
 mod told;
 
+use super::ra::earlier;
 use super::{EAGER, EAGER_GAP, Random};
 use ask::Ask;
 pub use lease::Held;
@@ -244,17 +245,15 @@ impl Dhcp6 {
 
     /// When [`on_timer`](Self::on_timer) is to be called.
     pub fn next_timeout(&self) -> Option<Time> {
-        let again = self.information.as_ref().filter(|_| self.inform.is_none() && self.wants_information());
-        let ends = self.held.iter().filter_map(Held::next_end);
-        self.ask
-            .at
-            .filter(|_| self.phase != Phase::Idle)
-            .into_iter()
-            .chain(ends)
-            .chain(self.inform.as_ref().and_then(|inform| inform.at))
-            .chain(again.map(|information| information.again))
-            .chain(self.information.as_ref().map(Information::end))
-            .min()
+        let mut next = self.ask.at.filter(|_| self.phase != Phase::Idle);
+        if let Some(held) = &self.held {
+            next = earlier(next, held.next_end());
+        }
+        if let Some(information) = &self.information {
+            let again = self.inform.is_none() && self.wants_information();
+            next = earlier(next, Some(if again { information.again } else { information.end() }));
+        }
+        earlier(next, self.inform.as_ref().and_then(|inform| inform.at))
     }
 
     /// Whether answers are waited for, or there is something to send.

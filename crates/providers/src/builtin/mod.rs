@@ -23,7 +23,7 @@ use narrowgate_model::facts::{DnsFact, Origin};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{Facts, Mark, Server, Time};
-use ra::Ra;
+use ra::{Ra, earlier};
 use sockets::{Needs, Sockets};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -46,7 +46,6 @@ pub struct Builtin {
     facts: Facts,
     /// Who has named DNS servers, in the order in which they did.
     named: Vec<Origin>,
-    summary: String,
     first_carrier: Option<Time>,
     ra: Ra,
     /// [`Ra::forgotten`], as it was when last looked at.
@@ -74,7 +73,6 @@ impl Builtin {
             kept: None,
             facts: Facts::default(),
             named: Vec::new(),
-            summary: String::new(),
             first_carrier: None,
             ra: Ra::new(&uplink.device, secret, system_random()),
             forgotten: 0,
@@ -204,11 +202,6 @@ impl Builtin {
             return false;
         }
         self.facts = facts;
-        let summary = summary(&self.facts);
-        if summary != self.summary {
-            log::debug!("{}: {summary}", self.uplink);
-            self.summary = summary;
-        }
         true
     }
 
@@ -318,7 +311,7 @@ impl Provider for Builtin {
         let dhcp = self.dhcp.as_ref().and_then(Dhcp4::next_timeout);
         let dhcp6 = self.dhcp6.as_ref().and_then(Dhcp6::next_timeout);
         let conflict = self.conflict.as_ref().and_then(Conflict::next_timeout);
-        [self.ra.next_timeout(), dhcp, dhcp6, conflict].into_iter().flatten().min()
+        earlier(earlier(self.ra.next_timeout(), dhcp), earlier(dhcp6, conflict))
     }
 
     fn settled(&self, now: Time) -> bool {
@@ -381,20 +374,6 @@ fn wanted(ra: &Ra) -> Wanted {
 
 fn has_carrier(facts: &Facts) -> bool {
     facts.link.as_ref().is_some_and(|l| l.up && l.carrier)
-}
-
-/// The facts in a line, without what changes with every message.
-fn summary(facts: &Facts) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    parts.extend(facts.addresses.iter().map(|a| format!("address {} ({})", a.prefix, a.origin.as_str())));
-    for route in facts.routes.iter().filter(|r| r.dst.is_default()) {
-        parts.push(match route.via {
-            Some(via) => format!("router {via}"),
-            None => "no router needed".to_owned(),
-        });
-    }
-    parts.extend(facts.dns.iter().map(|d| format!("DNS {} ({})", d.server, d.origin.as_str())));
-    if parts.is_empty() { "nothing is known".to_owned() } else { parts.join(", ") }
 }
 
 /// The kernel's random numbers.

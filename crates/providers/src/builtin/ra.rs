@@ -68,6 +68,14 @@ pub(super) fn until(seconds: u32, now: Time) -> Until {
     (seconds != u32::MAX).then(|| now + Duration::from_secs(seconds.into()))
 }
 
+/// The earlier of two moments; `None` never comes.
+pub(super) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 /// Whether it still holds.
 pub(super) fn holds(until: Until, now: Time) -> bool {
     until.is_none_or(|t| t > now)
@@ -187,13 +195,13 @@ impl Ra {
 
     /// When [`on_timer`](Self::on_timer) is to be called.
     pub fn next_timeout(&self) -> Option<Time> {
-        let routers = self.routers.iter().flat_map(Router::ends);
-        let ends = routers.chain(self.prefixes.ends()).flatten();
-        let refresh = self.routers.iter().filter_map(|r| r.refresh);
-        ends.chain(refresh)
-            .chain(self.soliciting.as_ref().map(|s| s.next))
-            .chain(self.unconfirmed_until)
-            .min()
+        let mut next = earlier(self.unconfirmed_until, self.soliciting.as_ref().map(|s| s.next));
+        for router in &self.routers {
+            next = earlier(next, router.refresh);
+            router.ends().for_each(|end| next = earlier(next, end));
+        }
+        self.prefixes.ends().for_each(|end| next = earlier(next, end));
+        next
     }
 
     /// A solicitation, if one is to be sent now: a whole IPv6 packet. Never with our link-layer address: our own address

@@ -27,6 +27,31 @@ fn an_address_that_a_neighbour_has_is_used_at_once_but_declined_when_the_neighbo
 }
 
 #[test]
+fn where_every_address_is_somebody_elses_the_third_is_kept_and_that_is_told() {
+    let mut place = Place::new();
+    place.neighbour(&["192.0.2.100/24", "192.0.2.101/24", "192.0.2.102/24", "192.0.2.103/24"]);
+    place.dnsmasq(&[
+        "--dhcp-range=192.0.2.100,192.0.2.103,255.255.255.0,120",
+        "--dhcp-authoritative",
+        "--no-ping",
+    ]);
+    wait_for_daemon(&place);
+    let mut node = Node::new(&place);
+    ip(&["link", "set", WAN, "up"]);
+    node.until_all("three conflicts", 60, |p| {
+        has_address(p.facts(), "192.0.2.10")
+            && p.describe(now()).iter().any(|(k, v)| k == "problem" && v.contains("IPv4"))
+            && place.log().matches("DHCPDECLINE").count() == 2
+    });
+    let end = now() + std::time::Duration::from_secs(3);
+    node.until_all("some time", 5, |p| {
+        assert!(has_address(p.facts(), "192.0.2.10"));
+        now() > end || p.next_timeout().is_none_or(|t| t > end)
+    });
+    assert_eq!(place.log().matches("DHCPDECLINE").count(), 2);
+}
+
+#[test]
 fn an_address_that_nobody_has_is_announced() {
     let mut place = Place::new();
     place.dnsmasq(DHCP);

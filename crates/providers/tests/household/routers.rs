@@ -2,7 +2,7 @@
 
 use crate::node::{Node, now};
 use crate::place::{Place, WAN, ip};
-use crate::{has_address, has_default, has_dns};
+use crate::{DHCP, has_address, has_default, has_dns};
 use narrowgate_model::facts::{Origin, Preference};
 
 #[test]
@@ -67,6 +67,19 @@ fn a_household_that_is_renumbered_is_followed_at_once() {
     let old =
         facts.addresses.iter().find(|a| a.prefix.to_string().starts_with("2001:db8:1:")).expect("two hours");
     assert!(old.preferred_until.is_some_and(|t| t <= now()), "but for nothing new");
+}
+
+#[test]
+fn dns_servers_stand_in_the_order_in_which_the_household_named_them() {
+    let mut place = Place::new();
+    place.dnsmasq(&[DHCP, &["--dhcp-option=option:dns-server,192.0.2.53,192.0.2.54"]].concat());
+    let mut node = Node::new(&place);
+    ip(&["link", "set", WAN, "up"]);
+    node.until("DHCPv4's", 10, |f| has_dns(f, "192.0.2.54"));
+    place.radvd(&(QUICK.to_owned() + "RDNSS 2001:db8:1::53 { AdvRDNSSLifetime 60; };"));
+    node.until("the RA's", 10, |f| has_dns(f, "2001:db8:1::53"));
+    let dns: Vec<String> = node.provider.facts().dns.iter().map(|d| d.server.to_string()).collect();
+    assert_eq!(dns, ["192.0.2.53", "192.0.2.54", "2001:db8:1::53"]);
 }
 
 #[test]
