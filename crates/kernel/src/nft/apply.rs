@@ -23,7 +23,7 @@ pub(crate) fn set(socket: &mut Socket, can: Capabilities, wanted: &Ruleset) -> R
     if can.persist {
         adopt(socket)?;
     }
-    transaction(socket, "loading", |seen, requests| {
+    transaction(socket, "loading", &mut |seen, requests| {
         for table in &wanted.tables {
             if table.family != Family::Netdev || can.egress {
                 set_table(requests, can, table, seen.tables.iter().find(|t| t.family == table.family));
@@ -37,7 +37,7 @@ pub(crate) fn set(socket: &mut Socket, can: Capabilities, wanted: &Ruleset) -> R
 /// Takes orphans over as they are. A transaction of its own: in one that changes a table's flags, the kernel takes no new
 /// base chains for it (EINVAL).
 fn adopt(socket: &mut Socket) -> Result<(), Error> {
-    transaction(socket, "adopting", |seen, requests| {
+    transaction(socket, "adopting", &mut |seen, requests| {
         let orphans = seen.tables.iter().filter(|t| t.flags == PERSIST);
         orphans.for_each(|t| new_table(requests, NFT_TABLE, t.family, OWNER | PERSIST));
     })
@@ -45,7 +45,7 @@ fn adopt(socket: &mut Socket) -> Result<(), Error> {
 
 /// Removes our tables.
 pub(crate) fn remove(socket: &mut Socket) -> Result<(), Error> {
-    transaction(socket, "removing", |seen, requests| {
+    transaction(socket, "removing", &mut |seen, requests| {
         seen.tables.iter().for_each(|t| delete_table(requests, t.family));
     })
 }
@@ -54,7 +54,7 @@ pub(crate) fn remove(socket: &mut Socket) -> Result<(), Error> {
 pub(super) fn transaction(
     socket: &mut Socket,
     what: &str,
-    mut build: impl FnMut(&Seen, &mut Requests),
+    build: &mut dyn FnMut(&Seen, &mut Requests),
 ) -> Result<(), Error> {
     let mut tries = 0;
     loop {

@@ -46,7 +46,7 @@ pub struct SetSize {
 /// Puts addresses into the sets of the peers, or gives those that are there their time anew. All of them or none.
 pub(crate) fn add(socket: &mut Socket, addrs: &[IpAddr], seconds: u32) -> Result<(), Error> {
     let mut once = || {
-        transaction(socket, "adding addresses to", |seen, requests| {
+        transaction(socket, "adding addresses to", &mut |seen, requests| {
             let table = seen.tables.iter().find(|t| t.family == Family::Inet);
             let sets = table.map_or(&[][..], |t| &t.sets);
             for name in [Set::PEERS4, Set::PEERS6] {
@@ -90,19 +90,22 @@ pub(super) fn set(requests: &mut Requests, wanted: &Table, seen: &[SeenSet], kep
         let always = |e: &Element| set.elements.contains(&e.addr);
         if stays {
             // What is to change its kind goes first.
-            let wrong: Vec<Element> =
-                there.iter().filter(|e| always(e) == e.time.is_some()).copied().collect();
+            let wrong = pick(there, &|e| always(e) == e.time.is_some());
             change(requests, DELSETELEM, wanted.family, set.name, &wrong);
         } else {
             new_set(requests, wanted.family, set, id);
-            let others: Vec<Element> =
-                there.iter().filter(|e| !always(e) && e.time.is_some()).copied().collect();
+            let others = pick(there, &|e| !always(e) && e.time.is_some());
             change(requests, NEWSETELEM, wanted.family, set.name, &others);
         }
-        let permanent = set.elements.iter().map(|addr| Element { addr: *addr, time: None });
-        let missing: Vec<Element> = permanent.filter(|e| !stays || !there.contains(e)).collect();
+        let permanent: Vec<Element> =
+            set.elements.iter().map(|addr| Element { addr: *addr, time: None }).collect();
+        let missing = pick(&permanent, &|e| !stays || !there.contains(e));
         change(requests, NEWSETELEM, wanted.family, set.name, &missing);
     }
+}
+
+fn pick(elements: &[Element], wanted: &dyn Fn(&Element) -> bool) -> Vec<Element> {
+    elements.iter().filter(|e| wanted(e)).copied().collect()
 }
 
 fn new_set(requests: &mut Requests, family: Family, set: &Set, id: u32) {
