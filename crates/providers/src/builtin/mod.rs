@@ -354,8 +354,8 @@ impl Provider for Builtin {
         if let Some(dhcp6) = &self.dhcp6 {
             dhcp6.describe(now, &mut out);
         }
-        if self.conflicts > 0 {
-            let text = "somebody else has the leased IPv4 address, too, or answers for every one";
+        if self.conflicts > CONFLICTS {
+            let text = "somebody else has the leased IPv4 address, as those before, or answers for every one";
             out.push(("problem".to_owned(), text.to_owned()));
         }
         self.sockets.describe(&mut out);

@@ -31,6 +31,9 @@ pub struct Ra {
     heard: u64,
     /// How often all was forgotten.
     forgotten: u32,
+    /// A router was heard before there was a link-local address: the kernel, which keeps the routers' hardware addresses,
+    /// was deaf then, and would have to look for the router itself, which it does not from an optimistic address.
+    early: bool,
     due: bool,
 }
 
@@ -95,6 +98,7 @@ impl Ra {
             prefixes: Prefixes::new(device, secret),
             heard: 0,
             forgotten: 0,
+            early: false,
             due: false,
         }
     }
@@ -127,13 +131,14 @@ impl Ra {
         // Routers may keep back or slow down what they answer to the unspecified address: ask again at once.
         let first = self.link_local.is_none() && link_local.is_some();
         self.link_local = link_local;
-        self.due |= first && self.soliciting.is_some();
+        self.due |= first && (std::mem::take(&mut self.early) || self.soliciting.is_some());
         self.prefixes.on_addresses(addresses, now);
     }
 
     /// An advertisement came from this router.
     pub fn receive(&mut self, source: Ipv6Addr, advert: &RouterAdvert, now: Time) {
         self.heard += 1;
+        self.early |= self.link_local.is_none();
         self.expire(now);
         if self.unconfirmed_until.take().is_some() && !self.recognises(source, advert) {
             self.forget();
