@@ -51,6 +51,21 @@ fn a_sign_of_life_from_the_household_is_worth_a_question() {
 }
 
 #[test]
+fn a_router_that_was_quicker_than_the_kernel_is_asked_once_more() {
+    let mut ra = up();
+    assert!(ra.solicitation().is_some());
+    ra.receive(router(1), &advert(), T0);
+    assert_eq!(ra.solicitation(), None);
+    let link_local = [own("fe80::77", false)];
+    ra.on_addresses(&link_local, T0);
+    assert!(ra.solicitation().is_some(), "for the kernel to hear it too");
+    ra.receive(router(1), &advert(), T0);
+    ra.on_addresses(&[], T0);
+    ra.on_addresses(&link_local, T0);
+    assert_eq!(ra.solicitation(), None, "it has");
+}
+
+#[test]
 fn a_router_ends_the_soliciting_and_its_own_end_begins_it_again() {
     let mut ra = up();
     ra.receive(router(1), &RouterAdvert::default(), T0);
