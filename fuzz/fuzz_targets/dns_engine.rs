@@ -49,7 +49,7 @@ fuzz_target!(|script: &[u8]| {
     assert_eq!(world.engine.next_tick(), None);
 });
 
-const MANNERS: [Manner; 16] = [
+const MANNERS: [Manner; 21] = [
     Manner::Good,
     Manner::Dead,
     Manner::Closed,
@@ -66,4 +66,9 @@ const MANNERS: [Manner; 16] = [
     Manner::Truncates,
     Manner::DropsTcp,
     Manner::OnlyTcp,
+    Manner::WantsCookies,
+    Manner::GivesCookies,
+    Manner::DropsCookies,
+    Manner::HatesCookies,
+    Manner::WrongCookie,
 ];

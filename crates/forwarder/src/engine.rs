@@ -16,6 +16,7 @@ mod aliases;
 mod answer;
 mod ask;
 mod cache;
+mod cookies;
 mod counters;
 mod families;
 mod queries;
@@ -210,6 +211,7 @@ impl Engine {
     /// New servers, or news of the uplink. Queries that wait are asked; those that are under way go on, with the new servers from now.
     pub fn update(&mut self, now: Time, upstreams: Upstreams, out: &mut dyn Outside) {
         self.sets = self.servers.update(&upstreams);
+        self.servers.forget_cookies();
         if self.upstreams.names != upstreams.names {
             self.aliases.clear();
         }

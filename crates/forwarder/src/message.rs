@@ -5,10 +5,12 @@
 //! server needs it, the OPT are ever changed.
 
 mod answer;
+mod cookie;
 mod reply;
 mod ttl;
 
 pub use answer::{Mismatch, check_answer};
+pub use cookie::{AnswerCookie, CLIENT_COOKIE, add_cookie, has_cookie};
 pub use reply::{Reason, error_reply, truncated};
 pub use ttl::{Lifetime, age, has_record, lifetime, set_lifetimes};
 

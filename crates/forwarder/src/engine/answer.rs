@@ -3,12 +3,12 @@
 use super::ask::{Form, MOST_TRIES, build};
 use super::queries::{Outcome, Phase, Query, Try};
 use super::{Client, Engine, Outside, SlotId};
-use crate::message::{self, HEADER, Mismatch, Reason, rcode};
+use crate::message::{self, AnswerCookie, HEADER, Mismatch, Reason, rcode};
 use narrowgate_model::Time;
 
 impl Engine {
     /// A message came by a slot.
-    pub(super) fn answer(&mut self, now: Time, slot: SlotId, bytes: &mut [u8], out: &mut dyn Outside) {
+    pub(super) fn answer(&mut self, now: Time, slot: SlotId, mut bytes: &mut [u8], out: &mut dyn Outside) {
         let flying =
             message::u16_at(bytes, 0).and_then(|id| self.slots.find(slot, id).map(|found| (id, found)));
         let Some((id, (index, place))) = flying else { return self.unmatched(now, slot, out) };
@@ -22,6 +22,27 @@ impl Engine {
             Err(Mismatch::Case(code)) => (!attempt.scrambled).then_some(code),
             Err(Mismatch::NotAnAnswer | Mismatch::Question) => return self.counters.mismatched += 1,
         };
+        let cookie = AnswerCookie::find(bytes).filter(|_| attempt.cookie);
+        let parts = cookie.as_ref().and_then(|cookie| cookie.parts(bytes));
+        if attempt.cookie {
+            let believed = match parts {
+                Some((ours, theirs)) => server.cookies.came(ours, theirs),
+                None => server.cookies.missing(now),
+            };
+            if !believed {
+                self.counters.mismatched += 1;
+                // If it is the server that has changed, it is asked without one.
+                if parts.is_none() && query.phase == Phase::Asking {
+                    self.queries.wake_at(index, now);
+                }
+                return;
+            }
+        }
+        let bad_cookie = parts.is_some() && cookie.as_ref().is_some_and(|c| c.extended_rcode == 1);
+        if let Some(cookie) = cookie {
+            let length = cookie.take_out(bytes);
+            bytes = bytes.get_mut(..length).unwrap_or_default();
+        }
         if let Some(attempt) = query.tries.get_mut(usize::from(place)) {
             attempt.outcome = Outcome::Broken;
         }
@@ -34,11 +55,25 @@ impl Engine {
             // Forged, or a server that does not keep case. Asked once more with plain letters, by a new id, both come to nothing.
             self.counters.wrong_case += 1;
             server.keeps_case = false;
-            let form = Form { edns: attempt.edns, scrambled: false, tcp: attempt.tcp };
+            let form = Form { scrambled: false, ..Form::of(&attempt) };
             return self.ask_again(now, index, attempt.server, form, out);
         };
         let has_edns = query.parsed.edns.is_some();
         match code {
+            // BADCOOKIE: it wants to see its own, which it gave by this. The second time it gets no more of ours, but a connection.
+            YXRRSET if bad_cookie => {
+                let again = query.tries.iter().filter(|t| t.server == attempt.server && t.cookie).count() > 1;
+                if again {
+                    server.cookies.give_up(now);
+                }
+                let form = Form { cookie: !again, tcp: attempt.tcp || again, ..Form::of(&attempt) };
+                self.ask_again(now, index, attempt.server, form, out);
+            }
+            rcode::FORMERR if attempt.cookie => {
+                server.cookies.give_up(now);
+                let form = Form { cookie: false, ..Form::of(&attempt) };
+                self.ask_again(now, index, attempt.server, form, out);
+            }
             rcode::NOERROR | rcode::NXDOMAIN => {
                 if has_edns && attempt.edns {
                     server.edns_works = true;
@@ -59,7 +94,7 @@ impl Engine {
                 if has_edns && attempt.edns && !server.edns_works && !query.parsed.signed =>
             {
                 server.dislikes_edns(now);
-                let form = Form { edns: false, scrambled: attempt.scrambled, tcp: attempt.tcp };
+                let form = Form { edns: false, cookie: false, ..Form::of(&attempt) };
                 self.ask_again(now, index, attempt.server, form, out);
             }
             _ => {
@@ -208,6 +243,9 @@ fn restore_question(bytes: &mut [u8], query: &Query) {
         theirs.copy_from_slice(ours);
     }
 }
+
+/// The lower four bits of BADCOOKIE (RFC 7873, 8).
+const YXRRSET: u8 = 7;
 
 /// Which of two useless answers says more: half an answer, then that it failed, then that it will not, then that it did not understand.
 fn goodness(answer: &[u8]) -> u8 {

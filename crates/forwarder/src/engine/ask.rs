@@ -12,6 +12,15 @@ pub(super) struct Form {
     pub edns: bool,
     pub scrambled: bool,
     pub tcp: bool,
+    pub cookie: bool,
+}
+
+impl Form {
+    /// The form that this one had.
+    pub fn of(attempt: &Try) -> Form {
+        let Try { edns, scrambled, tcp, cookie, .. } = *attempt;
+        Form { edns, scrambled, tcp, cookie }
+    }
 }
 
 impl Engine {
@@ -66,10 +75,19 @@ impl Engine {
         // And what came to nothing by TCP may come by UDP.
         let tcp_first = before.map_or(server.tcp_failures < 2, |t| !t.tcp);
         let by_tcp = query.waiters.iter().any(|w| matches!(w.client, Client::Tcp(_)));
+        let cookie_failed =
+            !server.cookies.are_spoken() && query.tries.iter().any(|t| t.server == number && t.cookie);
+        let has_cookie = |edns| message::has_cookie(&query.message, &edns);
         let form = Form {
             edns: query.parsed.signed || takes_edns && !edns_failed,
             scrambled: server.keeps_case && !query.parsed.signed,
             tcp: by_tcp && tcp_first,
+            cookie: server.edns_works
+                && takes_edns
+                && server.cookies.are_on(now)
+                && !cookie_failed
+                && !query.parsed.signed
+                && query.parsed.edns.is_some_and(|edns| !has_cookie(edns)),
         };
         self.ask_in_form(now, index, number, form, out)
     }
@@ -95,6 +113,7 @@ impl Engine {
             edns: form.edns,
             scrambled: form.scrambled,
             tcp: form.tcp,
+            cookie: form.cookie,
             missed: false,
         };
         self.counters.asked += 1;
@@ -103,6 +122,10 @@ impl Engine {
             Ok((slot, id)) => {
                 (attempt.slot, attempt.id) = (slot, id);
                 build(&mut self.scratch, query, &attempt);
+                if let Some(edns) = query.parsed.edns.filter(|_| form.cookie) {
+                    let (ours, theirs) = server.cookies.outgoing(|| out.random());
+                    message::add_cookie(&mut self.scratch, &edns, ours, theirs);
+                }
                 out.send(slot, &self.scratch)
             }
             Err(error) => Err(error),
@@ -204,6 +227,9 @@ impl Engine {
                 && now.since(attempt.sent) >= server.expected().max(grace)
             {
                 attempt.missed = true;
+                if attempt.cookie {
+                    server.cookies.unanswered(now);
+                }
                 if attempt.tcp { server.tcp_failures += 1 } else { server.missed(now) }
             }
         }

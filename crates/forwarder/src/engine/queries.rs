@@ -40,6 +40,8 @@ pub(super) struct Try {
     /// With the letters' case changed.
     pub scrambled: bool,
     pub tcp: bool,
+    /// With a cookie of ours.
+    pub cookie: bool,
     /// Its lateness was held against the server.
     pub missed: bool,
 }

@@ -1,5 +1,6 @@
 //! What is known of each server: how soon it answers, whether it does, and what it cannot bear.
 
+use super::cookies::Cookies;
 use super::upstreams::{MAX_SERVERS, Upstreams};
 use narrowgate_model::Time;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ pub(super) struct Server {
     pub keeps_case: bool,
     /// TCP: failures in a row.
     pub tcp_failures: u32,
+    pub cookies: Cookies,
     /// Queries and sets that refer to it.
     references: u32,
     /// It was asked once, whatever came of it.
@@ -48,6 +50,7 @@ impl Server {
             edns_off_until: None,
             keeps_case: true,
             tcp_failures: 0,
+            cookies: Cookies::default(),
             references: 0,
             met: false,
             listed: true,
@@ -182,6 +185,13 @@ impl Servers {
         at as u16 // 256 sets of 16, and those in flight: far below 65536
     }
 
+    /// Cookies of an address that we may not have any more would tell who we were (RFC 7873, 6).
+    pub fn forget_cookies(&mut self) {
+        for server in &mut self.table {
+            server.cookies = Cookies::default();
+        }
+    }
+
     pub fn get(&self, number: u16) -> Option<&Server> {
         self.table.get(usize::from(number))
     }
@@ -213,7 +223,7 @@ impl Servers {
 
     pub fn report(&self, sets: &[Vec<u16>]) -> Vec<ServerReport> {
         let mut numbers: Vec<u16> = sets.iter().flatten().copied().collect();
-        numbers.sort_unstable();
+        narrowgate_model::sort::sort(&mut numbers);
         numbers.dedup();
         let report = |number| {
             let server = self.get(number)?;

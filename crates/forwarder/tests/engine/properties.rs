@@ -24,13 +24,29 @@ fn bad() -> impl Strategy<Value = Manner> {
         Truncates,
         DropsTcp,
         OnlyTcp,
+        WantsCookies,
+        GivesCookies,
+        DropsCookies,
+        HatesCookies,
+        WrongCookie,
     ])
 }
 
 /// One that can answer an A query by UDP in one or two goes.
 fn able() -> impl Strategy<Value = Manner> {
     use Manner::*;
-    prop::sample::select(vec![Good, Good, Good, HatesEdns, LowersCase, DropsAaaa, DropsTcp])
+    prop::sample::select(vec![
+        Good,
+        Good,
+        Good,
+        HatesEdns,
+        LowersCase,
+        DropsAaaa,
+        DropsTcp,
+        GivesCookies,
+        DropsCookies,
+        HatesCookies,
+    ])
 }
 
 proptest! {

@@ -45,6 +45,16 @@ pub enum Manner {
     DropsTcp,
     /// Answers by TCP, silent by UDP.
     OnlyTcp,
+    /// Gives cookies (RFC 7873), and BADCOOKIE to who has none of its own.
+    WantsCookies,
+    /// Gives cookies to who sends one, and answers all.
+    GivesCookies,
+    /// Silent to queries with a cookie.
+    DropsCookies,
+    /// FORMERR to queries with a cookie.
+    HatesCookies,
+    /// Gives somebody else's cookie back.
+    WrongCookie,
 }
 
 /// A server.
@@ -227,6 +237,7 @@ impl Net {
             DropsAaaa => qtype == 28,
             DropsTcp => tcp,
             OnlyTcp => !tcp,
+            DropsCookies => cookie(query).is_some(),
             _ => false,
         };
         if silent {
@@ -253,6 +264,8 @@ impl Net {
             }
             LowersCase => bytes[12..end].make_ascii_lowercase(),
             Truncates if !tcp => bytes[2] |= 2,
+            HatesCookies if cookie(query).is_some() => bytes[3] |= 1,
+            WantsCookies if !tcp && has_opt && cookie(query).is_none_or(|c| c.len() < 16) => bytes[3] |= 7,
             _ => {}
         }
         if bytes[3] & 0xf == 0 && bytes[2] & 2 == 0 {
@@ -260,6 +273,17 @@ impl Net {
             bytes.extend([0xc0, 12]);
             bytes.extend(qtype.to_be_bytes());
             bytes.extend([0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 1]);
+        }
+        if let Some(theirs) = cookie(query)
+            && matches!(host.manner, WantsCookies | GivesCookies | WrongCookie)
+        {
+            let mut ours = theirs[..8].to_vec();
+            ours[0] ^= u8::from(host.manner == WrongCookie);
+            bytes[11] = 1;
+            let extended = u8::from(bytes[3] & 0xf == 7);
+            bytes.extend([0, 0, 41, 4, 208, extended, 0, 0, 0, 0, 20, 0, 10, 0, 16]);
+            bytes.extend(ours);
+            bytes.extend(b"a server");
         }
         if self.chance(self.forgers) {
             // Somebody who does not see the query guesses: the question he knows, the rest he does not.
@@ -344,6 +368,12 @@ pub fn query(id: u16, name: &str, qtype: u16, udp: u16) -> Vec<u8> {
         m.extend([0, 0, 41, (udp >> 8) as u8, udp as u8, 0, 0, 0, 0, 0, 0]);
     }
     m
+}
+
+/// The cookie in a query whose OPT is its last record.
+pub fn cookie(query: &[u8]) -> Option<&[u8]> {
+    let options = query.get(question_end(query) + 11..)?;
+    (query[11] > 0 && options.first_chunk() == Some(&[0, 10])).then(|| &options[4..])
 }
 
 /// Where the question of a well-formed message ends.
