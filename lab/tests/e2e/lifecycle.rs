@@ -109,6 +109,20 @@ fn what_others_delete_is_back_within_a_second() {
 }
 
 #[test]
+fn sysctls_that_others_set_are_back_within_a_second() {
+    let scene = Scene::uplink_up(Options::default());
+    let ours = [("net.ipv4.fwmark_reflect", "1"), ("net.ipv4.conf.wan.src_valid_mark", "1")];
+    for (name, wanted) in ours {
+        scene.lab.run(Host::Node, &format!("sysctl -qw {name}=0")).unwrap();
+        wait::until(name, Duration::from_secs(1), || {
+            let value = scene.lab.run(Host::Node, &format!("sysctl -n {name}"))?;
+            Ok((value.trim() == wanted).then_some(()))
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    }
+}
+
+#[test]
 fn a_resolver_that_dies_is_started_again() {
     let scene = Scene::uplink_up(Options::default());
     let children: Vec<u32> = demo::family(scene.daemon.pid()).into_iter().skip(1).collect();
