@@ -171,7 +171,7 @@ fn set_counters(requests: &mut Requests, wanted: &Table, seen: Option<&SeenTable
 /// Whether a chain that is there can stay and only needs other rules, and perhaps another policy.
 fn fits(family: Family, wanted: &Chain, seen: &SeenChain) -> bool {
     let mut devices = wanted.devices.clone();
-    devices.sort();
+    narrowgate_model::sort::sort(&mut devices);
     devices.dedup();
     seen.name == wanted.name
         && seen.kind.as_bytes() == chain_type(wanted.kind).to_bytes()

@@ -71,12 +71,12 @@ impl Seen {
             for set in table.sets {
                 let permanent = set.elements.iter().filter(|e| e.time.is_none());
                 let mut comments: Vec<String> = permanent.map(|e| e.addr.to_string()).collect();
-                comments.sort();
+                narrowgate_model::sort::sort(&mut comments);
                 let devices = Vec::new();
                 chains.push(ChainPrint { family: table.family, name: set.name, devices, comments });
             }
         }
-        chains.sort();
+        narrowgate_model::sort::sort(&mut chains);
         ObservedGuard { chains, owned, persistent }
     }
 }
@@ -182,7 +182,7 @@ fn decode_chain(body: &[u8]) -> Option<(Family, SeenChain)> {
             _ => {}
         }
     }
-    chain.devices.sort();
+    narrowgate_model::sort::sort(&mut chain.devices);
     chain.devices.dedup();
     ours.then_some((family, chain))
 }

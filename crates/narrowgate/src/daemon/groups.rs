@@ -42,7 +42,7 @@ impl Groups {
                 }
             }
         }
-        self.ids.sort_unstable();
+        narrowgate_model::sort::sort(&mut self.ids);
         self.ids.dedup();
     }
 

@@ -252,7 +252,7 @@ impl Reconciler {
 fn scope(config: &Config, before: &Before) -> Scope {
     let mut sysctls = policy::sysctl_paths(config);
     sysctls.extend(before.sysctls.keys().cloned());
-    sysctls.sort();
+    narrowgate_model::sort::sort(&mut sysctls);
     sysctls.dedup();
     Scope { table: config.table, devices: policy::scope_devices(config), sysctls }
 }

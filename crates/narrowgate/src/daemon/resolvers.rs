@@ -385,7 +385,7 @@ impl Resolvers {
             .filter(|pid| !self.list.iter().any(|r| r.handle.pid() == *pid) && !self.orphans.contains(pid))
             .filter(|pid| is_resolver(*pid))
             .collect();
-        pids.sort_unstable();
+        narrowgate_model::sort::sort(&mut pids);
         pids.dedup();
         pids
     }
@@ -445,7 +445,7 @@ pub fn stub_without_route() -> Vec<String> {
 
 fn peer_names(config: &Config, set: u8) -> Vec<(Vec<u8>, u8)> {
     let mut names: Vec<_> = config.peer_names().filter_map(|name| Some((wire_name(name)?, set))).collect();
-    names.sort();
+    narrowgate_model::sort::sort(&mut names);
     names.dedup();
     names
 }

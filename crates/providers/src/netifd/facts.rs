@@ -33,7 +33,7 @@ pub fn selected<'a>(
         true => selection.interfaces.iter().position(|name| *name == i.name),
         false => Some(USUAL.iter().position(|name| *name == i.name).unwrap_or(USUAL.len())),
     };
-    found.sort_by_key(place);
+    narrowgate_model::sort::sort_by_key(&mut found, place);
     found.into_iter()
 }
 
