@@ -104,6 +104,11 @@ fn kea_lends_in_two_rounds_and_tells_the_rest() {
     assert!(said(&*node.provider, "captive portal", "https://portal.example/api"));
     assert!(said(&*node.provider, "dhcp6 messages", " 0 refusals"));
     node.provider.stop(now());
+    assert!(
+        !node.provider.describe(now()).iter().any(|(k, _)| k == "problem"),
+        "{:?}",
+        node.provider.describe(now())
+    );
     place.wait_for_log("DHCP6_RELEASE_NA");
 }
 

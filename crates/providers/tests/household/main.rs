@@ -63,6 +63,7 @@ fn a_lease_is_extended_by_marked_packets_before_it_ends() {
     let mut node = Node::new(&place);
     node.until("a lease", 5, |f| has_address(f, "192.0.2."));
     let first = node.provider.facts().addresses[0].clone();
+    let asked = place.log().matches("DHCPDISCOVER").count(); // more than once where the household is slow
     node.until("its extension", 6, |f| {
         f.addresses.first().is_some_and(|a| a.valid_until > first.valid_until)
     });
@@ -70,7 +71,7 @@ fn a_lease_is_extended_by_marked_packets_before_it_ends() {
     // The rule counts what has the mark; what has not would have been dropped, and the lease not extended by T1.
     let rules = run("nft", &["list table inet t"]);
     assert!(rules.contains("counter packets 1 "), "{rules}");
-    assert_eq!(place.log().matches("DHCPDISCOVER").count(), 1);
+    assert_eq!(place.log().matches("DHCPDISCOVER").count(), asked);
     assert_eq!(place.log().matches("DHCPACK").count(), 2);
 }
 
@@ -121,6 +122,7 @@ fn after_a_flap_the_same_network_is_confirmed_without_a_new_lease() {
     ip(&["link", "set", WAN, "up"]);
     let mut node = Node::new(&place);
     node.until("both", 5, |f| has_address(f, "192.0.2.") && has_default(f, Origin::Ra));
+    let asked = place.log().matches("DHCPDISCOVER").count(); // more than once where the household is slow
     let before = node.provider.facts().clone();
     place.home_down();
     node.until("no carrier", 5, |f| f.link.as_ref().is_some_and(|l| !l.carrier));
@@ -135,7 +137,7 @@ fn after_a_flap_the_same_network_is_confirmed_without_a_new_lease() {
     node.until("the router", 5, |f| {
         f.routes.iter().any(|r| r.dst.is_default() && r.until > before.routes[0].until)
     });
-    assert_eq!(place.log().matches("DHCPDISCOVER").count(), 1);
+    assert_eq!(place.log().matches("DHCPDISCOVER").count(), asked);
 }
 
 #[test]
