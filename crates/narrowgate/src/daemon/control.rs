@@ -185,7 +185,7 @@ impl Daemon {
                 ));
             }
         }
-        problems.extend(super::resolvers::stub_without_route());
+        problems.extend(super::upstreams::stub_without_route());
         problems
     }
 }

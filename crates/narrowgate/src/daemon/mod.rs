@@ -10,6 +10,7 @@ mod resolvers;
 mod services;
 mod strict;
 mod uplinks;
+mod upstreams;
 
 use crate::cli::Globals;
 use crate::config_file;

@@ -4,26 +4,22 @@
 //! listening sockets over from it, starts its own process on them, and only then ends the old one: at no moment does
 //! nobody listen.
 
+use super::upstreams::Ways;
 use super::{now, strict};
 use crate::report::{CounterReport, ResolverReport};
 use crate::runtime::RuntimeDir;
 use narrowgate_forwarder::child;
 use narrowgate_forwarder::control::Stats;
-use narrowgate_forwarder::engine::{Counters, Limits, Set, UplinkState as Reach, Upstreams, wire_name};
+use narrowgate_forwarder::engine::{Counters, Limits, Upstreams};
 use narrowgate_forwarder::parent::{self, Event, Listener, Resolver};
 use narrowgate_model::config::{self, Via};
-use narrowgate_model::facts::UplinkState;
 use narrowgate_model::{Config, Facts, Mark, Server, Time};
-use narrowgate_policy as policy;
 use narrowgate_sys::socket;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// A cable or device that is missing for less long than this may be about to come: queries wait, as they do for an address.
-/// It is what a query waits at most, and what a network chip takes to find its link partner.
-const MAY_COME: Duration = Duration::from_secs(4);
 /// When to start a process again that could not be started.
 const RESPAWN: Duration = Duration::from_secs(1);
 /// How long `status` waits for the counters.
@@ -33,8 +29,7 @@ const STATS: Duration = Duration::from_millis(100);
 pub struct Resolvers {
     runtime: RuntimeDir,
     list: Vec<Running>,
-    /// Since when the way is missing, by the resolver's name.
-    missing: BTreeMap<String, (UplinkState, Time)>,
+    ways: Ways,
     /// Processes of a daemon before us that we have ended: ours to reap if we are that daemon's successor by exec.
     orphans: Vec<u32>,
     wake: Option<Time>,
@@ -57,7 +52,7 @@ pub struct Acquired(Vec<(config::Resolver, Vec<Listener>)>);
 impl Resolvers {
     /// None yet.
     pub fn new(runtime: RuntimeDir) -> Resolvers {
-        Resolvers { runtime, list: Vec::new(), missing: BTreeMap::new(), orphans: Vec::new(), wake: None }
+        Resolvers { runtime, list: Vec::new(), ways: Ways::default(), orphans: Vec::new(), wake: None }
     }
 
     /// Gets the listening sockets for all resolvers that are new or changed: from those that run, from the processes that a
@@ -147,12 +142,9 @@ impl Resolvers {
     pub fn tell(&mut self, config: &Config, facts: &BTreeMap<String, Facts>) {
         let at = now();
         self.wake = None;
-        let mut list = std::mem::take(&mut self.list);
-        for running in &mut list {
-            let (servers, upstreams) = match running.config.via {
-                Via::Uplink => self.uplink_upstreams(config, &running.config, facts, at),
-                Via::Mesh => self.mesh_upstreams(config, &running.config, facts, at),
-            };
+        self.ways.begin();
+        for running in &mut self.list {
+            let (servers, upstreams) = self.ways.upstreams(config, &running.config, facts, at);
             running.servers = servers.iter().map(Server::to_string).collect();
             if running.told.as_ref() == Some(&upstreams) {
                 continue;
@@ -168,12 +160,11 @@ impl Resolvers {
                 strict::look_up_peers(config, *listen);
             }
         }
-        self.list = list;
     }
 
     /// When [`tell`](Self::tell) or [`on_events`](Self::on_events) is due though nothing has happened.
     pub fn next_timeout(&self) -> Option<Time> {
-        self.wake
+        self.wake.into_iter().chain(self.ways.wake()).min()
     }
 
     /// Reads what the processes say, and starts again what has died. The runtime directory then knows the new ones.
@@ -299,78 +290,6 @@ impl Resolvers {
         }
     }
 
-    fn uplink_upstreams(
-        &mut self,
-        config: &Config,
-        resolver: &config::Resolver,
-        facts: &BTreeMap<String, Facts>,
-        at: Time,
-    ) -> (Vec<Server>, Upstreams) {
-        let servers = policy::upstreams(config, resolver, facts);
-        let set = self.set(config, resolver, facts, parent::resolve(&servers).0, at);
-        let upstreams = if config.strict {
-            Upstreams { sets: vec![set], names: peer_names(config, 0), default: None }
-        } else {
-            Upstreams::single(set)
-        };
-        (servers, upstreams)
-    }
-
-    /// The mesh's servers for everything, the WAN resolver for the tunnels' own names.
-    fn mesh_upstreams(
-        &mut self,
-        config: &Config,
-        resolver: &config::Resolver,
-        facts: &BTreeMap<String, Facts>,
-        at: Time,
-    ) -> (Vec<Server>, Upstreams) {
-        let mesh = Set {
-            servers: parent::resolve(&resolver.servers).0,
-            state: Reach::Up,
-            detail: "through the mesh".to_owned(),
-        };
-        let mut sets = vec![mesh];
-        let wan = config.uplink_resolvers().next();
-        if let Some(wan) = wan {
-            sets.push(self.set(config, wan, facts, wan.listen.clone(), at));
-        }
-        let names = wan.map(|_| peer_names(config, 1)).unwrap_or_default();
-        (resolver.servers.clone(), Upstreams { sets, names, default: Some(0) })
-    }
-
-    fn set(
-        &mut self,
-        config: &Config,
-        resolver: &config::Resolver,
-        facts: &BTreeMap<String, Facts>,
-        servers: Vec<SocketAddr>,
-        at: Time,
-    ) -> Set {
-        let (state, detail) = policy::resolver_state(config, resolver, facts);
-        let (_, since) = match self.missing.get(&resolver.name) {
-            Some(known) if known.0 == state => *known,
-            _ => (state, at),
-        };
-        self.missing.insert(resolver.name.clone(), (state, since));
-        let gone = at.since(since) >= MAY_COME;
-        let reach = match state {
-            UplinkState::Up => match policy::ip_versions(config, facts) {
-                (true, false) => Reach::Ipv4Only,
-                (false, true) => Reach::Ipv6Only,
-                _ => Reach::Up,
-            },
-            UplinkState::NoCarrier if gone => Reach::NoCarrier,
-            UplinkState::NoDevice if gone => Reach::NoDevice,
-            UplinkState::NoCarrier | UplinkState::NoDevice => {
-                let end = since + MAY_COME;
-                self.wake = Some(self.wake.map_or(end, |wake| wake.min(end)));
-                Reach::Waiting
-            }
-            UplinkState::Down | UplinkState::Waiting => Reach::Waiting,
-        };
-        Set { servers, state: reach, detail }
-    }
-
     fn runs(&self, resolver: &config::Resolver, mark: Mark) -> bool {
         self.list.iter().any(|r| r.config == *resolver && r.mark == mark)
     }
@@ -421,33 +340,6 @@ impl Running {
         }
         self.down = true;
     }
-}
-
-/// Sentences for `status` where a nameserver in `/etc/resolv.conf` has no route: its queries fail before any redirect sees them.
-pub fn stub_without_route() -> Vec<String> {
-    let text = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    let lost = |server: &Server| {
-        let any: SocketAddr =
-            if server.addr.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
-        let to = parent::resolve(std::slice::from_ref(server)).0.into_iter().next()?;
-        // connect(2) of a UDP socket looks the route up and sends nothing.
-        let error = std::net::UdpSocket::bind(any).and_then(|s| s.connect(to)).err()?;
-        (error.kind() == std::io::ErrorKind::NetworkUnreachable || error.kind() == std::io::ErrorKind::HostUnreachable)
-            .then(|| {
-                format!(
-                    "the nameserver {server} of /etc/resolv.conf has no route now: look-ups fail before they can be redirected; \
-                     write a resolver 'mesh' and make the nameserver 127.0.0.1, or start the program with narrowgate exec"
-                )
-            })
-    };
-    narrowgate_wire::resolv::parse(&text).servers.iter().filter_map(lost).collect()
-}
-
-fn peer_names(config: &Config, set: u8) -> Vec<(Vec<u8>, u8)> {
-    let mut names: Vec<_> = config.peer_names().filter_map(|name| Some((wire_name(name)?, set))).collect();
-    narrowgate_model::sort::sort(&mut names);
-    names.dedup();
-    names
 }
 
 fn cannot_listen(resolver: &config::Resolver, addr: SocketAddr, error: &std::io::Error) -> String {

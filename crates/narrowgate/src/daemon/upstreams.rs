@@ -1,0 +1,148 @@
+//! Whom a resolver is to ask, and whether it is worth its while: from config and facts to what its process is told.
+
+use narrowgate_forwarder::engine::{Set, UplinkState as Reach, Upstreams, wire_name};
+use narrowgate_forwarder::parent;
+use narrowgate_model::config::{self, Via};
+use narrowgate_model::facts::UplinkState;
+use narrowgate_model::{Config, Facts, Server, Time};
+use narrowgate_policy as policy;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A cable or device that is missing for less long than this may be about to come: queries wait, as they do for an address.
+/// It is what a query waits at most, and what a network chip takes to find its link partner.
+const MAY_COME: Duration = Duration::from_secs(4);
+
+/// The ways to the servers, and since when one is missing.
+#[derive(Default)]
+pub struct Ways {
+    /// By the resolver's name.
+    missing: BTreeMap<String, (UplinkState, Time)>,
+    wake: Option<Time>,
+}
+
+impl Ways {
+    /// To be called before all resolvers are told anew.
+    pub fn begin(&mut self) {
+        self.wake = None;
+    }
+
+    /// When they have to be told again, though nothing has happened.
+    pub fn wake(&self) -> Option<Time> {
+        self.wake
+    }
+
+    /// Whom this resolver asks, the first first, and what its process is told.
+    pub fn upstreams(
+        &mut self,
+        config: &Config,
+        resolver: &config::Resolver,
+        facts: &BTreeMap<String, Facts>,
+        at: Time,
+    ) -> (Vec<Server>, Upstreams) {
+        match resolver.via {
+            Via::Uplink => self.by_uplink(config, resolver, facts, at),
+            Via::Mesh => self.by_mesh(config, resolver, facts, at),
+        }
+    }
+
+    fn by_uplink(
+        &mut self,
+        config: &Config,
+        resolver: &config::Resolver,
+        facts: &BTreeMap<String, Facts>,
+        at: Time,
+    ) -> (Vec<Server>, Upstreams) {
+        let servers = policy::upstreams(config, resolver, facts);
+        let set = self.set(config, resolver, facts, parent::resolve(&servers).0, at);
+        let upstreams = if config.strict {
+            Upstreams { sets: vec![set], names: peer_names(config, 0), default: None }
+        } else {
+            Upstreams::single(set)
+        };
+        (servers, upstreams)
+    }
+
+    /// The mesh's servers for everything, the WAN resolver for the tunnels' own names.
+    fn by_mesh(
+        &mut self,
+        config: &Config,
+        resolver: &config::Resolver,
+        facts: &BTreeMap<String, Facts>,
+        at: Time,
+    ) -> (Vec<Server>, Upstreams) {
+        let mesh = Set {
+            servers: parent::resolve(&resolver.servers).0,
+            state: Reach::Up,
+            detail: "through the mesh".to_owned(),
+        };
+        let mut sets = vec![mesh];
+        let wan = config.uplink_resolvers().next();
+        if let Some(wan) = wan {
+            sets.push(self.set(config, wan, facts, wan.listen.clone(), at));
+        }
+        let names = wan.map(|_| peer_names(config, 1)).unwrap_or_default();
+        (resolver.servers.clone(), Upstreams { sets, names, default: Some(0) })
+    }
+
+    fn set(
+        &mut self,
+        config: &Config,
+        resolver: &config::Resolver,
+        facts: &BTreeMap<String, Facts>,
+        servers: Vec<SocketAddr>,
+        at: Time,
+    ) -> Set {
+        let (state, detail) = policy::resolver_state(config, resolver, facts);
+        let (_, since) = match self.missing.get(&resolver.name) {
+            Some(known) if known.0 == state => *known,
+            _ => (state, at),
+        };
+        self.missing.insert(resolver.name.clone(), (state, since));
+        let gone = at.since(since) >= MAY_COME;
+        let reach = match state {
+            UplinkState::Up => match policy::ip_versions(config, facts) {
+                (true, false) => Reach::Ipv4Only,
+                (false, true) => Reach::Ipv6Only,
+                _ => Reach::Up,
+            },
+            UplinkState::NoCarrier if gone => Reach::NoCarrier,
+            UplinkState::NoDevice if gone => Reach::NoDevice,
+            UplinkState::NoCarrier | UplinkState::NoDevice => {
+                let end = since + MAY_COME;
+                self.wake = Some(self.wake.map_or(end, |wake| wake.min(end)));
+                Reach::Waiting
+            }
+            UplinkState::Down | UplinkState::Waiting => Reach::Waiting,
+        };
+        Set { servers, state: reach, detail }
+    }
+}
+
+/// Sentences for `status` where a nameserver in `/etc/resolv.conf` has no route: its queries fail before any redirect sees them.
+pub fn stub_without_route() -> Vec<String> {
+    let text = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+    let lost = |server: &Server| {
+        let any: SocketAddr =
+            if server.addr.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
+        let to = parent::resolve(std::slice::from_ref(server)).0.into_iter().next()?;
+        // connect(2) of a UDP socket looks the route up and sends nothing.
+        let error = std::net::UdpSocket::bind(any).and_then(|s| s.connect(to)).err()?;
+        (error.kind() == std::io::ErrorKind::NetworkUnreachable || error.kind() == std::io::ErrorKind::HostUnreachable)
+            .then(|| {
+                format!(
+                    "the nameserver {server} of /etc/resolv.conf has no route now: look-ups fail before they can be redirected; \
+                     write a resolver 'mesh' and make the nameserver 127.0.0.1, or start the program with narrowgate exec"
+                )
+            })
+    };
+    narrowgate_wire::resolv::parse(&text).servers.iter().filter_map(lost).collect()
+}
+
+fn peer_names(config: &Config, set: u8) -> Vec<(Vec<u8>, u8)> {
+    let mut names: Vec<_> = config.peer_names().filter_map(|name| Some((wire_name(name)?, set))).collect();
+    narrowgate_model::sort::sort(&mut names);
+    names.dedup();
+    names
+}
