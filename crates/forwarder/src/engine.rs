@@ -155,9 +155,11 @@ impl Engine {
             let why = (Reason::Blocked, "only the tunnel's names are resolved here");
             return refuse(out, &client, bytes, rcode::REFUSED, Some(why));
         };
-        let waiter = Waiter { client, id: query.id };
-        let key = self.queries.key(bytes, matches!(client, Client::Tcp(_)));
-        if let Some(found) = self.queries.find(key, bytes) {
+        let case = message::case_of(message::question_name(bytes, &query));
+        let waiter = Waiter { client, id: query.id, case };
+        let key = self.queries.key(bytes, &query, matches!(client, Client::Tcp(_)));
+        // Letters that cannot be written again later are a question of their own.
+        if let Some(found) = self.queries.find(key, bytes, &query).filter(|_| case.is_some()) {
             if found.waiters.contains(&waiter) {
                 return self.counters.retries += 1;
             }
@@ -308,7 +310,7 @@ impl Engine {
         }
         let Some(query) = self.queries.get_mut(index) else { return };
         for waiter in &query.waiters {
-            message::set_id(&mut query.message, waiter.id);
+            address(&mut query.message, &query.parsed, waiter);
             refuse(out, &waiter.client, &query.message, rcode::SERVFAIL, Some((reason, text)));
         }
         self.counters.failed += 1;
@@ -339,6 +341,17 @@ impl Engine {
             }
         }
         self.queries.remove(index);
+    }
+}
+
+/// Writes the waiter's id and its letters.
+fn address(message: &mut [u8], parsed: &Query, waiter: &Waiter) {
+    message::set_id(message, waiter.id);
+    if let Some(case) = waiter.case
+        && message::u16_at(message, 4) == Some(1)
+        && let Some(name) = message.get_mut(message::HEADER..parsed.question_end.saturating_sub(4))
+    {
+        message::scramble(name, case);
     }
 }
 

@@ -246,6 +246,22 @@ pub fn scramble(name: &mut [u8], bits: u64) {
     }
 }
 
+/// The case of the letters in `name`, so that [`scramble`] would write it again. Nothing if they are more than 64, and not of one kind
+/// where the bits begin anew.
+pub fn case_of(name: &[u8]) -> Option<u64> {
+    let (mut bits, mut n) = (0u64, 0);
+    for byte in name.iter().filter(|byte| byte.is_ascii_alphabetic()) {
+        let bit = u64::from(byte >> 5 & 1);
+        if n < 64 {
+            bits |= bit << n;
+        } else if bits >> (n % 64) & 1 != bit {
+            return None;
+        }
+        n += 1;
+    }
+    Some(bits)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -344,6 +360,9 @@ pub(crate) mod tests {
             let mut s = m.clone();
             scramble(&mut s[12..], bits);
             prop_assert!(s.eq_ignore_ascii_case(&m));
+            let mut again = m.clone();
+            scramble(&mut again[12..], case_of(&s[12..m.len() - 4]).unwrap());
+            prop_assert_eq!(&again, &s);
             let mut back = s.clone();
             scramble(&mut back[12..], bits);
             prop_assert_eq!(back, s);

@@ -2,7 +2,7 @@
 
 use super::ask::{Form, MOST_TRIES, build};
 use super::queries::{Outcome, Phase, Query, Try};
-use super::{Client, Engine, Outside, SlotId};
+use super::{Client, Engine, Outside, SlotId, address};
 use crate::message::{self, AnswerCookie, HEADER, Mismatch, Reason, rcode};
 use narrowgate_model::Time;
 
@@ -27,7 +27,12 @@ impl Engine {
         if attempt.cookie {
             let believed = match parts {
                 Some((ours, theirs)) => server.cookies.came(ours, theirs),
-                None => server.cookies.missing(now),
+                // Errors come from places where a server has not looked at cookies yet.
+                None => {
+                    let is_error = !matches!(verdict, Some(rcode::NOERROR | rcode::NXDOMAIN))
+                        || cookie.as_ref().is_some_and(|c| c.extended_rcode != 0);
+                    is_error || server.cookies.missing(now)
+                }
             };
             if !believed {
                 self.counters.mismatched += 1;
@@ -69,7 +74,7 @@ impl Engine {
                 let form = Form { cookie: !again, tcp: attempt.tcp || again, ..Form::of(&attempt) };
                 self.ask_again(now, index, attempt.server, form, out);
             }
-            rcode::FORMERR if attempt.cookie => {
+            rcode::FORMERR if attempt.cookie && !server.cookies.are_spoken() => {
                 server.cookies.give_up(now);
                 let form = Form { cookie: false, ..Form::of(&attempt) };
                 self.ask_again(now, index, attempt.server, form, out);
@@ -210,12 +215,12 @@ impl Engine {
                 && bytes.len() > query.parsed.udp_limit()
             {
                 if let Some(mut short) = message::truncated(&query.message, &query.parsed) {
-                    message::set_id(&mut short, waiter.id);
+                    address(&mut short, &query.parsed, waiter);
                     out.reply(&waiter.client, &short);
                 }
                 continue;
             }
-            message::set_id(bytes, waiter.id);
+            address(bytes, &query.parsed, waiter);
             out.reply(&waiter.client, bytes);
         }
         self.answered(now, index, out);

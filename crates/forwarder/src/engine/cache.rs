@@ -2,7 +2,7 @@
 //! address is better than none when no server answers (RFC 8767).
 
 use super::queries::Waiter;
-use super::{Client, Engine, Outside};
+use super::{Client, Engine, Outside, address};
 use crate::message::{self, HEADER, Query, age, lifetime};
 use narrowgate_model::Time;
 use std::collections::{HashMap, VecDeque};
@@ -146,12 +146,12 @@ fn reply_kept(kept: &mut [u8], waiter: &Waiter, bytes: &[u8], query: &Query, out
     }
     if matches!(waiter.client, Client::Udp { .. }) && kept.len() > query.udp_limit() {
         if let Some(mut short) = message::truncated(bytes, query) {
-            message::set_id(&mut short, waiter.id);
+            address(&mut short, query, waiter);
             out.reply(&waiter.client, &short);
         }
         return;
     }
-    message::set_id(kept, waiter.id);
+    address(kept, query, waiter);
     out.reply(&waiter.client, kept);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! 1. A server that is known to bear EDNS gets a cookie with the next query that has an OPT; a client's own cookie is left as it is.
 //! 2. If the answer brings one, the server speaks cookies. An answer with a wrong one is not believed.
-//! 3. One without any is believed until the server has given [`PROVEN`] in a row: a household's router may pass options on, and then
+//! 3. One without any (errors do not count) is believed until the server has given [`PROVEN`] in a row: a household's router may pass options on, and then
 //!    answer from its cache without them. After that it is not, once; the question is asked again without a cookie.
 //! 4. A server that does not speak them, drops such queries or refuses them is left in peace for [`PAUSE`].
 

@@ -6,7 +6,7 @@
 //! as it would for the uplink, until the other version comes or [`WAIT`] is over; then it gets the answer as it is.
 
 use super::queries::Phase;
-use super::{Engine, Outside, UplinkState, WAIT};
+use super::{Engine, Outside, UplinkState, WAIT, address};
 use crate::message::{self, Query, Reason, has_record, rcode, rtype};
 use narrowgate_model::Time;
 use std::time::Duration;
@@ -100,7 +100,7 @@ impl Engine {
             "the uplink has no IPv6 yet: use the IPv4 address"
         };
         for waiter in &query.waiters {
-            message::set_id(&mut query.message, waiter.id);
+            address(&mut query.message, &query.parsed, waiter);
             if let Some(reply) =
                 message::error_reply(&query.message, rcode::NOERROR, Some((Reason::Other, text)))
             {

@@ -1,7 +1,7 @@
 //! The queries under way: a table whose places are used again, an index by content, and their alarms.
 
 use super::{Client, SlotId};
-use crate::message::Query as Parsed;
+use crate::message::{HEADER, Query as Parsed};
 use narrowgate_model::Time;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -12,6 +12,8 @@ use std::hash::{BuildHasher, RandomState};
 pub(super) struct Waiter {
     pub client: Client,
     pub id: u16,
+    /// The case of its letters; nothing for a first one's that cannot be written again: the query's own are those.
+    pub case: Option<u64>,
 }
 
 /// How far a query is.
@@ -93,20 +95,32 @@ pub(super) struct Queries {
     free: Vec<u32>,
     by_key: HashMap<u64, u32>,
     hasher: RandomState,
+    /// What the key is of.
+    plain: Vec<u8>,
     alarms: BinaryHeap<Reverse<(Time, u32, u32)>>,
 }
 
 impl Queries {
-    /// A number for what is asked: all of the message but the id, and how.
-    pub fn key(&self, message: &[u8], tcp: bool) -> u64 {
-        self.hasher.hash_one((message.get(2..), tcp))
+    /// A number for what is asked: all of the message but the id and the letters' case, and how. So a question that comes back to us
+    /// through another forwarder, which writes letters and id anew, is found to be our own, and a loop ends where it began.
+    pub fn key(&mut self, message: &[u8], parsed: &Parsed, tcp: bool) -> u64 {
+        self.plain.clear();
+        self.plain.extend_from_slice(message.get(2..).unwrap_or(&[]));
+        if let Some(name) = self.plain.get_mut(HEADER - 2..parsed.question_end.saturating_sub(6)) {
+            name.make_ascii_lowercase();
+        }
+        self.hasher.hash_one((&self.plain, tcp))
     }
 
     /// The query under way that asks the same, if there is one.
-    pub fn find(&mut self, key: u64, message: &[u8]) -> Option<&mut Query> {
+    pub fn find(&mut self, key: u64, message: &[u8], parsed: &Parsed) -> Option<&mut Query> {
         let index = *self.by_key.get(&key)?;
         let query = self.get_mut(index)?;
-        (query.message.get(2..) == message.get(2..)).then_some(query)
+        let name = HEADER..parsed.question_end.saturating_sub(4);
+        let same = message.get(2..HEADER) == query.message.get(2..HEADER)
+            && message.get(name.end..) == query.message.get(name.end..)
+            && message.get(name.clone())?.eq_ignore_ascii_case(query.message.get(name)?);
+        same.then_some(query)
     }
 
     /// Notes a new query.

@@ -81,6 +81,16 @@ fn who_always_gave_cookies_and_gives_none_is_asked_again_without() {
 }
 
 #[test]
+fn an_error_without_a_cookie_ends_nothing() {
+    let mut world = acquainted(Manner::GivesCookies);
+    for manner in [Manner::GivesCookies, Manner::Fails, Manner::GivesCookies] {
+        world.net.hosts.values_mut().for_each(|h| *h = host(manner));
+        world.resolve(&query(1, "vpn.example.net", 1, 1232)).unwrap();
+    }
+    assert_eq!(cookie(&world.net.sent.last().unwrap().3).map(<[u8]>::len), Some(16));
+}
+
+#[test]
 fn servers_that_cannot_bear_cookies_are_asked_without() {
     for (manner, patience) in
         [(Manner::HatesCookies, MS(20)), (Manner::DropsCookies, MS(300)), (Manner::Good, MS(10))]

@@ -159,6 +159,43 @@ fn a_clients_retry_is_not_asked_again() {
 }
 
 #[test]
+fn clients_that_ask_the_same_share_a_question_and_get_their_own_letters_back() {
+    let mut world = World::with(1, &[good()]);
+    let long = ["a".repeat(63), "b".repeat(63), "Example".to_owned()].join(".");
+    for name in ["VPN.example.net", &long] {
+        let (one, two) = (query(1, name, 1, 0), query(2, &name.to_ascii_uppercase(), 1, 0));
+        let (sent, replies) = (world.net.sent.len(), world.net.replies.len());
+        world.ask(udp_client(1), &one);
+        world.ask(udp_client(2), &two);
+        assert_eq!(world.net.sent.len(), sent + 1);
+        world.run_for(MS(100));
+        for (question, reply) in [one, two].iter().zip(&world.net.replies[replies..]) {
+            assert_eq!(question[..2], reply.bytes[..2]);
+            assert_eq!(question[12..], reply.bytes[12..question.len()]);
+        }
+        assert_eq!(world.net.replies.len(), replies + 2);
+    }
+}
+
+#[test]
+fn a_question_that_comes_back_through_another_forwarder_goes_round_once() {
+    let mut world = World::with(1, &[host(Manner::Dead)]);
+    world.ask(udp_client(1), &query(1, "vpn.example.net", 1, 1232));
+    for n in 0..50 {
+        // Another's id and letters, as of a forwarder like us whose server we are.
+        let (.., mut back) = world.net.sent.last().unwrap().clone();
+        back[0] ^= n + 1;
+        back[13..16].make_ascii_uppercase();
+        world.ask(udp_client(9), &back);
+    }
+    assert_eq!((world.net.sent.len(), world.engine.in_flight()), (1, 1));
+    world.run_for(Duration::from_secs(7));
+    assert_eq!(world.engine.in_flight(), 0);
+    assert!(world.net.replies.iter().all(|reply| rcode(&reply.bytes) == 2), "and all are told so");
+    assert_eq!(world.net.replies.len(), 51);
+}
+
+#[test]
 fn a_query_that_comes_too_early_waits_for_the_uplink() {
     let mut world = World::new(1, Limits::default());
     world.ask(udp_client(9), &query(1, "vpn.example.net", 1, 1232));
