@@ -17,6 +17,7 @@ use crate::control::{MAX_MESSAGE, ToChild, ToParent};
 use crate::driver::{Driver, Listening};
 use narrowgate_sys::channel::{self, Received};
 use narrowgate_sys::sandbox;
+use narrowgate_sys::signal::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -44,10 +45,12 @@ fn serve() -> io::Result<()> {
     sandbox::close_from(3)?;
     // Number 3, since that is the lowest that is free.
     let channel = io::stdin().as_fd().try_clone_to_owned()?;
-    // A signal that the parent waits for by descriptor is blocked here as well, and SIGTERM must end us.
+    // A signal that the parent waits for by descriptor is blocked here as well.
     narrowgate_sys::signal::unblock_all()?;
     let (limits, alone, listeners) = first_message(&channel)?;
-    let mut driver = Driver::new(limits, alone, listeners, channel)?;
+    // Behind the listening sockets, whose numbers are known outside.
+    let signals = Signals::new(&[Signal::Term])?;
+    let mut driver = Driver::new(limits, alone, listeners, channel, signals)?;
     let _ = narrowgate_sys::memory::forget_start();
     sandbox::drop_privileges()?;
     let files_denied = sandbox::deny_files().unwrap_or(false);

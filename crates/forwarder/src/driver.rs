@@ -9,6 +9,7 @@ use crate::control::{MAX_MESSAGE, Stats, ToChild, ToParent};
 use crate::engine::{Client, Engine, Limits, Upstreams};
 use narrowgate_model::Time;
 use narrowgate_sys::channel::{self, Received};
+use narrowgate_sys::signal::Signals;
 use narrowgate_sys::socket::ReceiveBatch;
 use room::Room;
 use rustix::event::epoll;
@@ -17,6 +18,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// A place to listen, as the child has it.
 pub struct Listening {
@@ -34,25 +36,38 @@ pub struct Driver {
     room: Room,
     channel: Option<OwnedFd>,
     alone: bool,
+    /// It was told whom to ask. Before that nobody can know of it, so without a parent it is of no use.
+    told: bool,
+    /// It answers what it was asked and goes, at the latest then.
+    leaving: Option<Time>,
+    _signals: Signals,
     buffer: Box<[u8]>,
     batch: ReceiveBatch,
 }
 
 impl Driver {
-    /// A resolver on these sockets, with `channel` to its parent; whether it goes on `alone` when that is gone.
+    /// A resolver on these sockets, with `channel` to its parent; whether it goes on `alone` when that is gone. At one of
+    /// `signals` it stops listening, answers what it was asked, and ends.
     pub fn new(
         limits: Limits,
         alone: bool,
         listeners: Vec<Listening>,
         channel: OwnedFd,
+        signals: Signals,
     ) -> io::Result<Driver> {
         let room = Room::new(listeners)?;
         epoll::add(&room.epoll, &channel, Token::Channel.data(), epoll::EventFlags::IN)?;
+        // Told once, so that it need not be read.
+        let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        epoll::add(&room.epoll, &signals, Token::Signal.data(), once)?;
         Ok(Driver {
             engine: Engine::new(limits),
             room,
             channel: Some(channel),
             alone,
+            told: false,
+            leaving: None,
+            _signals: signals,
             buffer: vec![0; MAX_MESSAGE].into_boxed_slice(),
             batch: ReceiveBatch::default(),
         })
@@ -68,7 +83,7 @@ impl Driver {
     /// Runs until the parent is gone, unless it is to go on alone; an error is one of epoll itself.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); 64];
-        while self.alone || self.channel.is_some() {
+        while self.is_of_use() {
             let timeout = self.timeout();
             let waited = epoll::wait(&self.room.epoll, &mut events, timeout.as_ref());
             let now = now();
@@ -95,8 +110,15 @@ impl Driver {
         Ok(())
     }
 
+    fn is_of_use(&self) -> bool {
+        match self.leaving {
+            Some(end) => self.engine.in_flight() > 0 && self.room.now < end,
+            None => self.channel.is_some() || self.alone && self.told,
+        }
+    }
+
     fn timeout(&mut self) -> Option<Timespec> {
-        let engine = self.engine.next_tick();
+        let engine = self.engine.next_tick().into_iter().chain(self.leaving).min();
         let others = [self.room.clients.next_due(), self.room.resolved.next_due()];
         let next = engine.into_iter().chain(others.into_iter().flatten()).min()?;
         // What a round takes is no time that would matter: the clock is read once in it.
@@ -111,6 +133,10 @@ impl Driver {
             Token::Tcp(listener) => self.room.accept(now, listener),
             Token::Client(index) => self.hear_tcp_client(now, index, flags),
             Token::Server(slot) => self.hear_server(now, slot, flags),
+            Token::Signal => {
+                self.room.stop_listening();
+                self.leaving = Some(now + LEAVE_WITHIN);
+            }
         }
     }
 
@@ -184,6 +210,7 @@ impl Driver {
     fn obey(&mut self, now: Time, message: Option<ToChild>, descriptors: Vec<OwnedFd>) {
         match message {
             Some(ToChild::Update(mut upstreams)) => {
+                self.told = true;
                 self.without_ourselves(&mut upstreams);
                 self.room.resolved.set_strict(upstreams.default.is_none() && !upstreams.sets.is_empty());
                 self.engine.update(now, upstreams, &mut self.room);
@@ -227,6 +254,7 @@ pub(crate) enum Token {
     Tcp(u8),
     Client(u32),
     Server(u32),
+    Signal,
 }
 
 impl Token {
@@ -237,6 +265,7 @@ impl Token {
             Token::Tcp(n) => (2, u32::from(n)),
             Token::Client(n) => (3, n),
             Token::Server(n) => (4, n),
+            Token::Signal => (5, 0),
         };
         epoll::EventData::new_u64(kind << 32 | u64::from(number))
     }
@@ -248,6 +277,7 @@ impl Token {
             2 => Token::Tcp(number as u8),
             3 => Token::Client(number),
             4 => Token::Server(number),
+            5 => Token::Signal,
             _ => Token::Channel,
         }
     }
@@ -257,5 +287,7 @@ fn now() -> Time {
     Time(narrowgate_sys::link::now_ms())
 }
 
+/// What was asked is answered within this time, or not at all.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// Messages taken from one socket at a time.
 const BATCH: usize = 64;

@@ -72,7 +72,7 @@ impl Listener {
     }
 }
 
-/// Ends a resolver that a dead parent left behind. It is over at once; what it was asking is asked again by the clients.
+/// Ends a resolver that a dead parent left behind: it takes no more queries, answers those it has, within 5 s, and goes.
 pub fn end_orphan(pid: u32) -> io::Result<()> {
     let pid =
         i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;

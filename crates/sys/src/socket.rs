@@ -57,7 +57,7 @@ pub fn unbound(kind: Kind, mark: Option<(u32, u32)>) -> io::Result<OwnedFd> {
 pub fn udp_listener(addr: SocketAddr, mark: Option<(u32, u32)>) -> io::Result<OwnedFd> {
     let socket = unbound(if addr.is_ipv4() { Kind::Udp4 } else { Kind::Udp6 }, mark)?;
     if addr.ip().is_loopback() {
-        only_by_loopback(socket.as_fd())?;
+        for_loopback(socket.as_fd(), addr)?;
     }
     rustix::net::bind(&socket, &addr)?;
     Ok(socket)
@@ -71,11 +71,21 @@ pub fn tcp_listener(addr: SocketAddr, mark: Option<(u32, u32)>) -> io::Result<Ow
     // An answer is one write: nothing to wait for. Accepted connections inherit it.
     sockopt::set_tcp_nodelay(&socket, true)?;
     if addr.ip().is_loopback() {
-        only_by_loopback(socket.as_fd())?;
+        for_loopback(socket.as_fd(), addr)?;
     }
     rustix::net::bind(&socket, &addr)?;
     rustix::net::listen(&socket, 128)?;
     Ok(socket)
+}
+
+/// The loopback's addresses may come later (the device is down, IPv6 is switched off): listening there does not wait for them.
+fn for_loopback(socket: BorrowedFd<'_>, addr: SocketAddr) -> io::Result<()> {
+    if addr.is_ipv4() {
+        sockopt::set_ip_freebind(socket, true)?;
+    } else {
+        sockopt::set_ipv6_freebind(socket, true)?;
+    }
+    only_by_loopback(socket)
 }
 
 /// Takes packets only that came by the loopback device, also where `route_localnet` lets others in. Their source may be any of

@@ -28,6 +28,21 @@ fn ready_within_200_ms_without_even_a_device() {
 }
 
 #[test]
+fn ready_though_the_loopback_is_down_and_ipv6_is_off() {
+    let lab = Lab::new(Options::default()).unwrap();
+    for command in ["ip link set lo down", "sysctl -q -w net.ipv6.conf.all.disable_ipv6=1"] {
+        lab.run(Host::Node, command).unwrap();
+    }
+    let (mut daemon, _) = lab.start_narrowgate(&demo::config()).unwrap();
+    // Its addresses come when the device is switched on, and somebody listens there already.
+    lab.run(Host::Node, "ip link set lo up").unwrap();
+    let answer =
+        lab.host(Host::Node).ask_until("127.0.0.1:54".parse().unwrap(), "vpn.example.net", false, SOON);
+    assert!(answer.is_ok(), "{answer:?}\n{}", lab.read_log("narrowgate"));
+    daemon.terminate(SOON).unwrap();
+}
+
+#[test]
 fn after_sigterm_all_is_as_it_was_before_the_first_run() {
     let lab = Lab::new(Options::default()).unwrap();
     let node = lab.host(Host::Node);

@@ -112,6 +112,14 @@ impl Room {
         }
     }
 
+    /// What comes from now on is for whoever else has these sockets.
+    pub fn stop_listening(&mut self) {
+        for listener in &self.listeners {
+            let _ = epoll::delete(&self.epoll, listener.udp);
+            let _ = epoll::delete(&self.epoll, listener.tcp);
+        }
+    }
+
     pub fn listens_on(&self, server: &SocketAddr) -> bool {
         self.listeners.iter().any(|listener| {
             let same = listener.addr.ip() == server.ip()

@@ -1,10 +1,12 @@
 //! The daemon: one thread, one `poll(2)`, level-triggered. Every event leads to the same thing: learn, reconcile, tell the resolvers.
 //!
 //! Rooms: [`reconcile`] makes the kernel look as policy wants. [`uplinks`] holds the providers. [`resolvers`] holds the
-//! resolver processes. [`services`] marks the tunnels' cgroups. [`strict`] tells the guard where the peers are. [`control`] answers `status`.
+//! resolver processes; [`upstreams`] says whom they ask, [`left`] finds those that a daemon before us has left running.
+//! [`services`] marks the tunnels' cgroups. [`strict`] tells the guard where the peers are. [`control`] answers `status`.
 
 mod control;
 mod groups;
+mod left;
 mod reconcile;
 mod resolvers;
 mod services;
@@ -26,6 +28,10 @@ use services::Services;
 use std::process::ExitCode;
 use std::time::Duration;
 use uplinks::Uplinks;
+
+/// What the daemon listens to.
+const SIGNALS: [Signal; 6] =
+    [Signal::Term, Signal::Int, Signal::Quit, Signal::Hup, Signal::Usr2, Signal::Chld];
 
 /// Why the daemon ends.
 enum End {
@@ -67,6 +73,14 @@ fn now() -> Time {
 
 /// Runs until a signal ends it.
 pub fn run(globals: &Globals) -> ExitCode {
+    // Before anything else: a signal that comes now is answered when all stands, by taking it down again.
+    let signals = match Signals::new(&SIGNALS) {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("narrowgate: run: signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let config = match config_file::load(&globals.config) {
         Ok(config) => config,
         Err(problems) => {
@@ -74,7 +88,7 @@ pub fn run(globals: &Globals) -> ExitCode {
             return ExitCode::from(crate::cli::USAGE);
         }
     };
-    let mut daemon = match Daemon::start(globals.clone(), config) {
+    let mut daemon = match Daemon::start(globals.clone(), config, signals) {
         Ok(daemon) => daemon,
         Err(message) => {
             eprintln!("narrowgate: run: {message}");
@@ -99,13 +113,10 @@ pub fn run(globals: &Globals) -> ExitCode {
 
 impl Daemon {
     /// Guard first, then the rest of the policy, then the listening sockets; then READY, whatever the uplinks do.
-    fn start(globals: Globals, config: Config) -> Result<Daemon, String> {
+    fn start(globals: Globals, config: Config, signals: Signals) -> Result<Daemon, String> {
         let started = now();
         let runtime = RuntimeDir::new(&globals.runtime_dir);
         let lock = runtime.lock()?;
-        let signals =
-            Signals::new(&[Signal::Term, Signal::Int, Signal::Quit, Signal::Hup, Signal::Usr2, Signal::Chld])
-                .map_err(|e| format!("signals: {e}"))?;
         let mut kernel =
             Real::open().map_err(|e| format!("{e}; narrowgate run needs root (CAP_NET_ADMIN)"))?;
         let groups = groups::Groups::look_up(&config);

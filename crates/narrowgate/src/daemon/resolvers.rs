@@ -4,17 +4,18 @@
 //! listening sockets over from it, starts its own process on them, and only then ends the old one: at no moment does
 //! nobody listen.
 
+use super::left::{self, FILE};
 use super::upstreams::Ways;
 use super::{now, strict};
 use crate::report::{CounterReport, ResolverReport};
 use crate::runtime::RuntimeDir;
-use narrowgate_forwarder::child;
 use narrowgate_forwarder::control::Stats;
 use narrowgate_forwarder::engine::{Counters, Limits, Upstreams};
 use narrowgate_forwarder::parent::{self, Event, Listener, Resolver};
 use narrowgate_model::config::{self, Via};
 use narrowgate_model::{Config, Facts, Mark, Server, Time};
 use narrowgate_sys::socket;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -47,7 +48,11 @@ struct Running {
 }
 
 /// What [`Resolvers::acquire`] has got, to be given to [`Resolvers::launch`].
-pub struct Acquired(Vec<(config::Resolver, Vec<Listener>)>);
+pub struct Acquired {
+    resolvers: Vec<(config::Resolver, Vec<Listener>)>,
+    /// Processes that nobody wrote down and whose sockets are among them.
+    strays: Vec<u32>,
+}
 
 impl Resolvers {
     /// None yet.
@@ -73,20 +78,35 @@ impl Resolvers {
                 ),
             }
         }
-        let mut acquired = Vec::new();
+        let mut acquired = Acquired { resolvers: Vec::new(), strays: Vec::new() };
         for resolver in config.resolvers.iter().filter(|r| !self.runs(r, config.mark)) {
             let mark = (resolver.via == Via::Uplink).then_some(config.mark);
             let mut listeners = Vec::new();
             for addr in &resolver.listen {
-                let listener = match left.iter().position(|l| l.addr == *addr) {
-                    Some(n) => left.swap_remove(n),
-                    None => Listener::bind(*addr, mark).map_err(|e| cannot_listen(resolver, *addr, &e))?,
-                };
-                listeners.push(listener);
+                if let Some(n) = left.iter().position(|l| l.addr == *addr) {
+                    listeners.push(left.swap_remove(n));
+                    continue;
+                }
+                match Listener::bind(*addr, mark) {
+                    Ok(listener) => listeners.push(listener),
+                    Err(error) if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
+                        log::warn!("resolver {}: not on {addr}: this kernel has no IPv6", resolver.name);
+                    }
+                    Err(error) => {
+                        let taken = error.kind() == std::io::ErrorKind::AddrInUse;
+                        let stray = taken.then(|| left::stray(*addr)).flatten();
+                        let (pid, listeners_of) =
+                            stray.ok_or_else(|| cannot_listen(resolver, *addr, &error))?;
+                        acquired.strays.push(pid);
+                        left.extend(listeners_of);
+                        let found = left.iter().position(|l| l.addr == *addr).map(|n| left.swap_remove(n));
+                        listeners.extend(found);
+                    }
+                }
             }
-            acquired.push((resolver.clone(), listeners));
+            acquired.resolvers.push((resolver.clone(), listeners));
         }
-        Ok(Acquired(acquired))
+        Ok(acquired)
     }
 
     /// Starts the resolvers on their sockets, and ends those that are gone or have been replaced.
@@ -98,8 +118,9 @@ impl Resolvers {
             .into_iter()
             .partition(|r| r.mark == config.mark && config.resolvers.contains(&r.config));
         self.list = kept;
-        let left = self.left_processes();
-        for (resolver, listeners) in acquired.0 {
+        let mut left = self.left_processes();
+        left.extend(acquired.strays);
+        for (resolver, listeners) in acquired.resolvers {
             let mark = (resolver.via == Via::Uplink).then_some((config.mark.value, config.mark.mask));
             let limits = Limits { cache: resolver.cache, ..Limits::default() };
             let handle =
@@ -239,6 +260,12 @@ impl Resolvers {
             let _ = std::fs::remove_file(self.runtime.file(&file_name(&running.config.name)));
             running.handle.stop();
         }
+        // Those that were still answering for a daemon before us.
+        for pid in self.orphans.drain(..).filter(|pid| left::is_resolver(*pid)) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
     }
 
     /// For `status`; waits a moment for the counters.
@@ -294,19 +321,11 @@ impl Resolvers {
         self.list.iter().any(|r| r.config == *resolver && r.mark == mark)
     }
 
-    /// Processes that the runtime directory knows and that are none of ours.
+    /// Processes of a daemon before us, those ended already left out.
     fn left_processes(&self) -> Vec<u32> {
-        let Ok(files) = std::fs::read_dir(self.runtime.file("")) else { return Vec::new() };
-        let numbers =
-            files.flatten().filter(|f| f.file_name().as_encoded_bytes().starts_with(FILE.as_bytes()));
-        let mut pids: Vec<u32> = numbers
-            .filter_map(|f| std::fs::read_to_string(f.path()).ok()?.trim().parse().ok())
-            .filter(|pid| !self.list.iter().any(|r| r.handle.pid() == *pid) && !self.orphans.contains(pid))
-            .filter(|pid| is_resolver(*pid))
-            .collect();
-        narrowgate_model::sort::sort(&mut pids);
-        pids.dedup();
-        pids
+        let running = self.list.iter().map(|r| r.handle.pid());
+        let ours: Vec<u32> = running.chain(self.orphans.iter().copied()).collect();
+        left::known(&self.runtime, &ours)
     }
 
     fn write_down(&self) {
@@ -351,14 +370,6 @@ fn cannot_listen(resolver: &config::Resolver, addr: SocketAddr, error: &std::io:
     };
     format!("resolver {}: cannot listen on {addr}: {error}; {mend}", resolver.name)
 }
-
-/// The process may have died and its number be somebody else's.
-fn is_resolver(pid: u32) -> bool {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|b| *b == 0).nth(1) == Some(child::ARGUMENT.as_bytes())
-}
-
-const FILE: &str = "resolver.";
 
 fn file_name(resolver: &str) -> String {
     format!("{FILE}{resolver}")
