@@ -56,7 +56,9 @@ pub fn open(uplink: &Uplink, mark: Mark, state_dir: &Path, now: Time) -> io::Res
     let sockets = || netifd::SOCKETS.map(PathBuf::from).to_vec();
     let networkd_dir = Path::new(networkd::DIR);
     Ok(match uplink.provider {
-        ProviderKind::Auto => Box::new(auto::Auto::new(uplink, mark, state_dir, sockets(), networkd_dir, now)),
+        ProviderKind::Auto => {
+            Box::new(auto::Auto::new(uplink, mark, state_dir, sockets(), networkd_dir, now))
+        }
         ProviderKind::Builtin => Box::new(builtin::Builtin::new(uplink, mark, state_dir, now)),
         ProviderKind::Static => Box::new(fixed::Fixed::new(uplink)),
         ProviderKind::Netifd => Box::new(netifd::Netifd::new(uplink, sockets(), now)),
