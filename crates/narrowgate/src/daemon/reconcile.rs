@@ -9,6 +9,7 @@ use super::uplinks::Uplinks;
 use crate::runtime::RuntimeDir;
 use narrowgate_kernel::{Kernel, Real, Scope, conntrack};
 use narrowgate_model::net::Route;
+use narrowgate_model::nft::ChainPrint;
 use narrowgate_model::state::{Before, Desired, Observed, Step};
 use narrowgate_model::{Config, Facts, PROTOCOL, Prefix, Time};
 use narrowgate_policy::{self as policy, Inputs};
@@ -43,6 +44,8 @@ pub struct Reconciler {
     before: Before,
     /// What was wanted when everything was last in order: if it is still what is wanted, a difference is somebody else's doing.
     settled: Option<Desired>,
+    /// The guard as it was last wanted, as the kernel would show it.
+    guard: Vec<ChainPrint>,
     observed: Observed,
     inherited: Inherited,
     counts: Counts,
@@ -60,6 +63,7 @@ impl Reconciler {
             runtime,
             before,
             settled: None,
+            guard: Vec::new(),
             observed: Observed::default(),
             inherited: Inherited::default(),
             counts: Counts::default(),
@@ -91,7 +95,6 @@ impl Reconciler {
 
     /// Until kernel, facts and config agree, or a failure asks for patience.
     pub fn settle(&mut self, kernel: &mut Real, config: &Config, groups: &Groups, uplinks: &mut Uplinks) {
-        self.retry = self.retry.filter(|(at, _)| *at > now());
         for _ in 0..ROUNDS {
             let at = now();
             let observed = match kernel.observe(&scope(config, &self.before), at) {
@@ -104,6 +107,7 @@ impl Reconciler {
             }
             let config = &uplinks.in_force(config);
             let desired = desire(config, groups, uplinks.facts(), &observed, kernel, at);
+            self.guard = desired.ruleset.fingerprint();
             self.wipe(config, &observed, &desired);
             let mut plan = policy::diff(&desired, &observed, at);
             plan.extend(policy::give_back(&desired, &observed, &self.before));
@@ -177,7 +181,7 @@ impl Reconciler {
 
     /// Whether the guard is as it has to be.
     pub fn guard_stands(&self) -> bool {
-        self.settled.as_ref().is_some_and(|d| d.ruleset.fingerprint() == self.observed.guard.chains)
+        !self.guard.is_empty() && self.guard == self.observed.guard.chains
     }
 
     /// Numbers for `status`.
