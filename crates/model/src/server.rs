@@ -1,7 +1,7 @@
 //! A DNS server's address.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 /// Where to ask: an address, the device it is reached by where it is link-local, and a port.
@@ -31,12 +31,8 @@ impl Server {
 
     /// Whether the address means something only together with a device.
     pub fn is_link_local(&self) -> bool {
-        matches!(self.addr, IpAddr::V6(a) if is_link_local(a))
+        matches!(self.addr, IpAddr::V6(a) if a.is_unicast_link_local())
     }
-}
-
-fn is_link_local(addr: Ipv6Addr) -> bool {
-    addr.segments()[0] & 0xffc0 == 0xfe80
 }
 
 impl From<SocketAddr> for Server {

@@ -164,7 +164,7 @@ fn rank(preference: Preference) -> u32 {
 }
 
 fn is_link_local(addr: IpAddr) -> bool {
-    matches!(addr, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80)
+    matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local())
 }
 
 /// Metric of the unreachable defaults, Gluon's. More if something else is behind it.

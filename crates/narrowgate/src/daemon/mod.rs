@@ -162,8 +162,12 @@ impl Daemon {
     fn settle(&mut self) {
         self.groups.refresh(&self.config);
         self.reconciler.settle(&mut self.kernel, &self.config, &self.groups, &mut self.uplinks);
-        self.resolvers.tell(&self.uplinks.in_force(&self.config), self.uplinks.facts());
+        self.tell_resolvers();
         self.forget_at = Some(now() + AT_REST);
+    }
+
+    fn tell_resolvers(&mut self) {
+        self.resolvers.tell(&self.uplinks.in_force(&self.config), self.uplinks.facts());
     }
 
     fn serve(&mut self) -> End {
@@ -191,7 +195,7 @@ impl Daemon {
             if due {
                 self.settle();
             } else if self.resolvers.next_timeout().is_some_and(|at| at <= now()) {
-                self.resolvers.tell(&self.uplinks.in_force(&self.config), self.uplinks.facts());
+                self.tell_resolvers();
             }
             if ready.control {
                 self.answer();
@@ -284,7 +288,7 @@ impl Daemon {
                     log::error!("{message}");
                 }
                 self.services.configure(&self.config);
-                self.resolvers.tell(&self.uplinks.in_force(&self.config), self.uplinks.facts());
+                self.tell_resolvers();
                 log::info!("config {} read again", self.globals.config.display());
             }
         }

@@ -122,7 +122,7 @@ impl Reconciler {
             }
             if !ours {
                 self.counts.healed += plan.len() as u64;
-                let what: Vec<String> = plan.iter().map(describe).collect();
+                let what: Vec<String> = plan.iter().map(policy::describe).collect();
                 self.complain(format!("put back what another program took away: {}", what.join("; ")));
             }
             let observed = std::mem::take(&mut self.observed);
@@ -155,7 +155,7 @@ impl Reconciler {
             for step in &plan {
                 // As much as can be: what one object refuses must not keep the others standing.
                 if let Err(error) = kernel.apply(step, at) {
-                    self.complain(format!("{}: {error}", describe(step)));
+                    self.complain(format!("{}: {error}", policy::describe(step)));
                 }
             }
         }
@@ -202,11 +202,11 @@ impl Reconciler {
         }
         let mut failure = None;
         for step in plan {
-            log::debug!("{}", describe(step));
+            log::debug!("{}", policy::describe(step));
             self.counts.steps += 1;
             if let Err(error) = kernel.apply(step, now()) {
                 self.counts.failed += 1;
-                let message = format!("{}: {error}", describe(step));
+                let message = format!("{}: {error}", policy::describe(step));
                 if must_hold(step) {
                     return Err(message);
                 }
@@ -339,11 +339,6 @@ impl Inherited {
         };
         plan.iter().filter(|step| !spared(step) || replaced(step)).cloned().collect()
     }
-}
-
-/// A step in the words of `ip` and `nft`.
-pub fn describe(step: &Step) -> String {
-    policy::describe(step)
 }
 
 #[cfg(test)]

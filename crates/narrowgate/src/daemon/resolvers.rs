@@ -16,6 +16,7 @@ use narrowgate_model::config::{self, Via};
 use narrowgate_model::{Config, Facts, Mark, Server, Time};
 use narrowgate_sys::socket;
 use rustix::io::Errno;
+use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -247,11 +248,8 @@ impl Resolvers {
 
     /// Buries the processes of a daemon before us, if they are our children.
     pub fn reap(&mut self) {
-        use rustix::process::{Pid, WaitOptions, waitpid};
-        self.orphans.retain(|pid| {
-            let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
-            matches!(waitpid(pid, WaitOptions::NOHANG), Ok(None))
-        });
+        use rustix::process::{WaitOptions, waitpid};
+        self.orphans.retain(|pid| matches!(waitpid(as_pid(*pid), WaitOptions::NOHANG), Ok(None)));
     }
 
     /// Ends all of them.
@@ -262,7 +260,7 @@ impl Resolvers {
         }
         // Those that were still answering for a daemon before us.
         for pid in self.orphans.drain(..).filter(|pid| left::is_resolver(*pid)) {
-            if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+            if let Some(pid) = as_pid(pid) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
@@ -359,6 +357,10 @@ impl Running {
         }
         self.down = true;
     }
+}
+
+fn as_pid(number: u32) -> Option<Pid> {
+    i32::try_from(number).ok().and_then(Pid::from_raw)
 }
 
 fn cannot_listen(resolver: &config::Resolver, addr: SocketAddr, error: &std::io::Error) -> String {

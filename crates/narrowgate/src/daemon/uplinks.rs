@@ -122,24 +122,22 @@ impl Uplinks {
     pub fn in_force(&self, config: &Config) -> Config {
         let mut config = config.clone();
         for uplink in config.uplinks.iter_mut().filter(|u| u.provider == ProviderKind::Auto) {
-            uplink.provider = match self.describe_kind(&uplink.name) {
-                "builtin" => ProviderKind::Builtin,
-                "networkd" => ProviderKind::Networkd,
+            uplink.provider = match self.provider(&uplink.name).map(|p| p.kind()) {
+                Some("builtin") => ProviderKind::Builtin,
+                Some("networkd") => ProviderKind::Networkd,
                 _ => ProviderKind::Netifd,
             };
         }
         config
     }
 
-    fn describe_kind(&self, name: &str) -> &'static str {
-        let provider = self.list.iter().find(|r| r.config.name == name).and_then(|r| r.provider.as_ref());
-        provider.map_or("none", |p| p.kind())
+    fn provider(&self, name: &str) -> Option<&dyn Provider> {
+        self.list.iter().find(|r| r.config.name == name)?.provider.as_deref()
     }
 
     /// Name, provider, and what else the provider tells.
     pub fn describe(&self, name: &str, now: Time) -> (&'static str, Vec<(String, String)>) {
-        let provider = self.list.iter().find(|r| r.config.name == name).and_then(|r| r.provider.as_ref());
-        provider.map_or(("none", Vec::new()), |p| (p.kind(), p.describe(now)))
+        self.provider(name).map_or(("none", Vec::new()), |p| (p.kind(), p.describe(now)))
     }
 
     /// What keeps a provider from working.

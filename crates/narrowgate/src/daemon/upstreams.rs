@@ -41,37 +41,17 @@ impl Ways {
         facts: &BTreeMap<String, Facts>,
         at: Time,
     ) -> (Vec<Server>, Upstreams) {
-        match resolver.via {
-            Via::Uplink => self.by_uplink(config, resolver, facts, at),
-            Via::Mesh => self.by_mesh(config, resolver, facts, at),
+        if resolver.via == Via::Uplink {
+            let servers = policy::upstreams(config, resolver, facts);
+            let set = self.set(config, resolver, facts, parent::resolve(&servers).0, at);
+            let upstreams = if config.strict {
+                Upstreams { sets: vec![set], names: peer_names(config, 0), default: None }
+            } else {
+                Upstreams::single(set)
+            };
+            return (servers, upstreams);
         }
-    }
-
-    fn by_uplink(
-        &mut self,
-        config: &Config,
-        resolver: &config::Resolver,
-        facts: &BTreeMap<String, Facts>,
-        at: Time,
-    ) -> (Vec<Server>, Upstreams) {
-        let servers = policy::upstreams(config, resolver, facts);
-        let set = self.set(config, resolver, facts, parent::resolve(&servers).0, at);
-        let upstreams = if config.strict {
-            Upstreams { sets: vec![set], names: peer_names(config, 0), default: None }
-        } else {
-            Upstreams::single(set)
-        };
-        (servers, upstreams)
-    }
-
-    /// The mesh's servers for everything, the WAN resolver for the tunnels' own names.
-    fn by_mesh(
-        &mut self,
-        config: &Config,
-        resolver: &config::Resolver,
-        facts: &BTreeMap<String, Facts>,
-        at: Time,
-    ) -> (Vec<Server>, Upstreams) {
+        // The mesh's servers for everything, the WAN resolver for the tunnels' own names.
         let mesh = Set {
             servers: parent::resolve(&resolver.servers).0,
             state: Reach::Up,
