@@ -6,7 +6,7 @@ use narrowgate_forwarder::engine::{
 };
 use narrowgate_model::Time;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -78,6 +78,8 @@ pub struct Reply {
 enum Event {
     /// To the slot in its n-th use.
     Message(SlotId, u64, Vec<u8>),
+    /// The same from a forger.
+    Forged(SlotId, u64, Vec<u8>),
     Error(SlotId, u64),
 }
 
@@ -90,6 +92,8 @@ pub struct Net {
     pub sent: Vec<(Time, SocketAddr, Transport, Vec<u8>)>,
     pub keep_sent: bool,
     slots: Vec<Option<(SocketAddr, Transport, u64)>>,
+    /// The ids that went out by a slot in its n-th use.
+    ids: BTreeSet<(u64, [u8; 2])>,
     uses: u64,
     max_slots: usize,
     events: BinaryHeap<Reverse<(Time, u64)>>,
@@ -115,6 +119,7 @@ impl World {
             sent: Vec::new(),
             keep_sent: true,
             slots: Vec::new(),
+            ids: BTreeSet::new(),
             uses: 0,
             max_slots: 64,
             events: BinaryHeap::new(),
@@ -162,7 +167,14 @@ impl World {
                     Event::Error(slot, uses) if self.net.is_in_use(slot, uses) => {
                         self.engine.upstream_error(self.net.now, slot, &mut self.net);
                     }
-                    Event::Message(..) | Event::Error(..) => {}
+                    // A guess that is right by chance (one of 65 536: the manual says so) is left out.
+                    Event::Forged(slot, uses, mut bytes)
+                        if self.net.is_in_use(slot, uses)
+                            && !self.net.ids.contains(&(uses, [bytes[0], bytes[1]])) =>
+                    {
+                        self.engine.upstream_message(self.net.now, slot, &mut bytes, &mut self.net);
+                    }
+                    Event::Message(..) | Event::Forged(..) | Event::Error(..) => {}
                 }
             }
             self.engine.tick(self.net.now, &mut self.net);
@@ -291,10 +303,8 @@ impl Net {
                 let mut forged = bytes.clone();
                 let id = self.random();
                 forged[..2].copy_from_slice(&(id as u16).to_be_bytes());
-                if forged[..2] != query[..2] {
-                    *forged.last_mut().unwrap() = 66;
-                    self.after(host.rtt / 2, Event::Message(slot, uses, forged));
-                }
+                *forged.last_mut().unwrap() = 66;
+                self.after(host.rtt / 2, Event::Forged(slot, uses, forged));
             }
         }
         if self.chance(host.loss) {
@@ -329,6 +339,7 @@ impl Outside for Net {
         if self.keep_sent {
             self.sent.push((self.now, server, transport, message.to_vec()));
         }
+        self.ids.insert((uses, [message[0], message[1]]));
         let host = self.hosts[&server];
         if self.chance(host.loss) {
             return Ok(());
