@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 BIN := target/release
+# What OpenWrt's package is built with (packaging/openwrt): the network is netifd's there, and no other provider is needed.
+ROUTER := --no-default-features --features netifd
 
 .PHONY: all demo test lint build deps fuzz bench bench-dns bench-marking sizes install clean
 
@@ -19,6 +21,7 @@ test: deps lint build
 lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p narrowgate $(ROUTER) -- -D warnings
 
 build:
 	$(CARGO) build --release --workspace

@@ -114,6 +114,19 @@ pub enum ProviderKind {
     Static,
 }
 
+impl ProviderKind {
+    /// Its word in the config.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProviderKind::Auto => "auto",
+            ProviderKind::Builtin => "builtin",
+            ProviderKind::Netifd => "netifd",
+            ProviderKind::Networkd => "networkd",
+            ProviderKind::Static => "static",
+        }
+    }
+}
+
 /// Something that may be asked of the node from the household's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Inbound {

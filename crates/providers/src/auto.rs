@@ -1,32 +1,74 @@
-//! The `auto` provider: asks who manages the device and lets that one tell the facts. netifd comes first, then networkd; where
-//! neither knows the device, it is ours.
+//! The `auto` provider: asks who manages the device and lets that one tell the facts. [`MANAGERS`] is the list, in the order in
+//! which they are believed; where none of them knows the device, it is ours, if the build has the builtin provider.
 //!
-//! Managers may start after us. So both are watched all the time, and when one turns out to manage the device, it takes over from
+//! Managers may start after us. So all are watched all the time, and when one turns out to manage the device, it takes over from
 //! the builtin provider, which gives back what it was lent. The other way round there is no change: a manager that restarts
 //! knows nothing for a moment, and two DHCP clients on one cable are worse than none.
 
-use crate::Provider;
-use crate::builtin::Builtin;
-use crate::netifd::Netifd;
-use crate::networkd::Networkd;
-use narrowgate_model::config::Uplink;
+use crate::{Places, Provider};
+use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Mark, Time};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The provider of somebody else's facts, who may or may not be the one that manages the device.
+pub trait Manager: Provider {
+    /// Whether it manages the device, as far as is known now.
+    fn claim(&self) -> Claim;
+    /// Whether to keep complaints from the log: nobody wants to read those of one that is only being asked. What there is to
+    /// complain of when this ends is logged then.
+    fn set_quiet(&mut self, quiet: bool);
+}
+
+/// What a manager says of the device.
+pub enum Claim {
+    /// Not its own.
+    None,
+    /// It is there, but has not answered.
+    Silent,
+    /// Its own; a sentence says by what.
+    Managed(String),
+}
+
+/// Those who may manage a device, and how they are found: `None` while there is nothing of them on this system, which is
+/// asked again whenever something happens.
+const MANAGERS: &[(ProviderKind, Find)] = &[
+    #[cfg(feature = "netifd")]
+    (ProviderKind::Netifd, |uplink, places, now| {
+        let netifd = || crate::netifd::Netifd::new(uplink, places.ubus.clone(), now);
+        places.ubus.iter().any(|path| path.exists()).then(|| Box::new(netifd()) as _)
+    }),
+    #[cfg(feature = "networkd")]
+    (ProviderKind::Networkd, |uplink, places, now| {
+        let networkd = || crate::networkd::Networkd::new(uplink, &places.networkd, now);
+        crate::networkd::is_ours(&places.networkd).then(|| Box::new(networkd()) as _)
+    }),
+];
+
+type Find = fn(&Uplink, &Places, Time) -> Option<Box<dyn Manager>>;
+
+/// narrowgate's own provider, where the build has it.
+#[cfg(feature = "builtin")]
+fn own(uplink: &Uplink, mark: Mark, state_dir: &Path, now: Time) -> Option<Box<dyn Provider>> {
+    Some(Box::new(crate::builtin::Builtin::new(uplink, mark, state_dir, now)))
+}
+
+#[cfg(not(feature = "builtin"))]
+fn own(_: &Uplink, _: Mark, _: &Path, _: Time) -> Option<Box<dyn Provider>> {
+    None
+}
+
 /// The provider of one uplink whose manager is found out.
 pub struct Auto {
     uplink: Uplink,
     mark: Mark,
     state_dir: PathBuf,
-    sockets: Vec<PathBuf>,
-    /// There if there is a bus to ask.
-    netifd: Option<Netifd>,
-    /// There unless it is another network namespace's.
-    networkd: Option<Networkd>,
-    builtin: Option<Builtin>,
+    places: Places,
+    /// As [`MANAGERS`].
+    managers: Vec<Option<Box<dyn Manager>>>,
+    builtin: Option<Box<dyn Provider>>,
     choice: Choice,
     why: String,
     started: Time,
@@ -37,30 +79,23 @@ pub struct Auto {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// Not yet made: netifd is being asked.
+    /// Not yet made: somebody is being asked.
     Open,
-    Netifd,
-    Networkd,
-    Builtin,
+    /// By its row in [`MANAGERS`].
+    Manager(usize),
+    /// Nobody manages the device: we do, if we can.
+    Own,
 }
 
 impl Auto {
-    /// Asks at once, at ubus's `sockets` and in networkd's directory.
-    pub fn new(
-        uplink: &Uplink,
-        mark: Mark,
-        state_dir: &Path,
-        sockets: Vec<PathBuf>,
-        networkd: &Path,
-        now: Time,
-    ) -> Auto {
+    /// Asks at once.
+    pub fn new(uplink: &Uplink, mark: Mark, state_dir: &Path, places: Places, now: Time) -> Auto {
         let mut auto = Auto {
-            sockets,
-            netifd: None,
-            networkd: is_ours(networkd).then(|| Networkd::new(uplink, networkd, now)),
+            places,
+            managers: MANAGERS.iter().map(|_| None).collect(),
             builtin: None,
             choice: Choice::Open,
-            why: "netifd is being asked".to_owned(),
+            why: "who manages the device is being asked".to_owned(),
             started: now,
             nothing: Facts::default(),
             link: None,
@@ -69,112 +104,123 @@ impl Auto {
             mark,
             state_dir: state_dir.to_owned(),
         };
-        if let Some(networkd) = &mut auto.networkd {
-            networkd.set_quiet(true);
-        }
-        auto.find_bus(now);
+        auto.find(now);
         auto
     }
 
-    /// The bus may come to be after us.
-    fn find_bus(&mut self, now: Time) {
-        if self.netifd.is_none() && self.sockets.iter().any(|path| path.exists()) {
-            let netifd = self.netifd.insert(Netifd::new(&self.uplink, self.sockets.clone(), now));
-            netifd.set_quiet(true);
-            netifd.on_link(self.link.as_ref(), now);
+    /// A manager may come to be after us.
+    fn find(&mut self, now: Time) {
+        for (slot, (_, find)) in self.managers.iter_mut().zip(MANAGERS) {
+            if slot.is_none()
+                && let Some(mut manager) = find(&self.uplink, &self.places, now)
+            {
+                manager.set_quiet(true);
+                manager.on_link(self.link.as_ref(), now);
+                *slot = Some(manager);
+            }
         }
     }
 
     /// Makes the choice anew. True: it is another one than before.
     fn choose(&mut self, now: Time) -> bool {
-        if matches!(self.choice, Choice::Netifd | Choice::Networkd) || self.link.is_none() {
+        if matches!(self.choice, Choice::Manager(_)) || self.link.is_none() {
             return false;
         }
-        self.find_bus(now);
-        let device = &self.uplink.device;
-        let managing = self.netifd.as_ref().map(Netifd::managing);
-        let late = now.since(self.started) >= PATIENCE;
-        let (choice, why) = match managing {
-            Some(Some(names)) if !names.is_empty() => {
-                (Choice::Netifd, format!("netifd has {device} as interface {}", names.join(", ")))
+        self.find(now);
+        let patient = self.choice == Choice::Open && now.since(self.started) < PATIENCE;
+        let mut silent = None;
+        let mut found = None;
+        for (row, manager) in self.managers.iter().enumerate() {
+            match manager.as_ref().map_or(Claim::None, |m| m.claim()) {
+                Claim::None => {}
+                Claim::Silent if patient => return false,
+                Claim::Silent => silent = silent.or(Some(row)),
+                Claim::Managed(why) => {
+                    found = Some((row, why));
+                    break;
+                }
             }
-            Some(None) if self.choice == Choice::Open && !late => return false,
-            silent => match self.networkd.as_ref().and_then(Networkd::managing) {
-                Some(file) => (Choice::Networkd, format!("systemd-networkd manages {device} by {file}")),
-                None if silent == Some(None) && self.choice == Choice::Open => (
-                    Choice::Netifd,
-                    "ubus is there, so this is netifd's, though it does not answer".to_owned(),
+        }
+        let device = &self.uplink.device;
+        let (choice, why) = match (found, silent) {
+            (Some((row, why)), _) => (Choice::Manager(row), why),
+            (None, Some(row)) if self.choice == Choice::Open => (
+                Choice::Manager(row),
+                format!(
+                    "{} is there, so {device} is taken for its own, though it does not answer",
+                    word(row)
                 ),
-                None => (Choice::Builtin, format!("neither netifd nor systemd-networkd manages {device}")),
-            },
+            ),
+            _ => (Choice::Own, nobody(device)),
         };
         if choice == self.choice {
             return false;
         }
-        log::info!("{}: provider {} is chosen: {why}", self.uplink.name, name(choice));
         (self.choice, self.why) = (choice, why);
         if let Some(mut builtin) = self.builtin.take() {
             builtin.stop(now);
         }
         match choice {
-            Choice::Netifd => self.netifd.iter_mut().for_each(|p| p.set_quiet(false)),
-            Choice::Networkd => self.networkd.iter_mut().for_each(|p| p.set_quiet(false)),
-            _ => {}
+            Choice::Manager(row) => {
+                self.managers.iter_mut().skip(row).take(1).flatten().for_each(|m| m.set_quiet(false))
+            }
+            _ => {
+                self.builtin = own(&self.uplink, self.mark, &self.state_dir, now);
+                if let Some(builtin) = &mut self.builtin {
+                    builtin.on_link(self.link.as_ref(), now);
+                    builtin.on_addresses(&self.addresses, now);
+                }
+            }
         }
-        if choice == Choice::Builtin {
-            let builtin = self.builtin.insert(Builtin::new(&self.uplink, self.mark, &self.state_dir, now));
-            builtin.on_link(self.link.as_ref(), now);
-            builtin.on_addresses(&self.addresses, now);
+        match self.chosen() {
+            Some(chosen) => {
+                log::info!("{}: provider {} is chosen: {}", self.uplink.name, chosen.kind(), self.why)
+            }
+            None => log::warn!("{}: {}", self.uplink.name, self.why),
         }
         true
     }
 
     /// Lets everybody who is there do something; true if what the chosen one knows, or the choice, has changed.
     fn each(&mut self, now: Time, mut act: impl FnMut(&mut dyn Provider) -> bool) -> bool {
-        let netifd = self.netifd.as_mut().is_some_and(|p| act(p));
-        let networkd = self.networkd.as_mut().is_some_and(|p| act(p));
-        let builtin = self.builtin.as_mut().is_some_and(|p| act(p));
-        let changed = match self.choice {
-            Choice::Open => false,
-            Choice::Netifd => netifd,
-            Choice::Networkd => networkd,
-            Choice::Builtin => builtin,
-        };
+        let mut changed = false;
+        for (row, manager) in self.managers.iter_mut().enumerate() {
+            let news = manager.as_mut().is_some_and(|m| act(&mut **m));
+            changed |= news && self.choice == Choice::Manager(row);
+        }
+        changed |= self.builtin.as_mut().is_some_and(|p| act(&mut **p));
         changed | self.choose(now)
     }
 
     fn chosen(&self) -> Option<&dyn Provider> {
         match self.choice {
             Choice::Open => None,
-            Choice::Netifd => self.netifd.as_ref().map(|p| p as &dyn Provider),
-            Choice::Networkd => self.networkd.as_ref().map(|p| p as &dyn Provider),
-            Choice::Builtin => self.builtin.as_ref().map(|p| p as &dyn Provider),
+            Choice::Manager(row) => self.managers.get(row)?.as_ref().map(|m| &**m as &dyn Provider),
+            Choice::Own => self.builtin.as_deref(),
         }
     }
 
     fn everybody(&self) -> impl Iterator<Item = &dyn Provider> {
-        let netifd = self.netifd.as_ref().map(|p| p as &dyn Provider);
-        let networkd = self.networkd.as_ref().map(|p| p as &dyn Provider);
-        let builtin = self.builtin.as_ref().map(|p| p as &dyn Provider);
-        [netifd, networkd, builtin].into_iter().flatten()
+        let managers = self.managers.iter().flatten().map(|m| &**m as &dyn Provider);
+        managers.chain(self.builtin.as_deref())
     }
 }
 
-/// The state files do not say which network namespace they are about: networkd's own is that of the first process. Any
-/// directory but the system's is for tests.
-fn is_ours(dir: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let namespace = |path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
-    dir != Path::new(crate::networkd::DIR)
-        || namespace("/proc/1/ns/net") == namespace("/proc/thread-self/ns/net")
+/// The provider's name in the config.
+fn word(row: usize) -> &'static str {
+    MANAGERS.get(row).map_or("auto", |(kind, _)| kind.as_str())
 }
 
-fn name(choice: Choice) -> &'static str {
-    match choice {
-        Choice::Open => "auto",
-        Choice::Netifd => "netifd",
-        Choice::Networkd => "networkd",
-        Choice::Builtin => "builtin",
+/// What is said where the device is nobody else's.
+fn nobody(device: &str) -> String {
+    let asked: Vec<_> = MANAGERS.iter().map(|(kind, _)| kind.as_str()).collect();
+    let asked = asked.join(", ");
+    match cfg!(feature = "builtin") {
+        true => format!("nobody else manages {device} (asked: {asked})"),
+        false => format!(
+            "nobody manages {device} (asked: {asked}), and this build has no provider of its own: \
+             let one of them manage it, or write: option provider 'static'"
+        ),
     }
 }
 
@@ -213,7 +259,7 @@ impl Provider for Auto {
     }
 
     fn settled(&self, now: Time) -> bool {
-        self.chosen().is_some_and(|p| p.settled(now))
+        self.chosen().map_or(self.choice == Choice::Own, |p| p.settled(now))
     }
 
     fn stop(&mut self, now: Time) {
@@ -228,7 +274,7 @@ impl Provider for Auto {
     }
 
     fn kind(&self) -> &'static str {
-        name(self.choice)
+        self.chosen().map_or("auto", Provider::kind)
     }
 
     fn describe(&self, now: Time) -> Vec<(String, String)> {
@@ -238,5 +284,5 @@ impl Provider for Auto {
     }
 }
 
-/// How long netifd has to answer before the choice is made without it.
+/// How long a manager has to answer before the choice is made without it.
 const PATIENCE: Duration = Duration::from_secs(5);

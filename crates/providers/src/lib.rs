@@ -1,12 +1,16 @@
 //! Sources of facts about an uplink: one file a source, behind one trait, in one table.
 //!
+//! Each but `static` is a Cargo feature, so that a router's program need not hold what only a host needs.
 //! Providers only gather facts. They set neither addresses nor routes; that is policy's and the kernel layer's work.
 #![forbid(unsafe_code)]
 
 pub mod auto;
+#[cfg(feature = "builtin")]
 pub mod builtin;
 mod fixed;
+#[cfg(feature = "netifd")]
 pub mod netifd;
+#[cfg(feature = "networkd")]
 pub mod networkd;
 
 use narrowgate_model::config::{ProviderKind, Uplink};
@@ -48,20 +52,43 @@ pub trait Provider {
     fn describe(&self, now: Time) -> Vec<(String, String)>;
 }
 
+/// Where the managers are found. Others than the system's are for tests.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// ubusd's sockets, the first that is there: since OpenWrt 21.02, and before.
+    pub ubus: Vec<PathBuf>,
+    /// networkd's state files.
+    pub networkd: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Places {
+        Places {
+            ubus: vec!["/var/run/ubus/ubus.sock".into(), "/var/run/ubus.sock".into()],
+            networkd: NETWORKD.into(),
+        }
+    }
+}
+
 /// The provider for an uplink, by its kind. Sockets of its own carry `mark`; what must outlive a reboot is kept in
 /// `state_dir`. Nothing is sent before [`Provider::on_link`] has told of a carrier.
 ///
-/// Errors: none so far; a provider that cannot work says so in [`Provider::describe`] and goes on trying.
+/// Errors: the build is without this kind, which the config's reader has refused before. A provider that cannot work says so in
+/// [`Provider::describe`] and goes on trying.
 pub fn open(uplink: &Uplink, mark: Mark, state_dir: &Path, now: Time) -> io::Result<Box<dyn Provider>> {
-    let sockets = || netifd::SOCKETS.map(PathBuf::from).to_vec();
-    let networkd_dir = Path::new(networkd::DIR);
+    let places = Places::default();
     Ok(match uplink.provider {
-        ProviderKind::Auto => {
-            Box::new(auto::Auto::new(uplink, mark, state_dir, sockets(), networkd_dir, now))
-        }
-        ProviderKind::Builtin => Box::new(builtin::Builtin::new(uplink, mark, state_dir, now)),
+        ProviderKind::Auto => Box::new(auto::Auto::new(uplink, mark, state_dir, places, now)),
         ProviderKind::Static => Box::new(fixed::Fixed::new(uplink)),
-        ProviderKind::Netifd => Box::new(netifd::Netifd::new(uplink, sockets(), now)),
-        ProviderKind::Networkd => Box::new(networkd::Networkd::new(uplink, networkd_dir, now)),
+        #[cfg(feature = "builtin")]
+        ProviderKind::Builtin => Box::new(builtin::Builtin::new(uplink, mark, state_dir, now)),
+        #[cfg(feature = "netifd")]
+        ProviderKind::Netifd => Box::new(netifd::Netifd::new(uplink, places.ubus, now)),
+        #[cfg(feature = "networkd")]
+        ProviderKind::Networkd => Box::new(networkd::Networkd::new(uplink, &places.networkd, now)),
+        #[cfg(not(all(feature = "builtin", feature = "netifd", feature = "networkd")))]
+        _ => return Err(io::Error::other("this build is without its provider")),
     })
 }
+
+const NETWORKD: &str = "/run/systemd/netif";

@@ -9,6 +9,7 @@ pub mod bus;
 pub mod facts;
 
 use crate::Provider;
+use crate::auto::{Claim, Manager};
 use bus::{Bus, News};
 use facts::Selection;
 use narrowgate_model::config::Uplink;
@@ -66,15 +67,6 @@ impl Netifd {
         };
         netifd.proceed(now);
         netifd
-    }
-
-    /// Whether netifd has answered so far, and if so, which of its interfaces are on the device, or are named in the config.
-    pub fn managing(&self) -> Option<Vec<&str>> {
-        self.answered?;
-        let ours = |i: &&Interface| {
-            i.device.as_deref() == Some(self.device.as_str()) || self.interfaces.contains(&i.name)
-        };
-        Some(self.known.iter().filter(ours).map(|i| i.name.as_str()).collect())
     }
 
     /// Something has happened: ask, but not more often than every [`PACE`].
@@ -162,9 +154,25 @@ impl Netifd {
             self.complaint = text;
         }
     }
+}
 
-    /// Whether to keep complaints from the log.
-    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+impl Manager for Netifd {
+    /// By its interfaces that are on the device, or are named in the config.
+    fn claim(&self) -> Claim {
+        if self.answered.is_none() {
+            return Claim::Silent;
+        }
+        let ours = |i: &&Interface| {
+            i.device.as_deref() == Some(self.device.as_str()) || self.interfaces.contains(&i.name)
+        };
+        let names: Vec<_> = self.known.iter().filter(ours).map(|i| i.name.as_str()).collect();
+        match names.is_empty() {
+            true => Claim::None,
+            false => Claim::Managed(format!("netifd has {} as interface {}", self.device, names.join(", "))),
+        }
+    }
+
+    fn set_quiet(&mut self, quiet: bool) {
         self.quiet = quiet;
         if !quiet && !self.complaint.is_empty() {
             log::warn!("{}: {}", self.uplink, self.complaint);
@@ -255,9 +263,6 @@ impl Provider for Netifd {
         out
     }
 }
-
-/// Where `ubusd` listens: since OpenWrt 21.02, and before.
-pub const SOCKETS: [&str; 2] = ["/var/run/ubus/ubus.sock", "/var/run/ubus.sock"];
 
 /// The shortest time between two questions: events come in bunches.
 const PACE: Duration = Duration::from_millis(100);

@@ -7,6 +7,7 @@
 pub mod routes;
 
 use crate::Provider;
+use crate::auto::{Claim, Manager};
 use narrowgate_model::config::Uplink;
 use narrowgate_model::facts::{DnsFact, Origin};
 use narrowgate_model::net::{Address, Link};
@@ -54,12 +55,6 @@ impl Networkd {
         };
         networkd.look();
         networkd
-    }
-
-    /// Whether networkd takes care of the device, and by which file.
-    pub fn managing(&self) -> Option<&str> {
-        let state = self.state.as_ref().filter(|state| state.managed())?;
-        Some(state.network_file.as_deref().unwrap_or("a file of its own"))
     }
 
     /// Opens the watch, if there is something to watch; before anything is read, so that nothing is missed.
@@ -149,9 +144,24 @@ impl Networkd {
             self.complaint = text;
         }
     }
+}
 
-    /// Whether to keep complaints from the log.
-    pub(crate) fn set_quiet(&mut self, quiet: bool) {
+/// The state files do not say which network namespace they are about: networkd's own is that of the first process. Any
+/// directory but the system's is for tests.
+pub(crate) fn is_ours(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let namespace = |path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    dir != Path::new(crate::NETWORKD) || namespace("/proc/1/ns/net") == namespace("/proc/thread-self/ns/net")
+}
+
+impl Manager for Networkd {
+    fn claim(&self) -> Claim {
+        let Some(state) = self.state.as_ref().filter(|state| state.managed()) else { return Claim::None };
+        let file = state.network_file.as_deref().unwrap_or("a file of its own");
+        Claim::Managed(format!("systemd-networkd manages {} by {file}", self.device))
+    }
+
+    fn set_quiet(&mut self, quiet: bool) {
         self.quiet = quiet;
         if !quiet && !self.complaint.is_empty() {
             log::warn!("{}: {}", self.uplink, self.complaint);
@@ -242,9 +252,6 @@ impl Provider for Networkd {
         out
     }
 }
-
-/// Where the state files are.
-pub const DIR: &str = "/run/systemd/netif";
 
 const LINKS: &str = "links";
 const LEASES: &str = "leases";

@@ -1,13 +1,20 @@
 //! Bytes and text to types and back: what comes from the network and from files. Nothing here does I/O.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "builtin")]
 mod checksum;
 pub mod config;
+#[cfg(feature = "builtin")]
 pub mod dhcp4;
+#[cfg(feature = "builtin")]
 pub mod dhcp6;
+#[cfg(feature = "builtin")]
 mod domain;
+#[cfg(feature = "networkd")]
 pub mod networkd;
+#[cfg(feature = "builtin")]
 pub mod ra;
 pub mod resolv;
+#[cfg(feature = "netifd")]
 pub mod ubus;
 pub mod uci;

@@ -5,8 +5,8 @@ use crate::ubusd::{Mood, Ubusd};
 use crate::{Place, UP, dns};
 use narrowgate_model::Mark;
 use narrowgate_model::config::Uplink;
-use narrowgate_providers::Provider;
 use narrowgate_providers::auto::Auto;
+use narrowgate_providers::{Places, Provider};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +25,8 @@ impl Place {
 
     fn auto_with(&self, uplink: &Uplink) -> Node {
         let state = self.0.join("state");
-        let auto = Auto::new(uplink, Mark::DEFAULT, &state, self.sockets(), &self.netif(), now());
+        let places = Places { ubus: self.sockets(), networkd: self.netif() };
+        let auto = Auto::new(uplink, Mark::DEFAULT, &state, places, now());
         let mut node = Node::new(auto);
         let mut down = link(&uplink.device, INDEX);
         (down.up, down.carrier) = (false, false);
@@ -57,7 +58,7 @@ fn where_nobody_manages_the_device_it_is_ours_at_once() {
     let place = Place::new();
     let node = place.auto("eth0");
     assert_eq!(node.provider.kind(), "builtin");
-    assert_eq!(why(&*node.provider), "neither netifd nor systemd-networkd manages eth0");
+    assert_eq!(why(&*node.provider), "nobody else manages eth0 (asked: netifd, networkd)");
 }
 
 #[test]

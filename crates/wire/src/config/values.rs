@@ -77,16 +77,34 @@ pub(super) fn boolean(text: &str) -> Result<bool, Why> {
 }
 
 pub(super) fn provider(text: &str) -> Result<ProviderKind, Why> {
-    const WORDS: [&str; 5] = ["auto", "builtin", "netifd", "networkd", "static"];
-    Ok(match text {
-        "auto" => ProviderKind::Auto,
-        "builtin" => ProviderKind::Builtin,
-        "netifd" => ProviderKind::Netifd,
-        "networkd" => ProviderKind::Networkd,
-        "static" => ProviderKind::Static,
-        _ => return no("no such provider", suggestion(text, WORDS.into_iter())),
-    })
+    let known = PROVIDERS.iter().filter(|p| p.built).map(|p| p.kind.as_str());
+    match PROVIDERS.iter().find(|p| p.kind.as_str() == text) {
+        Some(found) if found.built => Ok(found.kind),
+        Some(_) => no(
+            "this build is without it",
+            format!(
+                "install one that was made with Cargo's feature `{text}`, or write one of {}",
+                known.collect::<Vec<_>>().join(", ")
+            ),
+        ),
+        None => no("no such provider", suggestion(text, known)),
+    }
 }
+
+/// What `option provider` may say; and whether this build can do it.
+struct Known {
+    kind: ProviderKind,
+    built: bool,
+}
+
+/// All there are, in the manual's order.
+const PROVIDERS: &[Known] = &[
+    Known { kind: ProviderKind::Auto, built: true },
+    Known { kind: ProviderKind::Builtin, built: cfg!(feature = "builtin") },
+    Known { kind: ProviderKind::Netifd, built: cfg!(feature = "netifd") },
+    Known { kind: ProviderKind::Networkd, built: cfg!(feature = "networkd") },
+    Known { kind: ProviderKind::Static, built: true },
+];
 
 pub(super) fn via(text: &str) -> Result<Via, Why> {
     match text {
@@ -327,5 +345,28 @@ fn number(text: &str) -> Option<u32> {
         Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16).ok(),
         None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Run with and without Cargo's features: each build takes its own providers and tells which build has the others.
+    #[test]
+    fn a_provider_that_was_left_out_is_known_by_its_word() {
+        for known in PROVIDERS {
+            let word = known.kind.as_str();
+            match provider(word) {
+                Ok(kind) => assert!(known.built && kind == known.kind, "{word}"),
+                Err(why) => {
+                    assert!(!known.built, "{word}");
+                    assert_eq!(why.why, "this build is without it");
+                    assert!(why.mend.contains(&format!("Cargo's feature `{word}`")), "{}", why.mend);
+                    assert!(why.mend.ends_with("static"), "{}", why.mend);
+                }
+            }
+        }
+        assert_eq!(provider("netwörk").err().map(|why| why.why), Some("no such provider".into()));
     }
 }
