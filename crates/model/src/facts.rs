@@ -17,6 +17,12 @@ pub struct Facts {
     pub dns: Vec<DnsFact>,
     /// DNS search domains (RDNSS/DNSSL, DHCP option 15 and 119): told, never used.
     pub search: Vec<String>,
+    /// Captive portals (RFC 8910), the one to be believed first: told, never asked.
+    pub portals: Vec<PortalFact>,
+    /// NAT64 prefixes (RFC 8781): told, never used.
+    pub nat64: Vec<Nat64Fact>,
+    /// The IPv6 MTU that Router Advertisements tell, bytes (RFC 4861, 4.6.4); 1280 at least.
+    pub mtu: Option<u32>,
 }
 
 /// Whether an uplink can carry something, in one word.
@@ -126,6 +132,26 @@ pub struct DnsFact {
     /// Where to ask; link-local ones carry their device.
     pub server: Server,
     /// Until when (RFC 8106, 5.1). `None`: for ever.
+    pub until: Option<Time>,
+    /// Where it was learnt.
+    pub origin: Origin,
+}
+
+/// Where a network that wants to be asked first says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortalFact {
+    /// Its API (RFC 8908), as the network wrote it.
+    pub uri: String,
+    /// Where it was learnt.
+    pub origin: Origin,
+}
+
+/// A prefix through which IPv4 is to be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nat64Fact {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Until when.
     pub until: Option<Time>,
     /// Where it was learnt.
     pub origin: Origin,

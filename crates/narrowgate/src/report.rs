@@ -48,6 +48,12 @@ pub struct UplinkReport {
     pub routes: Vec<FactReport>,
     /// Its DNS servers.
     pub dns: Vec<FactReport>,
+    /// Captive portals that it announces (RFC 8910).
+    pub portals: Vec<FactReport>,
+    /// NAT64 prefixes that it announces (RFC 8781).
+    pub nat64: Vec<FactReport>,
+    /// The IPv6 MTU that it announces, bytes.
+    pub mtu: Option<u32>,
     /// What else the provider knows.
     pub details: Vec<Detail>,
 }

@@ -44,7 +44,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         tables.extend(egress::table(inputs.config, &uplinks, inputs.capabilities.absent_devices));
     }
     Desired {
-        sysctls: sysctls(inputs.config, inputs.observed),
+        sysctls: sysctls(&uplinks, inputs.observed),
         links_up: uplinks
             .iter()
             .filter(|u| manages(u.config) && u.link.is_some())
@@ -72,6 +72,7 @@ pub fn sysctl_paths(config: &Config) -> Vec<String> {
     for device in scope_devices(config) {
         paths.push(path_of("ipv4", &device, SRC_VALID_MARK));
         paths.extend(MANAGED.iter().map(|(name, _)| path_of("ipv6", &device, name)));
+        paths.push(path_of("ipv6", &device, MTU));
     }
     paths
 }
@@ -120,7 +121,7 @@ pub(crate) fn manages(uplink: &Uplink) -> bool {
 }
 
 /// Only what the kernel has: a device that is not there has no sysctls, a kernel without IPv6 none of IPv6.
-fn sysctls(config: &Config, observed: &Observed) -> BTreeMap<String, String> {
+fn sysctls(uplinks: &[Known<'_>], observed: &Observed) -> BTreeMap<String, String> {
     let mut wanted = BTreeMap::new();
     let mut want = |path: String, value: &str| {
         if observed.sysctls.contains_key(&path) {
@@ -130,11 +131,17 @@ fn sysctls(config: &Config, observed: &Observed) -> BTreeMap<String, String> {
     for (path, value) in GLOBAL {
         want((*path).to_owned(), value);
     }
-    for uplink in &config.uplinks {
-        want(path_of("ipv4", &uplink.device, SRC_VALID_MARK), "1");
-        if manages(uplink) {
+    for uplink in uplinks {
+        let device = &uplink.config.device;
+        want(path_of("ipv4", device, SRC_VALID_MARK), "1");
+        if manages(uplink.config) {
             for (name, value) in MANAGED {
-                want(path_of("ipv6", &uplink.device, name), value);
+                want(path_of("ipv6", device, name), value);
+            }
+            // As the kernel does where it reads the advertisements itself: never more than the device carries.
+            let told = uplink.facts.and_then(|facts| facts.mtu);
+            if let Some((told, link)) = told.zip(uplink.link).filter(|(told, _)| *told >= MTU_MIN) {
+                want(path_of("ipv6", device, MTU), &told.min(link.mtu).to_string());
             }
         }
     }
@@ -186,6 +193,10 @@ pub(crate) fn alive(until: Option<Time>, now: Time) -> bool {
 /// The look-up for the way back counts the mark that packets get on arrival (`rp_filter` would drop them else).
 const SRC_VALID_MARK: &str = "src_valid_mark";
 const DISABLE_IPV6: &str = "disable_ipv6";
+/// What IPv6 sends at most, told in Router Advertisements: a household behind PPPoE announces 1492.
+const MTU: &str = "mtu";
+/// RFC 8200, 5.
+const MTU_MIN: u32 = 1280;
 
 /// What is answered to a packet with the mark carries the mark: connections accepted (TCP), resets, echo replies, errors.
 const GLOBAL: &[(&str, &str)] = &[

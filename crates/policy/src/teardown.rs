@@ -65,8 +65,13 @@ fn switch_off(observed: &Observed, name: &str) -> Option<Step> {
     on.then(|| Step::SetLink { name: name.to_owned(), up: false })
 }
 
-/// A sysctl that is not there any more went with its device.
+/// A sysctl that is not there any more went with its device. An MTU may have become more than the device carries.
 fn restore(observed: &Observed, path: &str, value: &str) -> Option<Step> {
+    let device = path.strip_suffix("/mtu").and_then(|dir| dir.rsplit('/').next());
+    let most = observed.links.iter().find(|l| Some(l.name.as_str()) == device).map(|l| l.mtu);
+    if most.zip(value.parse().ok()).is_some_and(|(most, value): (u32, u32)| value > most) {
+        return None; // the kernel has set it itself when the device's changed
+    }
     let differs = observed.sysctls.get(path).is_some_and(|is| is.trim() != value);
     differs.then(|| Step::SetSysctl { path: path.to_owned(), value: value.to_owned() })
 }

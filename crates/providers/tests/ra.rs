@@ -347,25 +347,35 @@ fn after_the_carrier_was_away_the_first_advertisement_shows_where_we_are() {
 }
 
 #[test]
-fn captive_portal_and_nat64_are_kept_as_long_as_they_hold_and_shown() {
+fn captive_portal_and_nat64_are_facts_as_long_as_they_hold() {
     let mut ra = up();
     let told = RouterAdvert {
         portal: Some("https://portal.example/api".into()),
         nat64: vec![("64:ff9b::/96".parse().unwrap(), 600)],
         ..advert()
     };
-    let shown = |ra: &Ra, now| {
-        let mut out = Vec::new();
-        ra.describe(now, &mut out);
-        out.into_iter().filter(|(key, _)| key == "captive portal" || key == "NAT64").collect::<Vec<_>>()
-    };
+    let portals = |ra: &Ra| facts(ra).portals.into_iter().map(|p| p.uri).collect::<Vec<_>>();
     ra.receive(router(1), &told, T0);
-    let portal = ("captive portal".to_owned(), "https://portal.example/api".to_owned());
-    assert_eq!(shown(&ra, T0), [portal.clone(), ("NAT64".to_owned(), "64:ff9b::/96, for 600 s".to_owned())]);
+    assert_eq!(portals(&ra), ["https://portal.example/api"]);
+    let nat64 = facts(&ra).nat64;
+    assert_eq!(nat64.iter().map(|n| n.prefix.to_string()).collect::<Vec<_>>(), ["64:ff9b::/96"]);
+    assert_eq!(nat64[0].until, Some(after(600)));
     ra.on_timer(after(600));
-    assert_eq!(shown(&ra, after(600)), [portal]);
+    assert_eq!((facts(&ra).nat64, portals(&ra).len()), (vec![], 1));
     ra.receive(router(1), &advert(), after(601));
-    assert_eq!(shown(&ra, after(601)), [], "the network is open now");
+    assert_eq!(portals(&ra), [""; 0], "the network is open now");
+}
+
+#[test]
+fn of_several_mtus_the_smallest_is_a_fact_while_its_router_lives() {
+    let mut ra = up();
+    ra.receive(router(1), &RouterAdvert { mtu: Some(1492), ..advert() }, T0);
+    assert_eq!(facts(&ra).mtu, Some(1492));
+    ra.receive(router(2), &RouterAdvert { mtu: Some(1480), lifetime: 60, ..RouterAdvert::default() }, T0);
+    ra.receive(router(3), &RouterAdvert { mtu: Some(1279), ..advert() }, T0);
+    assert_eq!(facts(&ra).mtu, Some(1480), "less than IPv6 takes is none");
+    ra.on_timer(after(60));
+    assert_eq!(facts(&ra).mtu, Some(1492));
 }
 
 #[test]

@@ -81,6 +81,11 @@ fn table(report: &Report) -> String {
         facts(&mut out, "address", &uplink.addresses);
         facts(&mut out, "route", &uplink.routes);
         facts(&mut out, "dns", &uplink.dns);
+        facts(&mut out, "portal", &uplink.portals);
+        facts(&mut out, "nat64", &uplink.nat64);
+        if let Some(mtu) = uplink.mtu {
+            let _ = writeln!(out, "  mtu       {mtu} for IPv6");
+        }
         for detail in &uplink.details {
             let _ = writeln!(out, "  {:<9} {}", detail.name, detail.value);
         }

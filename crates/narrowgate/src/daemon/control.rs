@@ -78,6 +78,17 @@ impl Daemon {
                     .iter()
                     .map(|d| fact(d.server.to_string(), d.origin.as_str(), d.until, at))
                     .collect(),
+                portals: facts
+                    .portals
+                    .iter()
+                    .map(|p| fact(p.uri.clone(), p.origin.as_str(), None, at))
+                    .collect(),
+                nat64: facts
+                    .nat64
+                    .iter()
+                    .map(|n| fact(n.prefix.to_string(), n.origin.as_str(), n.until, at))
+                    .collect(),
+                mtu: facts.mtu,
                 details: details.into_iter().map(|(name, value)| Detail { name, value }).collect(),
             }
         });

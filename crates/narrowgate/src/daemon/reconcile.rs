@@ -294,7 +294,10 @@ fn desire(
 
 /// Steps without which the steps behind them could leak.
 fn must_hold(step: &Step) -> bool {
-    matches!(step, Step::SetGuard(_) | Step::AddRule(_) | Step::SetSysctl { .. })
+    match step {
+        Step::SetSysctl { path, .. } => !path.ends_with("/mtu"),
+        step => matches!(step, Step::SetGuard(_) | Step::AddRule(_)),
+    }
 }
 
 /// Routes and addresses that a run before this one left standing. They are kept for [`GRACE`], until the providers had the

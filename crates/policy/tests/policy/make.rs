@@ -61,7 +61,7 @@ pub fn facts() -> Facts {
         addresses: vec![has("192.168.1.77/24"), has("2001:db8:1::77/64")],
         routes: vec![on_link("2001:db8:1::/64"), by("::/0", "fe80::1"), by("0.0.0.0/0", "192.168.1.1")],
         dns: vec![dns("fe80::1"), dns("192.168.1.1")],
-        search: Vec::new(),
+        ..Facts::default()
     }
 }
 
@@ -181,14 +181,19 @@ fn any_own_prefix() -> impl Strategy<Value = &'static str> {
     ]
 }
 
+fn any_mtu() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![Just(None), Just(Some(1280)), Just(Some(1492)), Just(Some(9000))]
+}
+
 /// Facts of both uplinks, their devices there or not.
 pub fn any_facts() -> impl Strategy<Value = BTreeMap<String, Facts>> {
     let one = |index, device: &'static str| {
-        let known = (vec(any_route_fact(), 0..6), vec(any_address_fact(), 0..4), any::<bool>());
-        known.prop_map(move |(routes, addresses, carrier)| Facts {
+        let known = (vec(any_route_fact(), 0..6), vec(any_address_fact(), 0..4), any::<bool>(), any_mtu());
+        known.prop_map(move |(routes, addresses, carrier, mtu)| Facts {
             link: Some(Link { carrier, ..link(index, device, true) }),
             routes,
             addresses,
+            mtu,
             ..Facts::default()
         })
     };

@@ -219,6 +219,36 @@ fn what_was_changed_for_an_uplink_that_is_gone_is_given_back() {
     );
 }
 
+#[test]
+fn the_announced_mtu_is_ipv6s_within_the_devices_and_goes_as_it_came() {
+    let config = config();
+    let path = "net/ipv6/conf/eth0/mtu";
+    let mut world = World { observed: bare(&config), guard: None };
+    world.observed.sysctls.insert(path.to_owned(), "1500".to_owned());
+    let wanted = |mtu, observed: &Observed| {
+        let facts = learnt(Facts { mtu, ..facts() });
+        desired(&inputs(&config, &facts, observed)).sysctls.get(path).cloned()
+    };
+    assert_eq!(wanted(None, &world.observed), None, "not ours to say");
+    assert_eq!(wanted(Some(9000), &world.observed).as_deref(), Some("1500"));
+    assert_eq!(wanted(Some(1279), &world.observed), None);
+    let facts = learnt(Facts { mtu: Some(1492), ..facts() });
+    let plan = diff(&desired(&inputs(&config, &facts, &world.observed)), &world.observed, NOW);
+    let mut before = Before::default();
+    remember(&mut before, &world.observed, &plan);
+    world.apply_all(&plan);
+    assert_eq!(world.observed.sysctls[path], "1492");
+    // The router says nothing of it any more, or we go.
+    let silent = learnt(crate::make::facts());
+    let restored = Step::SetSysctl { path: path.to_owned(), value: "1500".to_owned() };
+    let wanted = desired(&inputs(&config, &silent, &world.observed));
+    assert_eq!(give_back(&wanted, &world.observed, &before), std::slice::from_ref(&restored));
+    assert!(teardown(&world.observed, &before).contains(&restored));
+    // A device that has become narrower takes no more.
+    world.observed.links.iter_mut().for_each(|l| l.mtu = 1400);
+    assert!(!teardown(&world.observed, &before).contains(&restored));
+}
+
 /// Packets without the mark that must not get out by `device`, whatever the state.
 fn leaks(device: &str) -> Vec<(Packet, Source)> {
     let mut packets = Vec::new();

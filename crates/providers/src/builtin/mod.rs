@@ -19,7 +19,7 @@ use conflict::Conflict;
 use dhcp4::{Dhcp4, Held, Phase};
 use dhcp6::{Dhcp6, Wanted};
 use narrowgate_model::config::Uplink;
-use narrowgate_model::facts::{DnsFact, Origin};
+use narrowgate_model::facts::{DnsFact, Origin, PortalFact};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{Facts, Mark, Server, Time};
@@ -361,6 +361,13 @@ impl Provider for Builtin {
         self.sockets.describe(&mut out);
         out
     }
+}
+
+/// Adds a captive portal, each once. DHCP's stand before those of RAs (RFC 8910, 3).
+fn portal(facts: &mut Facts, uri: Option<&String>, origin: Origin) {
+    let Some(uri) = uri.filter(|uri| facts.portals.iter().all(|known| known.uri != **uri)) else { return };
+    let place = facts.portals.iter().position(|p| origin != Origin::Ra && p.origin == Origin::Ra);
+    facts.portals.insert(place.unwrap_or(facts.portals.len()), PortalFact { uri: uri.clone(), origin });
 }
 
 /// What advertisements say that DHCPv6 has.

@@ -9,7 +9,7 @@
 use super::prefixes::Prefixes;
 use super::slaac::Secret;
 use super::{EAGER, EAGER_GAP, NUDGE, Random};
-use narrowgate_model::facts::{DnsFact, Facts, Origin, Preference, RouteFact};
+use narrowgate_model::facts::{DnsFact, Facts, Nat64Fact, Origin, Preference, RouteFact};
 use narrowgate_model::net::Address;
 use narrowgate_model::{Prefix, Server, Time};
 use narrowgate_wire::ra::{RouterAdvert, packet};
@@ -233,6 +233,15 @@ impl Ra {
                     facts.search.push(name.clone());
                 }
             }
+            super::portal(facts, router.portal.as_ref(), Origin::Ra);
+            for &(prefix, until) in &router.nat64 {
+                match facts.nat64.iter_mut().find(|n| n.prefix == prefix) {
+                    Some(known) => known.until = later(known.until, until),
+                    None => facts.nat64.push(Nat64Fact { prefix, until, origin: Origin::Ra }),
+                }
+            }
+            // Of several the smallest: it passes everywhere.
+            facts.mtu = facts.mtu.into_iter().chain(router.mtu).min();
         }
     }
 
@@ -273,17 +282,7 @@ impl Ra {
                 Some((preference, None)) => text += &format!(", default for ever, preference {preference:?}"),
                 None => text += ", not a default router",
             }
-            if let Some(mtu) = router.mtu {
-                text += &format!(", MTU {mtu}");
-            }
             out.push(("router".to_owned(), text));
-            if let Some(portal) = &router.portal {
-                out.push(("captive portal".to_owned(), portal.clone()));
-            }
-            for (prefix, until) in &router.nat64 {
-                let left = until.map_or(0, |until| until.seconds_from(now));
-                out.push(("NAT64".to_owned(), format!("{prefix}, for {left} s")));
-            }
         }
         out.push(("advertisements".to_owned(), self.heard.to_string()));
     }

@@ -9,7 +9,7 @@ use narrowgate_model::facts::{Origin, Preference};
 fn several_routers_and_prefixes_stand_side_by_side_with_their_preferences() {
     let mut place = Place::new();
     place.neighbour(&[]);
-    place.radvd(&(QUICK.to_owned() + "AdvDefaultPreference high; prefix 2001:db8:1::/64 {}; \
+    place.radvd(&(QUICK.to_owned() + "AdvLinkMTU 1492; AdvDefaultPreference high; prefix 2001:db8:1::/64 {}; \
         prefix 2001:db8:2::/64 { AdvAutonomous off; }; prefix 2001:db8:4::/64 { AdvOnLink off; }; RDNSS 2001:db8:1::53 { AdvRDNSSLifetime 60; };"));
     place.second_router(
         &(QUICK.to_owned()
@@ -38,6 +38,7 @@ fn several_routers_and_prefixes_stand_side_by_side_with_their_preferences() {
     let specific = facts.routes.iter().find(|r| r.dst.to_string() == "2001:db8:f::/48").expect("the route");
     assert!(routers.contains(&specific.via));
     assert!(has_dns(facts, "2001:db8:1::53"));
+    assert_eq!(facts.mtu, Some(1492));
     // One of them leaves: radvd says so when it ends, by a lifetime of 0.
     place.stop_second_router();
     node.until("the first alone", 10, |f| f.routes.iter().filter(|r| r.dst.is_default()).count() == 1);
@@ -113,11 +114,7 @@ fn kea_lends_with_classless_routes_and_a_captive_portal() {
         .map(|r| format!("{} {}", r.dst, r.via.map_or("on-link".to_owned(), |via| via.to_string())))
         .collect();
     assert_eq!(routes, ["192.0.2.0/24 on-link", "0.0.0.0/0 192.0.2.1", "10.16.0.0/12 192.0.2.7"]);
-    assert!(
-        node.provider
-            .describe(now())
-            .contains(&("captive portal".into(), "https://portal.example/api".into()))
-    );
+    assert_eq!(facts.portals[0].uri, "https://portal.example/api");
     let first = facts.addresses[0].clone();
     node.until("its extension", 6, |f| f.addresses[0].valid_until > first.valid_until);
     assert_eq!(node.provider.facts().addresses[0].prefix, first.prefix);

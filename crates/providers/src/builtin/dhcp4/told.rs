@@ -33,6 +33,7 @@ impl Dhcp4 {
                 facts.search.push(name.clone());
             }
         }
+        crate::builtin::portal(facts, lease.portal.as_ref(), origin);
     }
 
     /// For `status`.
@@ -53,9 +54,6 @@ impl Dhcp4 {
             }
         }
         out.push(("dhcp".to_owned(), text));
-        if let Some(portal) = self.held.as_ref().and_then(|held| held.lease.portal.clone()) {
-            out.push(("captive portal".to_owned(), portal));
-        }
         let c = self.counts;
         let text = format!(
             "{} sent, {} ACK, {} NAK, {} foreign, {} malformed",

@@ -32,6 +32,7 @@ impl Dhcp6 {
                     facts.search.push(name.clone());
                 }
             }
+            crate::builtin::portal(facts, told.portal.as_ref(), origin);
         }
     }
 
@@ -49,10 +50,6 @@ impl Dhcp6 {
             text += &format!(", information until asked again in {}", left(Some(information.again)));
         }
         out.push(("dhcp6".to_owned(), text));
-        let told = [self.held.as_ref().map(|held| &held.told), self.information.as_ref().map(|i| &i.told)];
-        if let Some(portal) = told.into_iter().flatten().find_map(|told| told.portal.clone()) {
-            out.push(("captive portal".to_owned(), portal));
-        }
         let c = self.counts;
         let text = format!(
             "{} sent, {} replies, {} refusals, {} foreign, {} malformed",
