@@ -2,7 +2,7 @@
 //! one server and back by one socket each, and looks at nothing but the id: it believes everybody. `relay LISTEN` is a server that
 //! knows one answer to every question, by UDP (in batches, so that little of the machine is taken from what is measured) and by TCP.
 
-use narrowgate_sys::socket::{ReceiveBatch, SendBatch};
+use narrowgate_sys::datagrams::{ReceiveBatch, SendBatch};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod cgroup;
 pub mod channel;
+pub mod datagrams;
 pub mod link;
 pub mod memory;
 pub mod netlink;
