@@ -18,6 +18,7 @@ use crate::lab::Lab;
 use crate::layout::{self, Host, Household};
 use crate::packet::PacketSocket;
 use crate::sort::{Context, Kind, sort};
+use crate::wireguard;
 
 /// One frame of the node's.
 #[derive(Debug, Clone)]
@@ -218,7 +219,7 @@ fn context(lab: &Lab) -> Context {
     Context {
         households: vec![network],
         dns: servers(network),
-        gate: (vec![layout::GATE4.into(), layout::GATE6.into()], layout::GATE_PORT),
+        gate: (vec![layout::GATE4.into(), layout::GATE6.into()], vec![layout::GATE_PORT, wireguard::PORT]),
         tunnel_names: vec![layout::GATE_NAME.to_owned()],
         other_names: Vec::new(),
         inbound: vec![22],

@@ -11,6 +11,7 @@ use crate::error::{Context, Error, Result};
 use crate::fastd::{ESTABLISHED, Start};
 use crate::lab::Lab;
 use crate::layout::{Host, TUNNEL_GID};
+use crate::place::PlacedCommand;
 use crate::wait;
 
 /// A running program. It is killed when dropped.
@@ -30,6 +31,10 @@ impl Running {
     /// Takes a child in charge, under a name.
     pub fn adopt(name: &str, child: Child) -> Self {
         Self { name: name.to_owned(), started: Instant::now(), child, notify: None, log_start: 0 }
+    }
+
+    pub(crate) fn new(name: &str, started: Instant, child: Child, log_start: usize) -> Self {
+        Self { name: name.to_owned(), started, child, notify: None, log_start }
     }
 
     /// Its process number, in the outer namespace.
@@ -154,21 +159,25 @@ impl Lab {
         let config = self.file(&format!("node-fastd-{start:?}.conf"));
         let name = "node-fastd";
         let log_start = self.read_log(name).len();
-        let node = self.host(Host::Node);
-        let command = match start {
-            Start::Plain => node.command("fastd"),
+        let command = self.on_node(start, "fastd")?.arg("-c").arg(config).log_to(&self.log(name))?;
+        let started = Instant::now();
+        Ok(Running::new(name, started, command.spawn()?, log_start))
+    }
+
+    /// A program on the node, started in one of the ways.
+    pub(crate) fn on_node(&self, start: Start, program: &str) -> Result<PlacedCommand> {
+        let (node, group) = (self.host(Host::Node), TUNNEL_GID.to_string());
+        Ok(match start {
+            Start::Plain => node.command(program),
             Start::InGroup => {
                 let command = node.command("setpriv").args(["--clear-groups", "--regid"]);
-                command.arg(TUNNEL_GID.to_string()).args(["--", "fastd"])
+                command.arg(group).args(["--", program])
             }
             Start::Exec => {
                 let command = node.command(narrowgate()?).args(self.narrowgate_arguments());
-                command.args(["exec", "--group"]).arg(TUNNEL_GID.to_string()).args(["--", "fastd"])
+                command.args(["exec", "--group"]).arg(group).args(["--", program])
             }
-        };
-        let started = Instant::now();
-        let child = command.arg("-c").arg(config).log_to(&self.log(name))?.spawn()?;
-        Ok(Running { name: name.to_owned(), started, child, notify: None, log_start })
+        })
     }
 
     /// Waits until the node's fastd has said that the tunnel stands; returns the moment.

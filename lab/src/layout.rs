@@ -8,6 +8,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::wireguard::INNER_GATE6;
+
 /// One host of the lab: a network namespace with a mount namespace of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
@@ -207,6 +209,7 @@ pub fn batch(host: Host, first: Household, pin: impl Fn(Host) -> u32) -> String 
              addr add {FAR4}/16 dev mesh
              addr add {FAR6}/64 dev mesh nodad
              route add default via {MESH_GATE4}
+             route add {INNER_GATE6}/64 via {MESH_DNS}
              "
         ),
         // The WAN interface stays as it is: bare and down. That is what the node finds at boot.

@@ -29,6 +29,7 @@ pub mod snapshot;
 pub mod sort;
 pub mod timeline;
 pub mod wait;
+pub mod wireguard;
 
 pub use capture::Capture;
 pub use error::{Error, Result};

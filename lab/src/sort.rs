@@ -16,8 +16,8 @@ pub struct Context {
     pub households: Vec<Household>,
     /// The DNS servers that the household handed out, or that the node was configured with.
     pub dns: Vec<IpAddr>,
-    /// The VPN gateway's addresses and its UDP port.
-    pub gate: (Vec<IpAddr>, u16),
+    /// The VPN gateway's addresses and its UDP ports: fastd's and WireGuard's.
+    pub gate: (Vec<IpAddr>, Vec<u16>),
     /// The names that the tunnel has reason to ask for.
     pub tunnel_names: Vec<String>,
     /// Other names that a test asks the WAN resolver for, on purpose.
@@ -29,7 +29,7 @@ pub struct Context {
 /// What a frame is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// UDP between the node and the gateway's fastd.
+    /// UDP from the node to the gateway's VPN daemons.
     Tunnel,
     /// DNS to a server of the household's, for a name of the tunnel's (or the bare TCP segments of such a query).
     TunnelDns,
@@ -99,7 +99,7 @@ impl Context {
     }
 
     fn udp(&self, packet: &Packet, source: u16, destination: u16) -> Option<Kind> {
-        if destination == self.gate.1 && self.gate.0.contains(&packet.destination) {
+        if self.gate.1.contains(&destination) && self.gate.0.contains(&packet.destination) {
             return Some(Kind::Tunnel);
         }
         match (source, destination) {

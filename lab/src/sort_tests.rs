@@ -10,7 +10,10 @@ fn context() -> Context {
     Context {
         households: vec![Household::FIRST],
         dns: crate::capture::servers(Household::FIRST),
-        gate: (vec![crate::layout::GATE4.into(), crate::layout::GATE6.into()], crate::layout::GATE_PORT),
+        gate: (
+            vec![crate::layout::GATE4.into(), crate::layout::GATE6.into()],
+            vec![crate::layout::GATE_PORT],
+        ),
         tunnel_names: vec!["vpn.example.net".to_owned()],
         other_names: vec!["asked.example".to_owned()],
         inbound: vec![22],

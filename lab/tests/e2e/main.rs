@@ -3,7 +3,7 @@
 //! Rooms: `itself` holds what the laboratory promises about itself, and its positive control; `original` the original's
 //! way; `tunnel` how fast the tunnel comes up; `states` what leaks and what works in every state; `inbound` who may come in;
 //! `dns` the resolvers; `strict` what they and the guard refuse under `option strict`; `marking` whether the tunnel's sockets are marked; `lifecycle` start, stop, kill and reload; `takeover` another process in the
-//! daemon's place; `scene` what they share.
+//! daemon's place; `wireguard` the other VPN; `scene` what they share.
 
 mod dns;
 mod inbound;
@@ -16,3 +16,4 @@ mod states;
 mod strict;
 mod takeover;
 mod tunnel;
+mod wireguard;

@@ -32,12 +32,17 @@ impl Scene {
 
     /// The same in a lab that is there already.
     pub fn with(lab: Lab) -> Self {
+        Self::with_config(lab, &config())
+    }
+
+    /// The same with another configuration.
+    pub fn with_config(lab: Lab, config: &str) -> Self {
         let capture = Capture::open(&lab).unwrap();
         let server = lab.host(Host::Node).command(holder::program().unwrap()).args(["serve", "22", "80"]);
         let server = server.log_to(&lab.log("node-serve")).unwrap().spawn().unwrap();
         let server = Running::adopt("node-serve", server);
         lab.wait_log("node-serve", "serving", 0, SOON).unwrap();
-        let (daemon, _) = lab.start_narrowgate(&config()).unwrap();
+        let (daemon, _) = lab.start_narrowgate(config).unwrap();
         Self { fastd: None, daemon, _server: server, capture, lab }
     }
 
