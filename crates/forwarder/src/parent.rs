@@ -74,9 +74,7 @@ impl Listener {
 
 /// Ends a resolver that a dead parent left behind: it takes no more queries, answers those it has, within 5 s, and goes.
 pub fn end_orphan(pid: u32) -> io::Result<()> {
-    let pid =
-        i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
-    Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
+    Ok(rustix::process::kill_process(narrowgate_sys::process::pid(pid)?, rustix::process::Signal::TERM)?)
 }
 
 /// The servers' addresses with their devices' numbers, and the servers whose device is not there.

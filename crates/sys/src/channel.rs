@@ -7,7 +7,7 @@ use rustix::net::{
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// As many descriptors as one message may carry here; the kernel's own limit is 253 (`SCM_MAX_FD`).
 pub const MAX_DESCRIPTORS: usize = 64;
@@ -69,11 +69,7 @@ pub fn receive(channel: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Receive
 
 /// A copy of descriptor `number` of the process `pid` (pidfd_getfd(2), Linux 5.6). It needs the right to trace that process.
 pub fn take_from(pid: u32, number: i32) -> io::Result<OwnedFd> {
-    let pid =
-        i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
-    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-    let flags = rustix::process::PidfdGetfdFlags::empty();
-    Ok(rustix::process::pidfd_getfd(process, number, flags)?)
+    crate::process::descriptor_of(crate::process::pidfd(pid)?.as_fd(), number)
 }
 
 #[cfg(test)]

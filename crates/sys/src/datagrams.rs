@@ -122,7 +122,8 @@ impl SendBatch {
             let start = at;
             at += 1;
             if cuts && client.ip().is_loopback() && (1..=LONGEST_CUT).contains(&length) {
-                for other in at..messages.len() {
+                let rest = at..messages.len();
+                for other in rest {
                     if messages.get(other).is_some_and(|m| m.1 == length && m.2 == client) {
                         messages.swap(at, other);
                         at += 1;

@@ -1,5 +1,6 @@
 //! What a process is: its user and groups, its namespaces, the program it runs.
 
+use rustix::process::Pid;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -125,9 +126,16 @@ pub fn enter_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// ESRCH when there is no such process.
 pub fn pidfd(process: u32) -> io::Result<OwnedFd> {
-    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
-    let process = process.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
-    Ok(rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())?)
+    Ok(rustix::process::pidfd_open(pid(process)?, rustix::process::PidfdFlags::empty())?)
+}
+
+/// A process's number as the system calls take it.
+///
+/// # Errors
+/// ESRCH when no process can have this number.
+pub fn pid(number: u32) -> io::Result<Pid> {
+    let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
 
 /// A copy of another process's descriptor (Linux 5.6).

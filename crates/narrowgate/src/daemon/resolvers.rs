@@ -14,9 +14,8 @@ use narrowgate_forwarder::engine::{Counters, Limits, Upstreams};
 use narrowgate_forwarder::parent::{self, Event, Listener, Resolver};
 use narrowgate_model::config::{self, Via};
 use narrowgate_model::{Config, Facts, Mark, Server, Time};
-use narrowgate_sys::socket;
+use narrowgate_sys::{process, socket};
 use rustix::io::Errno;
-use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -249,7 +248,7 @@ impl Resolvers {
     /// Buries the processes of a daemon before us, if they are our children.
     pub fn reap(&mut self) {
         use rustix::process::{WaitOptions, waitpid};
-        self.orphans.retain(|pid| matches!(waitpid(as_pid(*pid), WaitOptions::NOHANG), Ok(None)));
+        self.orphans.retain(|pid| matches!(waitpid(process::pid(*pid).ok(), WaitOptions::NOHANG), Ok(None)));
     }
 
     /// Ends all of them.
@@ -260,7 +259,7 @@ impl Resolvers {
         }
         // Those that were still answering for a daemon before us.
         for pid in self.orphans.drain(..).filter(|pid| left::is_resolver(*pid)) {
-            if let Some(pid) = as_pid(pid) {
+            if let Ok(pid) = process::pid(pid) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
@@ -357,10 +356,6 @@ impl Running {
         }
         self.down = true;
     }
-}
-
-fn as_pid(number: u32) -> Option<Pid> {
-    i32::try_from(number).ok().and_then(Pid::from_raw)
 }
 
 fn cannot_listen(resolver: &config::Resolver, addr: SocketAddr, error: &std::io::Error) -> String {
