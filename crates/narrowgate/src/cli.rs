@@ -43,7 +43,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         None => (OsStr::new("narrowgate"), &[][..]),
     };
     match std::path::Path::new(name).file_name().and_then(OsStr::to_str) {
-        Some("gluon-wan-dns" | "gluon-wan") => return commands::exec::gluon_wan_dns(args),
+        Some("gluon-wan-dns") => return commands::exec::gluon_wan("gluon-wan-dns", args),
+        Some("gluon-wan") => return commands::exec::gluon_wan("gluon-wan", args),
         _ if args.first().is_some_and(|a| a == narrowgate_forwarder::child::ARGUMENT) => {
             return narrowgate_forwarder::child::main();
         }

@@ -34,17 +34,31 @@ pub fn main(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// `gluon-wan-dns CMD…`, Gluon's wrapper: sets the group of the mesh VPN, whose DNS the firewall redirects. No mark.
-pub fn gluon_wan_dns(args: &[OsString]) -> ExitCode {
-    let name = "gluon-wan-dns";
+/// `gluon-wan-dns CMD…` and `gluon-wan CMD…`, Gluon's wrappers: the command gets the mesh VPN's group, as it always did, and its
+/// sockets the mark. What cannot be marked is started all the same, and told: without the mark it gets as far as the guard.
+pub fn gluon_wan(name: &'static str, args: &[OsString]) -> ExitCode {
     if args.is_empty() {
-        return fail(name, Refusal::new("usage", "no command", "write gluon-wan-dns COMMAND [ARGUMENT…]"), 2);
+        return fail(
+            name,
+            Refusal::new("usage", "no command", format!("write {name} COMMAND [ARGUMENT…]")),
+            2,
+        );
     }
-    let gid = process::group(options::GLUON_GROUP).unwrap_or(options::GLUON_GID);
-    if let Err(error) = process::set_group(gid) {
-        return fail(name, Refusal::new(options::GLUON_GROUP, error, "run it as root"), 1);
-    }
-    start(name, args, &[])
+    let identity = Identity {
+        gid: Some(process::group(options::GLUON_GROUP).unwrap_or(options::GLUON_GID)),
+        ..Identity::default()
+    };
+    let mut options = Options::new(args.to_vec());
+    let way = by_cgroup(&options, &identity).or_else(|_| by_preload(&options, &identity)).or_else(|why| {
+        let _ = io::stderr().write_all(format!("narrowgate: {name}: not marked: {why}\n").as_bytes());
+        // What it starts in its turn may be reached.
+        options.best_effort = true;
+        by_preload(&options, &identity)
+    });
+    way.unwrap_or_else(|_| match identity.assume() {
+        Ok(()) => start(name, args, &[]),
+        Err(refusal) => fail(name, refusal, 1),
+    })
 }
 
 /// Why a command was not started: the thing, the cause and the mend.

@@ -2,6 +2,7 @@
 //! python3, cc and musl-gcc; what is missing makes a test fail and say so.
 
 mod dns;
+mod gluon;
 mod passing;
 mod preload;
 mod reach;

@@ -1,6 +1,6 @@
 //! `exec` is nothing but the command: arguments, environment, status, signals, descriptors; no process beside it.
 
-use crate::room::{Folder, NARROWGATE, Room, refuse, succeed};
+use crate::room::{NARROWGATE, Room, refuse, succeed};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 
@@ -113,26 +113,6 @@ fn without_root_it_says_so_and_starts_nothing() {
     let said = refuse(command.uid(65534).gid(65534), 1);
     assert!(said.contains("; run it as root"), "{said}");
     assert!(!std::path::Path::new("/tmp/narrowgate-must-not-be").exists());
-}
-
-#[test]
-fn called_as_gluon_wan_dns_it_is_gluons_wrapper() {
-    let folder = Folder::new();
-    let link = folder.file("gluon-wan-dns", "");
-    std::fs::remove_file(&link).expect("ours");
-    std::os::unix::fs::symlink(NARROWGATE, &link).expect("writable");
-    let gid = narrowgate_sys::process::group("gluon-mesh-vpn").unwrap_or(800);
-    assert_eq!(succeed(Command::new(&link).args(["id", "-g"])), format!("{gid}\n"));
-    let said = succeed(Command::new(&link).args([
-        "sh",
-        "-c",
-        "echo -$1-; exec python3 -c \"$0\"",
-        "import socket; print(socket.socket().getsockopt(1, 36))",
-        "-v",
-    ]));
-    assert_eq!(said, "--v-\n0\n");
-    refuse(&mut Command::new(&link), 2);
-    refuse(Command::new(&link).arg("there-is-no-such-program"), 127);
 }
 
 #[test]

@@ -67,21 +67,28 @@ pub(super) enum Parsed {
     Options(Options),
 }
 
+impl Options {
+    /// The defaults, for a command.
+    pub(super) fn new(command: Vec<OsString>) -> Options {
+        Options {
+            via: Via::Auto,
+            group: None,
+            user: None,
+            mark: Mark::DEFAULT,
+            resolvers: Vec::new(),
+            no_dns: false,
+            dns_only: false,
+            library: None,
+            best_effort: false,
+            verbose: false,
+            command,
+        }
+    }
+}
+
 /// Reads the arguments. The first one that is no option begins the command.
 pub(super) fn parse(args: &[OsString]) -> Result<Parsed, Refusal> {
-    let mut options = Options {
-        via: Via::Auto,
-        group: None,
-        user: None,
-        mark: Mark::DEFAULT,
-        resolvers: Vec::new(),
-        no_dns: false,
-        dns_only: false,
-        library: None,
-        best_effort: false,
-        verbose: false,
-        command: Vec::new(),
-    };
+    let mut options = Options::new(Vec::new());
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
