@@ -77,6 +77,18 @@ def test_without_ubusd_the_last_servers_stay(place):
     equal(place.read(FILE), LEARNT)
 
 
+def test_where_the_daemon_runs_it_writes_the_file_itself(place):
+    netifd(place)
+    place.write("narrowgate/lock", f"{os.getpid()}\n")
+    place.run(RESOLV_CONF)
+    assert not os.path.exists(place.path(FILE))
+    for left_behind in ("", "4194305\n"):
+        place.write("narrowgate/lock", left_behind)
+        place.run(RESOLV_CONF)
+        equal(place.read(FILE), LEARNT)
+        os.remove(place.path(FILE))
+
+
 def test_no_uplink_is_an_empty_file(place):
     netifd(place)
     place.run(RESOLV_CONF)

@@ -5,7 +5,7 @@ from place import *
 FEED = f"{PACKAGING}/openwrt/narrowgate"
 COMMON = {
     "etc/config/gluon-wan-dnsmasq", "lib/gluon/upgrade/830-narrowgate-dnsmasq", "lib/gluon/wan-dnsmasq/interface.d/050-narrowgate",
-    "usr/lib/micron.d/narrowgate", "lib/narrowgate/peers",
+    "lib/gluon/wan-dnsmasq/update.lua", "lib/narrowgate/peers",
 }
 
 
@@ -60,6 +60,7 @@ def test_gluons_packages(place):
     })
     make(place, f"{PACKAGING}/gluon/gluon-narrowgate-dns", "gluon-narrowgate-dns")
     equal(files(place, "gluon-narrowgate-dns"), COMMON | {
+        "usr/lib/micron.d/narrowgate",
         "etc/init.d/narrowgate-dns", "lib/gluon/upgrade/530-narrowgate-dns", "lib/gluon/reload.d/760-narrowgate-dns",
         "lib/narrowgate/redirect.fw3", "usr/share/nftables.d/ruleset-post/50-narrowgate-dns.nft",
     })

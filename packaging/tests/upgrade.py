@@ -51,6 +51,34 @@ def test_a_gluon_node(place):
     check(place)
 
 
+def test_a_node_without_a_wan_gets_what_gluon_makes(place):
+    gluon(place, "config interface 'loopback'\n\toption device 'lo'\n")
+    place.run(UPGRADE)
+    for path, value in {
+        "wan": "interface", "wan.device": "br-wan", "wan.proto": "dhcp", "wan.peerdns": "0", "wan.ip4table": "1",
+        "wan6": "interface", "wan6.device": "br-wan", "wan6.proto": "dhcpv6", "wan6.peerdns": "0", "wan6.ip6table": "1",
+        "wan6.sourcefilter": "0", "wan6.reqprefix": "no", "wan6_lookup.mark": "0x01/0x01", "wan6_unreachable.metric": "65535",
+    }.items():
+        equal((path, place.uci("get", f"network.{path}")), (path, value))
+    equal(place.uci("get", "narrowgate.wan.interface"), "wan wan6")
+    check(place)
+
+
+def test_static_settings_of_the_user_survive_the_upgrade(place):
+    own = {
+        "wan": {"device": "br-wan", "proto": "static", "ipaddr": "192.0.2.7", "netmask": "255.255.255.0", "gateway": "192.0.2.1"},
+        "wan6": {"device": "br-wan", "proto": "static", "ip6addr": "2001:db8::7/64", "ip6gw": "fe80::1"},
+    }
+    options = lambda name: "".join(f"\toption {key} '{value}'\n" for key, value in own[name].items())
+    gluon(place, "".join(f"config interface '{name}'\n{options(name)}\n" for name in own))
+    for _ in range(2):
+        place.run(UPGRADE)
+        for name, settings in own.items():
+            for key, value in settings.items():
+                equal((name, key, place.uci("get", f"network.{name}.{key}")), (name, key, value))
+    check(place)
+
+
 def test_run_again_it_writes_nothing(place):
     gluon(place)
     place.run(UPGRADE)

@@ -4,6 +4,8 @@
 mod commands {
     pub mod forward;
 }
+#[path = "../../narrowgate/src/watch.rs"]
+mod watch;
 
 use narrowgate_forwarder::child;
 use std::process::ExitCode;

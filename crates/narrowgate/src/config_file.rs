@@ -16,11 +16,40 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
     read(path).map(|(config, _)| config)
 }
 
+/// The config for a start. A mistake in Gluon's file is no reason to leave the uplink unguarded: it is told, and the file is left out.
+///
+/// # Errors
+/// As [`load`], if ours is wrong.
+pub fn load_to_start(path: &Path) -> Result<Config, Vec<String>> {
+    load(path).or_else(|problems| {
+        let config = parse(path, None).map_err(|_| problems.clone())?.0;
+        problems.iter().for_each(|p| log::error!("{p}"));
+        log::error!("{GLUON} is wrong: starting without its servers");
+        Ok(config)
+    })
+}
+
 /// The config and what may be worth knowing about it although it is fine, a line each.
 ///
 /// # Errors
 /// As [`load`].
 pub fn read(path: &Path) -> Result<(Config, Vec<String>), Vec<String>> {
+    let gluon_path = path.with_file_name(GLUON);
+    let gluon_name = gluon_path.display().to_string();
+    let gluon = match content(&gluon_path) {
+        // Its comments are nobody's business here, in whatever encoding they are.
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            return Err(vec![format!(
+                "{gluon_name}: Gluon's DNS servers cannot be read: {error}; remove the file or mend it"
+            )]);
+        }
+    };
+    parse(path, gluon.as_deref().map(|text| (gluon_name.as_str(), text)))
+}
+
+fn parse(path: &Path, beside: Option<(&str, &str)>) -> Result<(Config, Vec<String>), Vec<String>> {
     let name = path.display().to_string();
     let text = match content(path) {
         Ok(bytes) => utf8(&name, bytes).map_err(|line| vec![line])?,
@@ -35,19 +64,6 @@ pub fn read(path: &Path) -> Result<(Config, Vec<String>), Vec<String>> {
             return Err(vec![format!("{name}: the config cannot be read: {error}; {mend}")]);
         }
     };
-    let gluon_path = path.with_file_name(GLUON);
-    let gluon_name = gluon_path.display().to_string();
-    let gluon = match content(&gluon_path) {
-        // Its comments are nobody's business here, in whatever encoding they are.
-        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => {
-            return Err(vec![format!(
-                "{gluon_name}: Gluon's DNS servers cannot be read: {error}; remove the file or mend it"
-            )]);
-        }
-    };
-    let beside = gluon.as_deref().map(|text| (gluon_name.as_str(), text));
     match config::read(&name, &text, beside) {
         Ok(config) => Ok((config, config::notes(&name, &text).iter().map(ToString::to_string).collect())),
         Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
@@ -122,6 +138,10 @@ mod tests {
         dir.file(GLUON, b"config static\n\tlist server 'x'\n");
         let lines = load(&path).unwrap_err();
         assert!(lines.len() == 1 && lines[0].contains("gluon-wan-dnsmasq:2:14: "), "{lines:#?}");
+        assert!(load_to_start(&path).unwrap().resolvers[0].servers.is_empty());
+        dir.file("narrowgate", b"config uplink\n");
+        let lines = load_to_start(&path).unwrap_err();
+        assert!(lines.iter().any(|line| line.contains("narrowgate:1:")), "{lines:#?}");
     }
 
     #[test]

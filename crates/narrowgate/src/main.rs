@@ -8,6 +8,7 @@ mod daemon;
 mod logger;
 mod report;
 mod runtime;
+mod watch;
 
 use std::process::ExitCode;
 

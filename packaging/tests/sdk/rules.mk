@@ -2,6 +2,7 @@
 INCLUDE_DIR := $(TOPDIR)/include
 BUILD_DIR := $(BUILD)
 CP := cp -fpR
+LN := ln -sf
 INSTALL_DIR := install -d -m0755
 INSTALL_BIN := install -m0755
 INSTALL_DATA := install -m0644

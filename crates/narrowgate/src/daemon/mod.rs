@@ -2,9 +2,10 @@
 //!
 //! Rooms: [`reconcile`] makes the kernel look as policy wants. [`uplinks`] holds the providers. [`resolvers`] holds the
 //! resolver processes; [`upstreams`] says whom they ask, [`left`] finds those that a daemon before us has left running.
-//! [`services`] marks the tunnels' cgroups. [`strict`] tells the guard where the peers are. [`control`] answers `status`.
+//! [`services`] marks the tunnels' cgroups. [`gluon`] shares files with a Gluon node. [`strict`] tells the guard where the peers are. [`control`] answers `status`.
 
 mod control;
+mod gluon;
 mod groups;
 mod left;
 mod reconcile;
@@ -54,6 +55,7 @@ struct Daemon {
     uplinks: Uplinks,
     resolvers: Resolvers,
     services: Services,
+    gluon: gluon::Gluon,
     admission: strict::Admission,
     control: Control,
     started: Time,
@@ -81,7 +83,7 @@ pub fn run(globals: &Globals) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let config = match config_file::load(&globals.config) {
+    let config = match config_file::load_to_start(&globals.config) {
         Ok(config) => config,
         Err(problems) => {
             problems.iter().for_each(|p| eprintln!("narrowgate: {p}"));
@@ -137,6 +139,7 @@ impl Daemon {
         }
         uplinks.configure(&config, &globals.state_dir, now());
         let mut daemon = Daemon {
+            gluon: gluon::Gluon::new(&globals.config),
             globals,
             config,
             groups,
@@ -167,7 +170,16 @@ impl Daemon {
     }
 
     fn tell_resolvers(&mut self) {
-        self.resolvers.tell(&self.uplinks.in_force(&self.config), self.uplinks.facts());
+        let config = self.uplinks.in_force(&self.config);
+        self.resolvers.tell(&config, self.uplinks.facts());
+        let Some(resolver) = config.uplink_resolvers().next() else { return };
+        // Those that are written hold with and without a cable.
+        if resolver.servers.is_empty() {
+            let learnt = narrowgate_policy::upstreams(&config, resolver, self.uplinks.facts());
+            self.gluon.tell(&learnt, self.uplinks.are_settled(now()));
+        } else {
+            self.gluon.tell(&resolver.servers, true);
+        }
     }
 
     fn serve(&mut self) -> End {
@@ -190,6 +202,9 @@ impl Daemon {
             due |= self.reconciler.retry_due(now());
             if ready.service {
                 self.services.refresh();
+            }
+            if ready.gluon && self.gluon.changed() {
+                self.reload();
             }
             self.resolvers.on_events();
             if due {
@@ -216,6 +231,8 @@ impl Daemon {
         fds.extend(self.kernel.events_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let provider_at = fds.len();
         fds.extend(self.uplinks.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let gluon_at = fds.len();
+        fds.extend(self.gluon.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let service_at = fds.len();
         fds.extend(self.services.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let resolver_at = fds.len();
@@ -240,7 +257,8 @@ impl Daemon {
             signal: any(&fds[..1]),
             control: any(&fds[1..kernel_at]),
             kernel: any(&fds[kernel_at..provider_at]),
-            provider: any(&fds[provider_at..service_at]),
+            provider: any(&fds[provider_at..gluon_at]),
+            gluon: any(&fds[gluon_at..service_at]),
             service: any(&fds[service_at..resolver_at]),
         }
     }
@@ -326,5 +344,6 @@ struct Ready {
     control: bool,
     kernel: bool,
     provider: bool,
+    gluon: bool,
     service: bool,
 }

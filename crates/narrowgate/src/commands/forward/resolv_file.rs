@@ -1,47 +1,33 @@
-//! A resolv.conf that is watched. The directory is watched and not the file: it is replaced by rename, may be absent, and may come later.
+//! A resolv.conf that is watched.
 
+use crate::watch::{DONE, FileWatch};
 use narrowgate_model::Server;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use std::ffi::{OsStr, OsString};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use rustix::fs::inotify::WatchFlags;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 /// See the module's head.
 pub(super) struct ResolvFile {
     path: PathBuf,
-    name: OsString,
-    inotify: OwnedFd,
+    watch: FileWatch,
     servers: Option<Vec<Server>>,
 }
 
 impl ResolvFile {
     /// Watches the file's directory, which must be there.
     pub fn watch(path: &Path) -> Result<ResolvFile, String> {
-        let name =
-            path.file_name().ok_or_else(|| format!("--resolv-file {}: no file", path.display()))?.to_owned();
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
-            .map_err(|e| format!("inotify: {e}"))?;
-        let what = WatchFlags::CLOSE_WRITE
-            | WatchFlags::MODIFY
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::ONLYDIR;
-        inotify::add_watch(&inotify, folder, what)
+        if path.file_name().is_none() {
+            return Err(format!("--resolv-file {}: no file", path.display()));
+        }
+        // Whoever writes it may keep it open.
+        let watch = FileWatch::new(path, DONE | WatchFlags::MODIFY | WatchFlags::CREATE)
             .map_err(|e| format!("--resolv-file {}: its directory cannot be watched: {e}", path.display()))?;
-        Ok(ResolvFile { path: path.to_owned(), name, inotify, servers: None })
+        Ok(ResolvFile { path: path.to_owned(), watch, servers: None })
     }
 
     /// The servers as they stand there now. Read again only after a change.
     pub fn servers(&mut self) -> Vec<Server> {
-        if self.changed() || self.servers.is_none() {
+        if self.watch.changed() || self.servers.is_none() {
             match std::fs::read(&self.path) {
                 Ok(bytes) => self.servers = Some(nameservers(&String::from_utf8_lossy(&bytes))),
                 // Gone: the servers are as they were, for a file that is written anew is away for a moment.
@@ -54,23 +40,11 @@ impl ResolvFile {
         }
         self.servers.clone().unwrap_or_default()
     }
-
-    fn changed(&self) -> bool {
-        let mut space = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(&self.inotify, &mut space);
-        let mut changed = false;
-        while let Ok(event) = reader.next() {
-            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-            // Without a name: events were lost. Then anything may have happened.
-            changed |= name.is_none_or(|name| name == self.name);
-        }
-        changed
-    }
 }
 
 impl AsFd for ResolvFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
+        self.watch.as_fd()
     }
 }
 
