@@ -63,10 +63,19 @@ struct State {
 impl Capture {
     /// Starts capturing. To see everything, start before the node's end of the cable comes up.
     pub fn open(lab: &Lab) -> Result<Self> {
-        let socket = lab.host(Host::Home).in_network(|| PacketSocket::open(layout::CABLE.0))?;
+        Self::open_at(lab, Host::Home, lab.network())
+    }
+
+    /// The same at the other household's end of its cable, which has to be plugged in.
+    pub fn open_modem(lab: &Lab) -> Result<Self> {
+        Self::open_at(lab, Host::Modem, Household::OTHER)
+    }
+
+    fn open_at(lab: &Lab, host: Host, network: Household) -> Result<Self> {
+        let socket = lab.host(host).in_network(|| PacketSocket::open(layout::CABLE.0))?;
         let socket = socket.context(|| format!("capturing on {}", layout::CABLE.0))?;
         let state = State {
-            context: context(lab),
+            context: context(network),
             seen: Vec::new(),
             heard: Vec::new(),
             counts: BTreeMap::new(),
@@ -214,8 +223,7 @@ impl Shared {
 }
 
 /// What the sorter knows at first.
-fn context(lab: &Lab) -> Context {
-    let network = lab.network();
+fn context(network: Household) -> Context {
     Context {
         households: vec![network],
         dns: servers(network),

@@ -1,5 +1,6 @@
 //! The household: its router's daemon, its provider, and the cable to the node. What a test lets happen to it.
 
+use crate::daemon::Running;
 use crate::error::Result;
 use crate::lab::{Lab, PATIENCE};
 use crate::layout::{self, Host, Household};
@@ -56,6 +57,24 @@ impl Lab {
             household.1 = Some(child);
         }
         self.wait_log("home", "started, version", skip, PATIENCE)
+    }
+
+    /// Plugs the other household in: the node gets a device that it did not have. Its dnsmasq is returned.
+    pub fn plug_modem(&self) -> Result<Running> {
+        self.batch(Host::Modem, &layout::plug_modem(self.host(Host::Node).pin))?;
+        let config = services::household_dns(self.options(), &self.file("modem.leases"));
+        let config = self.write("modem.conf", &config)?;
+        let skip = self.read_log("modem").len();
+        let child = self.start(Host::Modem, "modem", "dnsmasq", &["-C", &config.to_string_lossy()])?;
+        let dnsmasq = Running::adopt("modem", child);
+        self.wait_log("modem", "started, version", skip, PATIENCE)?;
+        Ok(dnsmasq)
+    }
+
+    /// Pulls it out: the node's device is gone.
+    pub fn unplug_modem(&self, mut dnsmasq: Running) -> Result<()> {
+        self.run(Host::Modem, &format!("ip link del {}", layout::CABLE.0))?;
+        dnsmasq.kill()
     }
 
     /// Lets the household's provider renumber it: other prefixes, other addresses of router and DNS. dnsmasq sees its

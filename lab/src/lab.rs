@@ -192,10 +192,19 @@ impl Lab {
         Err(Error::new(format!("ip -batch in {}: {}", host.name(), said.trim())))
     }
 
+    /// The hosts of this lab.
+    fn hosts(&self) -> impl Iterator<Item = Host> + use<> {
+        let modem = self.options.modem;
+        Host::ALL.into_iter().filter(move |host| modem || *host != Host::Modem)
+    }
+
     fn build(&mut self) -> Result<()> {
         self.pin_hosts()?;
-        for host in Host::ALL {
+        for host in self.hosts() {
             self.batch(host, &layout::batch(host, Household::FIRST, |other| self.host(other).pin))?;
+        }
+        if self.options.modem {
+            self.batch(Host::Inet, layout::MODEM_UPSTREAM)?;
         }
         self.start_daemons()?;
         let hosts: Vec<_> = self.pins.iter().map(|(host, pid)| format!("{} {pid}\n", host.name())).collect();
@@ -218,12 +227,11 @@ impl Lab {
             started: self.started.clone(),
         };
         let mut pins = Vec::new();
-        for host in Host::ALL {
+        for host in self.hosts() {
             let nameserver = match host {
                 Host::Node => "127.0.0.1".to_owned(),
-                Host::Home => layout::AUTH4.to_string(),
                 Host::Client | Host::Far => layout::MESH_DNS.to_string(),
-                Host::Inet | Host::Gate => layout::AUTH4.to_string(),
+                Host::Home | Host::Modem | Host::Inet | Host::Gate => layout::AUTH4.to_string(),
             };
             self.write(&format!("resolv.{}", host.name()), &format!("nameserver {nameserver}\n"))?;
             let command = base.command("unshare").args([
@@ -252,6 +260,9 @@ impl Lab {
 
     fn start_daemons(&self) -> Result<()> {
         self.nft(Host::Home, &services::masquerade("eth0"))?;
+        if self.options.modem {
+            self.nft(Host::Modem, &services::masquerade("eth0"))?;
+        }
         self.nft(Host::Gate, &services::masquerade("eth0"))?;
         self.start_household(&self.options)?;
 
@@ -325,7 +336,7 @@ mount -t proc proc /proc
 echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
 echo "0 2147483647" >/proc/sys/net/ipv4/ping_group_range
 case $0 in
-home|inet|gate|node)
+home|modem|inet|gate|node)
 	echo 1 >/proc/sys/net/ipv4/ip_forward
 	echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 esac

@@ -3,7 +3,8 @@
 //! ```text
 //!  client ── node ══ wan cable ══ home ──── inet ──── gate ── far
 //!     lan     │                  router   DNS, foreign  │ mesh
-//!             └───────────── fastd tunnel ──────────────┘
+//!             ├───────────── fastd tunnel ───────│──────┘
+//!             └ ─ ─ modem ─ ─ other household ─ ─┘  (where a lab has one)
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,6 +16,8 @@ use crate::wireguard::INNER_GATE6;
 pub enum Host {
     /// The household's router, and the household: DHCP, RA, DNS, NAT.
     Home,
+    /// Another household, or an operator's modem: a second uplink, where the lab has one.
+    Modem,
     /// The internet: authoritative DNS, and addresses that nothing of the node's may reach by the WAN.
     Inet,
     /// The VPN gateway: fastd, and the mesh's RA and DNS.
@@ -29,12 +32,14 @@ pub enum Host {
 
 impl Host {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Home, Self::Inet, Self::Gate, Self::Far, Self::Node, Self::Client];
+    pub const ALL: [Self; 7] =
+        [Self::Home, Self::Modem, Self::Inet, Self::Gate, Self::Far, Self::Node, Self::Client];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Home => "home",
+            Self::Modem => "modem",
             Self::Inet => "inet",
             Self::Gate => "gate",
             Self::Far => "far",
@@ -71,6 +76,10 @@ impl Household {
         router6: Ipv6Addr::new(0x2001, 0xdb8, 0x77, 2, 0, 0, 0, 1),
     };
 
+    /// The other household's: the same IPv4 network, as two routers of one make have.
+    pub const OTHER: Self =
+        Self { router4: Self::FIRST.router4, router6: Ipv6Addr::new(0x2001, 0xdb8, 0x78, 1, 0, 0, 0, 1) };
+
     /// An IPv4 address of the household with this last octet.
     pub fn host4(&self, last: u8) -> Ipv4Addr {
         let [a, b, c, _] = self.router4.octets();
@@ -94,6 +103,8 @@ pub const ROUTER_LL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 pub const CABLE: (&str, [u8; 6]) = ("cable", [0x02, 0x77, 0, 0, 0, 0x01]);
 /// The node's end of the cable and its hardware address.
 pub const WAN: (&str, [u8; 6]) = ("wan", [0x02, 0x77, 0, 0, 0, 0x02]);
+/// The node's device towards the other household. The other end is like [`CABLE`] in all.
+pub const MODEM: (&str, [u8; 6]) = ("usb0", [0x02, 0x78, 0, 0, 0, 0x02]);
 /// The name of the VPN gateway, known to the authoritative server.
 pub const GATE_NAME: &str = "vpn.example.net";
 /// The gateway's addresses.
@@ -169,6 +180,17 @@ pub fn batch(host: Host, first: Household, pin: impl Fn(Host) -> u32) -> String 
             r4 = first.router4,
             r6 = first.router6,
         ),
+        Host::Modem => format!(
+            "link set lo up
+             link add eth0 index 20 type veth peer name modem index 21 netns {inet}
+             link set eth0 up
+             addr add 198.51.101.2/25 dev eth0
+             addr add 2001:db8:2::2/64 dev eth0 nodad
+             route add default via 198.51.101.1
+             route add default via 2001:db8:2::1
+             ",
+            inet = pin(Host::Inet),
+        ),
         Host::Inet => format!(
             "link set lo up
              link set home up
@@ -233,6 +255,33 @@ pub fn batch(host: Host, first: Household, pin: impl Fn(Host) -> u32) -> String 
         ),
     }
 }
+
+/// The commands, in the other household, that plug it in at the node; those of [`batch`] have run.
+pub fn plug_modem(node: u32) -> String {
+    let network = Household::OTHER;
+    format!(
+        "link add {cable} index 22 address {cable_mac} type veth peer name {modem} index 23 address {modem_mac} netns {node}
+         link set {cable} addrgenmode none
+         link set {cable} up
+         addr add {ROUTER_LL}/64 dev {cable} nodad
+         addr add {r4}/24 brd + dev {cable}
+         addr add {r6}/64 dev {cable} nodad
+         ",
+        cable = CABLE.0,
+        cable_mac = mac(CABLE.1),
+        modem = MODEM.0,
+        modem_mac = mac(MODEM.1),
+        r4 = network.router4,
+        r6 = network.router6,
+    )
+}
+
+/// The commands, in the internet, that lead to the other household.
+pub const MODEM_UPSTREAM: &str = "link set modem up
+     addr add 198.51.101.1/25 dev modem
+     addr add 2001:db8:2::1/64 dev modem nodad
+     route add 2001:db8:78::/48 via 2001:db8:2::2
+     ";
 
 /// What is where, for people.
 pub fn describe() -> String {

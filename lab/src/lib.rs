@@ -19,7 +19,7 @@ mod lab;
 pub mod layout;
 mod options;
 pub mod original;
-mod packet;
+pub mod packet;
 pub mod place;
 pub mod probe;
 pub mod rundir;

@@ -40,6 +40,8 @@ pub struct Options {
     pub ra: (u16, u16),
     /// Time to live in seconds of what the authoritative server answers.
     pub dns_ttl: u32,
+    /// Whether there is another household, to be plugged in at the node ([`Lab::plug_modem`](crate::Lab::plug_modem)).
+    pub modem: bool,
     /// Whether the lab outlives the process that made it.
     pub detached: bool,
 }
@@ -53,6 +55,7 @@ impl Default for Options {
             renew_after: None,
             ra: (4, 120),
             dns_ttl: 60,
+            modem: false,
             detached: false,
         }
     }

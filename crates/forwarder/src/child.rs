@@ -54,7 +54,7 @@ fn serve() -> io::Result<()> {
     let _ = narrowgate_sys::memory::forget_start();
     sandbox::drop_privileges()?;
     let files_denied = sandbox::deny_files().unwrap_or(false);
-    match sandbox::allow_system_calls(sandbox::SOCKET_LOOP) {
+    match sandbox::allow_system_calls(sandbox::SOCKET_LOOP, narrowgate_sys::socket::BIND_TO_DEVICE) {
         Ok(()) => {}
         // A router's kernel may be built without. Then no capability, no user and no file must do; the guard is there in any case.
         Err(error) if matches!(error.raw_os_error(), Some(NOT_BUILT_IN | NOT_SUPPORTED)) => {

@@ -12,8 +12,8 @@
 //! - Dropping the handle lets the child live: it goes on alone. [`Resolver::stop`] ends it.
 //! - A new parent finds the pid of the old one's child (whoever wrote it down), takes the listening sockets out of it with [`Listener::take_from`],
 //!   starts its own child on them, and then ends the old one with [`end_orphan`]. At no moment does nobody listen.
-//! - Servers with a scope: [`resolve`] turns `fe80::1%wan` into an address with the device's number. Call it again, and
-//!   [`update`](Resolver::update), when the device was made anew.
+//! - Servers with a scope: [`resolve`] turns `fe80::1%wan` into an address with the device's number, and so it does with
+//!   `192.168.1.1%wan`, as an IPv4-mapped one. Call it again, and [`update`](Resolver::update), when the device was made anew.
 
 use crate::child::{ARGUMENT, FIRST_LISTENER, MAX_LISTENERS};
 use crate::control::{MAX_MESSAGE, Stats, ToChild, ToParent};
@@ -77,15 +77,22 @@ pub fn end_orphan(pid: u32) -> io::Result<()> {
     Ok(rustix::process::kill_process(narrowgate_sys::process::pid(pid)?, rustix::process::Signal::TERM)?)
 }
 
-/// The servers' addresses with their devices' numbers, and the servers whose device is not there.
+/// The servers' addresses with their devices' numbers, and the servers whose device is not there. An IPv4 address has no
+/// place for a number: with one it is IPv4-mapped (RFC 4291, 2.5.5.2), and the child's sockets know it for what it is.
 pub fn resolve(servers: &[Server]) -> (Vec<SocketAddr>, Vec<&Server>) {
     let (mut found, mut lost) = (Vec::with_capacity(servers.len()), Vec::new());
     for server in servers {
         let number =
             |scope: &String| scope.parse().ok().or_else(|| narrowgate_sys::link::index_of(scope).ok());
         match (server.addr, &server.scope) {
-            (IpAddr::V6(addr), Some(scope)) => match number(scope) {
-                Some(index) => found.push(SocketAddrV6::new(addr, server.port, 0, index).into()),
+            (addr, Some(scope)) => match number(scope) {
+                Some(index) => {
+                    let addr = match addr {
+                        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+                        IpAddr::V6(addr) => addr,
+                    };
+                    found.push(SocketAddrV6::new(addr, server.port, 0, index).into());
+                }
                 None => lost.push(server),
             },
             // An address that is nowhere without a device is no server.
@@ -386,5 +393,13 @@ mod tests {
         assert_eq!(found, ["192.0.2.1:53", "[fe80::1%1]:53", "[fe80::2%7]:54", "[2001:db8::1]:53"]);
         let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
         assert_eq!(lost, ["fe80::1%no-such", "fe80::1"]);
+    }
+
+    #[test]
+    fn an_ipv4_server_of_a_device_keeps_its_number() {
+        let servers = [Server::new([192, 0, 2, 1]).over("lo"), Server::new([192, 0, 2, 1]).over("no-such")];
+        let (found, lost) = resolve(&servers);
+        assert_eq!(found, ["[::ffff:192.0.2.1%1]:53".parse().unwrap()]);
+        assert_eq!(lost, [&servers[1]]);
     }
 }

@@ -4,12 +4,13 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// Where to ask: an address, the device it is reached by where it is link-local, and a port.
+/// Where to ask: an address, the device it is reached by where that matters, and a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Server {
     /// The address.
     pub addr: IpAddr,
-    /// The device (RFC 4007 zone): a name or an index, as it was written. Only link-local addresses need one.
+    /// The device (RFC 4007 zone): a name or an index, as it was written. Only link-local addresses need one; others have one
+    /// where there are several uplinks.
     pub scope: Option<String>,
     /// The port, 53 unless written.
     pub port: u16,
@@ -29,6 +30,15 @@ impl Server {
         self
     }
 
+    /// The same server asked by `device` alone, whatever routes there are: two households may have it at the same address.
+    /// One on this host is nobody's but its own.
+    pub fn over(mut self, device: &str) -> Server {
+        if self.scope.is_none() && !self.addr.is_loopback() {
+            self.scope = Some(device.to_owned());
+        }
+        self
+    }
+
     /// Whether the address means something only together with a device.
     pub fn is_link_local(&self) -> bool {
         matches!(self.addr, IpAddr::V6(a) if a.is_unicast_link_local())
@@ -43,7 +53,7 @@ impl From<SocketAddr> for Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bracket = self.port != 53 && self.addr.is_ipv6();
+        let bracket = self.port != 53 && (self.addr.is_ipv6() || self.scope.is_some());
         if bracket {
             f.write_str("[")?;
         }
@@ -92,7 +102,6 @@ impl FromStr for Server {
         };
         let addr: IpAddr = addr.parse().map_err(|_| ParseServerError::Address)?;
         let scope = match scope {
-            Some(_) if addr.is_ipv4() => return Err(ParseServerError::Scope),
             Some(name) if !is_device_name(name) => return Err(ParseServerError::Scope),
             Some(name) => Some(name.to_owned()),
             None => None,
@@ -184,10 +193,19 @@ mod tests {
             ("fe80::1%", Scope),
             ("fe80::1%a/b", Scope),
             ("fe80::1%averyverylongname", Scope),
-            ("192.0.2.1%wan", Scope),
+            ("192.0.2.1%wan:53", Scope),
         ] {
             assert_eq!(text.parse::<Server>(), Err(why), "{text:?}");
         }
+    }
+
+    #[test]
+    fn one_of_several_uplinks_is_told_for_every_server_but_this_hosts() {
+        let over = |text: &str| text.parse::<Server>().unwrap().over("usb0").to_string();
+        assert_eq!(over("192.168.1.1"), "192.168.1.1%usb0");
+        assert_eq!(over("[2001:db8::1]:54"), "[2001:db8::1%usb0]:54");
+        assert_eq!(over("fe80::1%wan"), "fe80::1%wan");
+        assert_eq!(over("127.0.0.1:54"), "127.0.0.1:54");
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub fn sysctl_paths(config: &Config) -> Vec<String> {
     let mut paths: Vec<String> = GLOBAL.iter().map(|(path, _)| (*path).to_owned()).collect();
     for device in scope_devices(config) {
         paths.push(path_of("ipv4", &device, SRC_VALID_MARK));
+        if config.uplinks.len() > 1 {
+            paths.push(path_of("ipv4", &device, RP_FILTER));
+        }
         paths.extend(MANAGED.iter().map(|(name, _)| path_of("ipv6", &device, name)));
         paths.push(path_of("ipv6", &device, MTU));
     }
@@ -134,6 +137,9 @@ fn sysctls(uplinks: &[Known<'_>], observed: &Observed) -> BTreeMap<String, Strin
     for uplink in uplinks {
         let device = &uplink.config.device;
         want(path_of("ipv4", device, SRC_VALID_MARK), "1");
+        if uplinks.len() > 1 {
+            want(path_of("ipv4", device, RP_FILTER), "2");
+        }
         if manages(uplink.config) {
             for (name, value) in MANAGED {
                 want(path_of("ipv6", device, name), value);
@@ -192,6 +198,9 @@ pub(crate) fn alive(until: Option<Time>, now: Time) -> bool {
 
 /// The look-up for the way back counts the mark that packets get on arrival (`rp_filter` would drop them else).
 const SRC_VALID_MARK: &str = "src_valid_mark";
+/// The way back to a server of the second uplink leads by the first where the first has a default route too: strict (1) would
+/// drop what it answers, loose (2) asks for any way back. The greater of this and `all`'s counts, so 2 always does.
+const RP_FILTER: &str = "rp_filter";
 const DISABLE_IPV6: &str = "disable_ipv6";
 /// What IPv6 sends at most, told in Router Advertisements: a household behind PPPoE announces 1492.
 const MTU: &str = "mtu";

@@ -12,6 +12,9 @@ use std::net::IpAddr;
 ///
 /// Those written at the resolver count alone; else those written at an uplink; else what the uplink offers. A server is left
 /// out while there is no way to it: its uplink is down, or has no route for it. Then a query waits instead of failing.
+///
+/// Where there are several uplinks each server is asked by its own: households often have theirs at the same address, and
+/// the best route leads to one of them. Those written at the resolver are asked by every uplink that leads to them.
 pub fn upstreams(config: &Config, resolver: &Resolver, facts: &BTreeMap<String, Facts>) -> Vec<Server> {
     if resolver.via == Via::Mesh {
         return unique(resolver.servers.iter().cloned());
@@ -22,17 +25,22 @@ pub fn upstreams(config: &Config, resolver: &Resolver, facts: &BTreeMap<String, 
     if !resolver.servers.is_empty() {
         for server in &resolver.servers {
             let way = |u: &&Uplink| facts.get(&u.name).is_some_and(|f| reachable(f, server));
-            let uplink = uplinks.iter().copied().filter(live).find(way);
-            servers.extend(uplink.map(|u| server.clone().scoped(&u.device)));
+            let ways = uplinks.iter().copied().filter(live).filter(way);
+            servers.extend(ways.map(|u| by(config, server, &u.device)));
         }
         return unique(servers.into_iter());
     }
     for uplink in uplinks.iter().copied().filter(live) {
         let Some(known) = facts.get(&uplink.name) else { continue };
         let offered = offered(uplink, known).filter(|s| reachable(known, s));
-        servers.extend(offered.map(|s| s.clone().scoped(&uplink.device)));
+        servers.extend(offered.map(|s| by(config, s, &uplink.device)));
     }
     unique(servers.into_iter())
+}
+
+fn by(config: &Config, server: &Server, device: &str) -> Server {
+    let server = server.clone();
+    if config.uplinks.len() > 1 { server.over(device) } else { server.scoped(device) }
 }
 
 /// How far the best of the uplinks is, and a sentence that says so: what a query gets that cannot be answered.

@@ -89,11 +89,12 @@ pub fn deny_files() -> io::Result<bool> {
     if result == 0 { Ok(true) } else { Err(error) }
 }
 
-/// Lets only these system calls through from now on (seccomp(2)); every other one fails with EPERM. It needs `no_new_privs`.
+/// Lets only these system calls through from now on (seccomp(2)), and setsockopt(2) for `option` at the level `SOL_SOCKET`; every
+/// other one fails with EPERM. It needs `no_new_privs`.
 ///
 /// Not "kill": a forbidden call that a C library tries in passing must not cost the node its DNS, and a call that fails did nothing either.
-pub fn allow_system_calls(allowed: &[libc::c_long]) -> io::Result<()> {
-    let mut program = Vec::with_capacity(allowed.len() * 2 + 6);
+pub fn allow_system_calls(allowed: &[libc::c_long], option: libc::c_int) -> io::Result<()> {
+    let mut program = Vec::with_capacity(allowed.len() * 2 + 12);
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let skip_one_unless = |k: u32| libc::sock_filter {
         code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
@@ -120,7 +121,16 @@ pub fn allow_system_calls(allowed: &[libc::c_long]) -> io::Result<()> {
         program.push(skip_one_unless(*number as u32));
         program.push(statement(ret, allow));
     }
-    program.push(statement(ret, deny));
+    // Its six arguments are 64 bits wide and begin at 16; level and option are the second and the third.
+    let low = if cfg!(target_endian = "big") { 4 } else { 0 };
+    for (load_at, value) in
+        [(None, libc::SYS_setsockopt as u32), (Some(24), libc::SOL_SOCKET as u32), (Some(32), option as u32)]
+    {
+        program.extend(load_at.map(|at| statement(load, at + low)));
+        program.push(libc::sock_filter { jt: 1, jf: 0, ..skip_one_unless(value) });
+        program.push(statement(ret, deny));
+    }
+    program.push(statement(ret, allow));
     let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let program = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
     // SAFETY: the pointer is to a program of `len` instructions that outlives the call; the kernel checks and copies it.
@@ -130,7 +140,7 @@ pub fn allow_system_calls(allowed: &[libc::c_long]) -> io::Result<()> {
 }
 
 /// What a loop over sockets that it was given needs, and no more. There is no way here to a new socket but accept4(2) and
-/// what the parent sends: not socket, not socketpair, io_uring_*, pidfd_getfd, ptrace, open or execve; and no setsockopt.
+/// what the parent sends: not socket, not socketpair, io_uring_*, pidfd_getfd, ptrace, open or execve.
 pub const SOCKET_LOOP: &[libc::c_long] = &[
     // waiting; the newest first, since the filter is walked from the top
     #[cfg(target_arch = "x86_64")]
@@ -229,7 +239,8 @@ mod tests {
             crate::socket::set_mark(std::os::fd::AsFd::as_fd(&udp), 1, 1).map_err(|e| e.raw_os_error());
         let files = deny_files();
         let opened = std::fs::File::open("/proc/self/status").map(drop).map_err(|e| e.raw_os_error());
-        allow_system_calls(SOCKET_LOOP).unwrap();
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        allow_system_calls(SOCKET_LOOP, crate::socket::BIND_TO_DEVICE).unwrap();
         let denied = |number: libc::c_long, a: libc::c_long, b: libc::c_long, c: libc::c_long| {
             // SAFETY: numbers and null pointers only; the kernel refuses each before it looks at them, or finds nothing there.
             let result = unsafe { libc::syscall(number, a, b, c, 0, 0) };
@@ -256,9 +267,11 @@ mod tests {
                 libc::SOL_SOCKET.into(),
                 libc::SO_MARK.into(),
             ),
+            denied(libc::SYS_setsockopt, udp.as_raw_fd().into(), libc::IPPROTO_IP.into(), 62),
             denied(libc::SYS_bind, udp.as_raw_fd().into(), 0, 0),
             // And what is needed still works.
             udp.send_to(b"x", udp.local_addr().unwrap()).is_ok() && udp.recv_from(&mut [0; 4]).is_ok(),
+            crate::socket::bind_to_device(std::os::fd::AsFd::as_fd(&other), 1).is_ok(),
         ];
         let wrong = checks.iter().position(|ok| !ok);
         std::process::exit(wrong.map_or(0, |n| n as i32 + 1));

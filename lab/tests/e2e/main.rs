@@ -4,7 +4,7 @@
 //! way; `tunnel` how fast the tunnel comes up; `states` what leaks and what works in every state; `inbound` who may come in;
 //! `dns` the resolvers; `gluon` what a Gluon node's own programs meet; `strict` what they and the guard refuse under `option strict`;
 //! `marking` whether the tunnel's sockets are marked; `lifecycle` start, stop, kill and reload; `takeover` another process in the
-//! daemon's place; `wireguard` the other VPN; `scene` what they share.
+//! daemon's place; `uplinks` several uplinks at once; `wireguard` the other VPN; `scene` what they share.
 
 mod dns;
 mod gluon;
@@ -18,4 +18,5 @@ mod states;
 mod strict;
 mod takeover;
 mod tunnel;
+mod uplinks;
 mod wireguard;

@@ -1,18 +1,24 @@
 //! The sockets to servers, from the parent and used again and again: connect(2) to no address (AF_UNSPEC) takes a socket's
 //! port away, and the next connect gives it a new random one. So a handful of them serves for ever, also when the parent is dead.
+//!
+//! A server that belongs to one device is asked by sockets bound to it, which needs no right since Linux 5.7; before that the routes
+//! alone decide. The same connect to no address frees a datagram socket of its device, but not a stream: those serve one device each,
+//! and make room for new ones when another is wanted.
 
 use super::Token;
 use crate::engine::{CannotAsk, SlotId, Transport};
-use narrowgate_sys::socket::Kind;
+use narrowgate_sys::socket::{self, Kind};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, connect, connect_unspec, recv, send, sockopt};
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 struct Sock {
     fd: OwnedFd,
     kind: Kind,
+    /// The device that it is bound to for good; 0 for none.
+    device: u32,
     stream: Option<Box<Stream>>,
 }
 
@@ -30,6 +36,8 @@ pub(super) struct Pool {
     sockets: Vec<Sock>,
     /// Numbers of unused sockets, by kind.
     free: [Vec<SlotId>; 4],
+    /// Of streams whose device nobody asks by any more: their numbers are for the next ones that come.
+    worn: Vec<SlotId>,
     total: [u16; 4],
     short_of: [bool; 4],
     asked_for: [bool; 4],
@@ -38,12 +46,17 @@ pub(super) struct Pool {
 impl Pool {
     pub fn adopt(&mut self, epoll: BorrowedFd<'_>, kind: Kind, descriptors: Vec<OwnedFd>) {
         for fd in descriptors {
-            let slot = self.sockets.len() as SlotId;
+            let worn = self.worn.pop_if(|_| kind.is_tcp());
+            let slot = worn.unwrap_or(self.sockets.len() as SlotId);
             // Streams are watched only while they are connected: an idle one says "hung up" all the time.
             let watched = kind.is_tcp()
                 || epoll::add(epoll, &fd, Token::Server(slot).data(), epoll::EventFlags::IN).is_ok();
             if watched {
-                self.sockets.push(Sock { fd, kind, stream: None });
+                let sock = Sock { fd, kind, device: 0, stream: None };
+                match self.sockets.get_mut(slot as usize) {
+                    Some(place) => *place = sock,
+                    None => self.sockets.push(sock),
+                }
                 self.free[kind as usize].push(slot);
                 self.total[kind as usize] += 1;
             }
@@ -58,18 +71,26 @@ impl Pool {
         transport: Transport,
         server: SocketAddr,
     ) -> Result<SlotId, CannotAsk> {
+        let (server, mut device) = by_device(server);
         let kind = match (transport, server) {
             (Transport::Udp, SocketAddr::V4(_)) => Kind::Udp4,
             (Transport::Udp, SocketAddr::V6(_)) => Kind::Udp6,
             (Transport::Tcp, SocketAddr::V4(_)) => Kind::Tcp4,
             (Transport::Tcp, SocketAddr::V6(_)) => Kind::Tcp6,
         };
-        let free = &mut self.free[kind as usize];
-        let Some(slot) = free.pop() else {
+        if kind == Kind::Udp6 && matches!(server, SocketAddr::V6(a) if a.ip().is_unicast_link_local()) {
+            device = 0; // connect(2) sees to it
+        }
+        let Some(slot) = self.take(kind, device) else {
             self.short_of[kind as usize] = true;
             return Err(CannotAsk::NoSocket);
         };
         let Some(sock) = self.sockets.get_mut(slot as usize) else { return Err(CannotAsk::NoSocket) };
+        if device != 0 && sock.device != device {
+            // An older kernel does not let us: then the routes decide.
+            let _ = socket::bind_to_device(sock.fd.as_fd(), device);
+            sock.device = if kind.is_tcp() { device } else { 0 };
+        }
         let connected = match connect(&sock.fd, &server) {
             Ok(()) => true,
             Err(Errno::INPROGRESS) if kind.is_tcp() => false,
@@ -85,6 +106,26 @@ impl Pool {
             let _ = epoll::add(epoll, &sock.fd, Token::Server(slot).data(), interest);
         }
         Ok(slot)
+    }
+
+    /// A free socket that can ask by `device`.
+    fn take(&mut self, kind: Kind, device: u32) -> Option<SlotId> {
+        let free = &mut self.free[kind as usize];
+        if !kind.is_tcp() {
+            return free.pop();
+        }
+        let bound_to = |device| {
+            free.iter().position(|slot| self.sockets.get(*slot as usize).is_some_and(|s| s.device == device))
+        };
+        if let Some(at) = bound_to(device).or_else(|| bound_to(0)) {
+            return Some(free.swap_remove(at));
+        }
+        // Some other device's: it may be gone, and the parent has new ones.
+        if let Some(worn) = free.pop() {
+            self.worn.push(worn);
+            self.total[kind as usize] -= 1;
+        }
+        None
     }
 
     pub fn send(&mut self, epoll: BorrowedFd<'_>, slot: SlotId, message: &[u8]) -> Result<(), CannotAsk> {
@@ -202,6 +243,18 @@ impl Pool {
     }
 }
 
+/// The server's address as the kernel wants it, and the device that a socket has to be bound to for it, or 0. An IPv4 server with a
+/// device comes as an IPv4-mapped address, which has a place for its number.
+fn by_device(server: SocketAddr) -> (SocketAddr, u32) {
+    match server {
+        SocketAddr::V6(addr) => match addr.ip().to_ipv4_mapped() {
+            Some(ip) => (SocketAddr::new(ip.into(), addr.port()), addr.scope_id()),
+            None => (server, addr.scope_id()),
+        },
+        SocketAddr::V4(_) => (server, 0),
+    }
+}
+
 /// The first whole message of a stream, without its length.
 pub(super) fn take_message(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
     let length = usize::from(u16::from_be_bytes(*stream.first_chunk()?));
@@ -212,3 +265,35 @@ pub(super) fn take_message(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
 
 const MOST_UDP: u16 = 128;
 const MOST_TCP: u16 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_of_devices_that_are_gone_make_room_for_new_ones() {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut pool = Pool::default();
+        let new = |count| (0..count).map(|_| socket::unbound(Kind::Tcp4, None).unwrap()).collect();
+        pool.adopt(epoll.as_fd(), Kind::Tcp4, new(4));
+        let mut ask = |device| {
+            let server = format!("[::ffff:127.0.0.1%{device}]:{port}").parse().unwrap();
+            let opened = pool.open(epoll.as_fd(), Transport::Tcp, server);
+            for (kind, _) in pool.wanted() {
+                pool.adopt(epoll.as_fd(), kind, new(1));
+            }
+            let slots = pool.sockets.len();
+            (opened.inspect(|slot| pool.close(epoll.as_fd(), *slot)).is_ok(), slots)
+        };
+        for device in 1000..1100 {
+            assert!(!ask(device).0, "there is no such device");
+        }
+        // The first call finds no socket that could, and asks for one.
+        let loopback = 1;
+        assert!(!ask(loopback).0);
+        assert!(ask(loopback).0);
+        assert_eq!(ask(loopback), (true, 4), "numbers are used again");
+    }
+}

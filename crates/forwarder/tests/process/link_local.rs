@@ -7,10 +7,10 @@ use std::process::Command;
 use std::time::Duration;
 
 /// A namespace that goes away with the test.
-struct Namespace(String);
+pub struct Namespace(pub String);
 
 impl Namespace {
-    fn new(role: &str) -> Namespace {
+    pub fn new(role: &str) -> Namespace {
         let name = format!("ngfwd-{}-{role}", std::process::id());
         ip(&["netns", "add", &name]);
         let namespace = Namespace(name);
@@ -18,16 +18,16 @@ impl Namespace {
         namespace
     }
 
-    fn ip(&self, arguments: &[&str]) {
+    pub fn ip(&self, arguments: &[&str]) {
         ip(&[&["-n", &self.0], arguments].concat());
     }
 
-    fn start(&self, program: &str, arguments: &[&str]) -> Process {
+    pub fn start(&self, program: &str, arguments: &[&str]) -> Process {
         Process::start("ip", &[&["netns", "exec", &self.0, program], arguments].concat())
     }
 
     /// Runs a part of the test inside.
-    fn inside<T: Send + 'static>(
+    pub fn inside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> std::thread::JoinHandle<T> {
@@ -45,7 +45,7 @@ impl Drop for Namespace {
     }
 }
 
-fn ip(arguments: &[&str]) {
+pub fn ip(arguments: &[&str]) {
     let status = Command::new("ip").args(arguments).status().expect("iproute2 is needed for this test");
     assert!(status.success(), "ip {}: this test needs root", arguments.join(" "));
 }

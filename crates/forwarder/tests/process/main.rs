@@ -2,6 +2,7 @@
 //!
 //! `parts` holds what the tests stand on; `forward` is about the command, `resolver` about parent and child, `limits` about what may be used up.
 
+mod devices;
 mod differential;
 mod forward;
 mod guessing;

@@ -50,7 +50,21 @@ fn the_uplink_with_the_lower_metric_is_asked_first() {
         "cellular".into(),
         Facts { link: Some(link(4, "wwan0", true)), dns: vec![dns("fe80::1")], ..facts() },
     );
-    assert_eq!(servers(&config, &both), ["fe80::1%wwan0", "fe80::1%eth0", "192.168.1.1"]);
+    assert_eq!(servers(&config, &both), ["fe80::1%wwan0", "fe80::1%eth0", "192.168.1.1%eth0"]);
+}
+
+#[test]
+fn of_several_uplinks_each_is_asked_for_its_own_servers_though_they_have_one_address() {
+    let mut config = config();
+    config.uplinks.push(Uplink::new("cellular", "wwan0"));
+    let second = |up| Facts { link: Some(link(4, "wwan0", up)), dns: vec![dns("192.168.1.1")], ..facts() };
+    let both = |up| BTreeMap::from([("wan".to_owned(), facts()), ("cellular".to_owned(), second(up))]);
+    assert_eq!(servers(&config, &both(true)), ["fe80::1%eth0", "192.168.1.1%eth0", "192.168.1.1%wwan0"]);
+    assert_eq!(servers(&config, &both(false)), ["fe80::1%eth0", "192.168.1.1%eth0"]);
+    config.uplinks[1].dns = vec!["127.0.0.1:5300".parse().unwrap()];
+    assert_eq!(servers(&config, &both(true))[2], "127.0.0.1:5300", "this host is behind no uplink");
+    config.resolvers[0].servers = vec!["192.0.2.54".parse().unwrap()];
+    assert_eq!(servers(&config, &both(true)), ["192.0.2.54%eth0", "192.0.2.54%wwan0"]);
 }
 
 #[test]

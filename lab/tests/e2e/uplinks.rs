@@ -1,0 +1,263 @@
+//! Two uplinks, a cable and a modem, whose households have the same IPv4 network, DNS server and router address: as long as one
+//! of them leads anywhere, the tunnel's DNS is answered.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use narrowgate_lab::layout::{FOREIGN4, FOREIGN6, Household, MODEM, ROUTER_LL, WAN};
+use narrowgate_lab::packet::PacketSocket;
+use narrowgate_lab::probe::build;
+use narrowgate_lab::{Capture, Families, Host, Lab, Options, demo, wait};
+use socket2::{Domain, Socket, Type};
+
+use crate::scene::{SILENCE, SOON, Scene};
+
+/// How long the tunnel's DNS may fail when an uplink is lost.
+const PROMISE: Duration = Duration::from_secs(1);
+const RESOLVER: &str = "127.0.0.1:54";
+
+#[test]
+fn of_two_uplinks_any_one_may_be_lost_and_the_other_answers_within_a_second() {
+    let scene = with_modem(Families::Both);
+    let mut modem = Some(scene.lab.plug_modem().unwrap());
+    let second = Capture::open_modem(&scene.lab).unwrap();
+    let captures = [&scene.capture, &second];
+    both_up(&scene);
+    let asking = Asking::start(&scene, &captures);
+    asking.asserts("both uplinks");
+
+    let network = scene.lab.network();
+    scene.lab.silence_dns(&[network.router4.into(), network.router6.into(), ROUTER_LL.into()]).unwrap();
+    asking.asserts("the cable's DNS is dead");
+    scene.lab.run(Host::Home, "nft delete table inet silence").unwrap();
+
+    scene.lab.run(Host::Home, "ip link set eth0 down").unwrap();
+    asking.asserts("the cable's household is cut off");
+    scene.lab.batch(Host::Home, HOME_UPSTREAM).unwrap();
+
+    scene.lab.set_carrier(false).unwrap();
+    asking.asserts("the cable is pulled");
+    scene.lab.set_carrier(true).unwrap();
+    both_up(&scene);
+
+    scene.lab.unplug_modem(modem.take().unwrap()).unwrap();
+    asking.asserts("the modem is gone");
+    // Another device with the same name. Its capture is a new one too.
+    second.assert_no_leak("at the modem").unwrap();
+    drop(second);
+    let modem = scene.lab.plug_modem().unwrap();
+    let second = Capture::open_modem(&scene.lab).unwrap();
+    allow(&second);
+    both_up(&scene);
+    scene.lab.set_carrier(false).unwrap();
+    asking.asserts("the modem is back, and the cable is pulled");
+    scene.lab.set_carrier(true).unwrap();
+
+    let longest = asking.end();
+    assert!(longest < PROMISE, "an answer took {longest:?}\n{}", scene.log());
+    scene.capture.assert_no_leak("at the cable").unwrap();
+    second.assert_no_leak("at the modem that came back").unwrap();
+    drop(modem);
+}
+
+#[test]
+fn each_household_is_asked_by_its_own_cable_though_both_servers_have_one_address() {
+    let scene = with_modem(Families::V4);
+    let _modem = scene.lab.plug_modem().unwrap();
+    let second = Capture::open_modem(&scene.lab).unwrap();
+    both_up(&scene);
+    let (_, table, _) = scene.lab.narrowgate(&["status"]).unwrap();
+    for device in [WAN.0, MODEM.0] {
+        let server = format!("{}%{device}", scene.lab.network().router4);
+        assert!(table.contains(&server), "{server} is not in\n{table}");
+    }
+    // Only the second knows: so it is asked, and its answer comes through, whatever the first says.
+    let network = scene.lab.network();
+    scene.lab.silence_dns(&[network.router4.into(), network.router6.into(), ROUTER_LL.into()]).unwrap();
+    let name = "only-the-second.any.example.org";
+    for capture in [&scene.capture, &second] {
+        capture.adjust(|context| context.other_names.push(name.to_owned()));
+    }
+    scene.lab.host(Host::Node).ask_until(RESOLVER.parse().unwrap(), name, false, SOON).unwrap();
+    second
+        .wait_for("question at the modem", SOON, |seen| seen.kind.label() == "other DNS, asked for")
+        .unwrap();
+    scene.capture.assert_no_leak("at the cable").unwrap();
+    second.assert_no_leak("at the modem").unwrap();
+}
+
+/// Unmarked packets of both families, from bound sockets and from packet sockets: none comes out at the modem.
+#[test]
+fn the_second_uplink_is_guarded_from_its_first_frame_to_its_last() {
+    let scene = with_modem(Families::Both);
+    let flood = Flood::start(&scene.lab);
+    for _ in 0..3 {
+        let modem = scene.lab.plug_modem().unwrap();
+        let second = Capture::open_modem(&scene.lab).unwrap();
+        wait::until("the modem's addresses", SOON, || {
+            Ok((addresses(&scene.lab, MODEM.0).len() >= 2).then_some(()))
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+        let sent = flood.sent();
+        wait::until("more frames", SOON, || Ok((flood.sent() > sent + 20).then_some(()))).unwrap();
+        // What was sent last may still be on its way to the capture.
+        std::thread::sleep(SILENCE);
+        second.assert_no_leak("at the modem").unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+        assert!(!second.frames().is_empty(), "the capture sees nothing at all");
+        scene.lab.unplug_modem(modem).unwrap();
+    }
+    flood.end();
+}
+
+/// A lab with a modem that is not plugged in, and a daemon that knows of it.
+fn with_modem(household: Families) -> Scene {
+    let lab = Lab::new(Options { modem: true, household, ..Options::default() }).unwrap();
+    // The strict filter would drop what the second household answers: the way back to it is the first's cable.
+    lab.run(Host::Node, "sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1")
+        .unwrap();
+    let config = format!(
+        "{}\nconfig uplink 'modem'\n\toption device '{}'\n\toption provider 'builtin'\n",
+        demo::config(),
+        MODEM.0
+    );
+    let scene = Scene::with_config(lab, &config);
+    scene.wait_addresses();
+    scene
+}
+
+fn addresses(lab: &Lab, device: &str) -> Vec<String> {
+    let text = lab.run(Host::Node, &format!("ip -o addr show dev {device} scope global")).unwrap_or_default();
+    let found = text.lines().filter_map(|line| line.split_whitespace().nth(3).map(str::to_owned));
+    found.collect()
+}
+
+/// Both have addresses of each family that there is, and the resolver was told the servers of both.
+fn both_up(scene: &Scene) {
+    let waited = wait::until("both uplinks", SOON, || {
+        let (_, table, _) = scene.lab.narrowgate(&["status"])?;
+        let router = Household::OTHER.router4;
+        let told = |device| table.contains(&format!("{router}%{device}"));
+        let families = scene.lab.options().household;
+        let wanted = usize::from(families.v4()) + usize::from(families.v6());
+        let there = |device| addresses(&scene.lab, device).len() >= wanted;
+        let whole = [WAN.0, MODEM.0].into_iter().all(|device| there(device) && told(device));
+        Ok(whole.then_some(()))
+    });
+    waited.unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+}
+
+/// The names that [`Asking`] asks for are no leak.
+fn allow(capture: &Capture) {
+    capture.adjust(|context| {
+        context.other_names.extend((0..5000).map(Asking::name));
+    });
+}
+
+/// A thread that asks for one name after the other, none of which was asked before.
+struct Asking {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    thread: JoinHandle<Duration>,
+}
+
+impl Asking {
+    fn name(at: usize) -> String {
+        format!("failover-{at}.any.example.org")
+    }
+
+    fn start(scene: &Scene, captures: &[&Capture]) -> Asking {
+        captures.iter().for_each(|capture| allow(capture));
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let node = scene.lab.host(Host::Node);
+        let (stopped, count) = (stop.clone(), answered.clone());
+        let thread = std::thread::spawn(move || {
+            let mut longest = Duration::ZERO;
+            for at in 0..5000 {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let asked = Instant::now();
+                let answer = node.ask(RESOLVER.parse().unwrap(), &Self::name(at), false, SOON);
+                let took = if answer.is_ok() { asked.elapsed() } else { SOON };
+                longest = longest.max(took);
+                count.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            longest
+        });
+        Asking { stop, answered, thread }
+    }
+
+    /// Some more questions are answered.
+    fn asserts(&self, when: &str) {
+        let wanted = self.answered.load(Ordering::Relaxed) + 20;
+        let more = || Ok((self.answered.load(Ordering::Relaxed) >= wanted).then_some(()));
+        wait::until(&format!("answers while {when}"), Duration::from_secs(20), more).unwrap();
+    }
+
+    /// How long the slowest took.
+    fn end(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// Sends what only a guard stops by the modem's device, without pause and whether it is there or not.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Flood {
+    fn start(lab: &Lab) -> Flood {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let node = lab.host(Host::Node);
+        let (stopped, count) = (stop.clone(), sent.clone());
+        let thread = std::thread::spawn(move || {
+            let flood = || {
+                while !stopped.load(Ordering::Relaxed) {
+                    count.fetch_add(round().is_some().into(), Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            };
+            node.in_network(flood).unwrap();
+        });
+        Flood { stop, sent, thread }
+    }
+
+    fn sent(&self) -> usize {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+    }
+}
+
+/// One round of frames; nothing if there is no device.
+fn round() -> Option<()> {
+    for foreign in [IpAddr::from(FOREIGN4), IpAddr::from(FOREIGN6)] {
+        let to = SocketAddr::new(foreign, 9);
+        let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None).unwrap();
+        socket.bind_device(Some(MODEM.0.as_bytes())).ok()?;
+        let _ = socket.send_to(&build::payload("bound-device"), &to.into());
+    }
+    let own = Household::OTHER.host4(100).into();
+    let frame = build::udp_frame(own, FOREIGN4.into(), 9, &build::payload("packet-udp4"));
+    let mut socket = PacketSocket::open(MODEM.0).ok()?;
+    // The guard's drop may be told as an error.
+    let _ = socket.send(&frame);
+    Some(())
+}
+
+/// The household's way to the internet, whose routes went with the device.
+const HOME_UPSTREAM: &str = "link set eth0 up
+    addr replace 2001:db8:1::2/64 dev eth0 nodad
+    route replace default via 198.51.100.1
+    route replace default via 2001:db8:1::1
+    ";
