@@ -37,7 +37,7 @@ pub enum Claim {
 const MANAGERS: &[(ProviderKind, Find)] = &[
     #[cfg(feature = "netifd")]
     (ProviderKind::Netifd, |uplink, places, now| {
-        let netifd = || crate::netifd::Netifd::new(uplink, places.ubus.clone(), now);
+        let netifd = || crate::netifd::Netifd::new(uplink, places, now);
         places.ubus.iter().any(|path| path.exists()).then(|| Box::new(netifd()) as _)
     }),
     #[cfg(feature = "networkd")]

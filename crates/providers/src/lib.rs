@@ -59,6 +59,8 @@ pub struct Places {
     pub ubus: Vec<PathBuf>,
     /// networkd's state files.
     pub networkd: PathBuf,
+    /// Gluon's files with the names of uplinks, one a line.
+    pub gluon: PathBuf,
 }
 
 impl Default for Places {
@@ -66,6 +68,7 @@ impl Default for Places {
         Places {
             ubus: vec!["/var/run/ubus/ubus.sock".into(), "/var/run/ubus.sock".into()],
             networkd: NETWORKD.into(),
+            gluon: "/lib/gluon/wan-dnsmasq/interface.d".into(),
         }
     }
 }
@@ -83,7 +86,7 @@ pub fn open(uplink: &Uplink, mark: Mark, state_dir: &Path, now: Time) -> io::Res
         #[cfg(feature = "builtin")]
         ProviderKind::Builtin => Box::new(builtin::Builtin::new(uplink, mark, state_dir, now)),
         #[cfg(feature = "netifd")]
-        ProviderKind::Netifd => Box::new(netifd::Netifd::new(uplink, places.ubus, now)),
+        ProviderKind::Netifd => Box::new(netifd::Netifd::new(uplink, &places, now)),
         #[cfg(feature = "networkd")]
         ProviderKind::Networkd => Box::new(networkd::Networkd::new(uplink, &places.networkd, now)),
         #[cfg(not(all(feature = "builtin", feature = "netifd", feature = "networkd")))]

@@ -8,8 +8,8 @@
 pub mod bus;
 pub mod facts;
 
-use crate::Provider;
 use crate::auto::{Claim, Manager};
+use crate::{Places, Provider};
 use bus::{Bus, News};
 use facts::Selection;
 use narrowgate_model::config::Uplink;
@@ -17,7 +17,6 @@ use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Prefix, Server, Time};
 use narrowgate_wire::ubus::network::Interface;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// The provider of one uplink.
@@ -26,6 +25,8 @@ pub struct Netifd {
     device: String,
     /// `list interface`
     interfaces: Vec<String>,
+    /// The names that Gluon's packages list.
+    listed: Vec<String>,
     /// `list dns`: overrides what is learnt.
     dns: Vec<Server>,
     bus: Bus,
@@ -46,14 +47,15 @@ pub struct Netifd {
 }
 
 impl Netifd {
-    /// Connects to the bus at once, at the first of these sockets that is there. It need not be.
-    pub fn new(uplink: &Uplink, sockets: Vec<PathBuf>, now: Time) -> Netifd {
+    /// Connects to the bus at once, at the first of its sockets that is there. It need not be.
+    pub fn new(uplink: &Uplink, places: &Places, now: Time) -> Netifd {
         let mut netifd = Netifd {
             uplink: uplink.name.clone(),
             device: uplink.device.clone(),
             interfaces: uplink.interfaces.clone(),
             dns: uplink.dns.clone(),
-            bus: Bus::new(sockets),
+            listed: listed(&places.gluon),
+            bus: Bus::new(places.ubus.clone()),
             known: Vec::new(),
             answered: None,
             started: now,
@@ -124,7 +126,7 @@ impl Netifd {
 
     /// Builds the facts anew; true if they are others than before.
     fn refresh(&mut self, now: Time) -> bool {
-        let selection = Selection { device: &self.device, interfaces: &self.interfaces, dns: &self.dns };
+        let selection = self.selection();
         let (mut facts, problem) = facts::facts(&self.known, &selection, now);
         facts.link = self.facts.link.clone();
         facts::steady(&mut facts, &self.facts);
@@ -143,6 +145,11 @@ impl Netifd {
         }
         self.facts = facts;
         true
+    }
+
+    fn selection(&self) -> Selection<'_> {
+        let Netifd { device, interfaces, listed, dns, .. } = self;
+        Selection { device, interfaces, listed, dns }
     }
 
     /// Logs what is not yet the last thing that was logged.
@@ -244,7 +251,7 @@ impl Provider for Netifd {
     }
 
     fn describe(&self, now: Time) -> Vec<(String, String)> {
-        let selection = Selection { device: &self.device, interfaces: &self.interfaces, dns: &self.dns };
+        let selection = self.selection();
         let mut out: Vec<(String, String)> = Vec::new();
         for interface in facts::selected(&self.known, &selection) {
             out.push(("interface".to_owned(), facts::in_words(interface)));
@@ -262,6 +269,19 @@ impl Provider for Netifd {
         }
         out
     }
+}
+
+/// The names in all files of a directory, in the order of the files' names, one a line.
+fn listed(dir: &std::path::Path) -> Vec<String> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|f| f.path()).collect();
+    narrowgate_model::sort::sort(&mut files);
+    let mut names = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        names.extend(text.lines().map(|line| line.trim().to_owned()).filter(|name| !name.is_empty()));
+    }
+    names
 }
 
 /// The shortest time between two questions: events come in bunches.

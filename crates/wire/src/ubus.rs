@@ -27,6 +27,8 @@ pub enum Kind {
     Invoke,
     /// Makes an object of ours known to the bus.
     AddObject,
+    /// Has an object of ours notified of what happens to another.
+    Subscribe,
     /// Any other.
     Other(u8),
 }
@@ -107,6 +109,14 @@ pub fn put_listen(out: &mut Vec<u8>, sequence: u16, object: u32, pattern: &str) 
     });
 }
 
+/// Appends the request that our object be called whenever `target` notifies its subscribers.
+pub fn put_subscribe(out: &mut Vec<u8>, sequence: u16, object: u32, target: u32) {
+    put(out, Kind::Subscribe, sequence, |out| {
+        blob::put_u32(out, OBJID, object);
+        blob::put_u32(out, TARGET, target);
+    });
+}
+
 /// Appends an answer with data, as the bus or an object sends it; `data` appends fields.
 pub fn put_data(out: &mut Vec<u8>, sequence: u16, object: u32, data: impl FnOnce(&mut Vec<u8>)) {
     put(out, Kind::Data, sequence, |out| {
@@ -129,6 +139,11 @@ impl<'a> Message<'a> {
     /// The number of the object that the message is about.
     pub fn object(&self) -> Option<u32> {
         self.attr(OBJID)?.number()
+    }
+
+    /// The number of the object that is subscribed to.
+    pub fn target(&self) -> Option<u32> {
+        self.attr(TARGET)?.number()
     }
 
     /// The path of the object.
@@ -195,13 +210,17 @@ pub const METHOD: u8 = 4;
 /// `UBUS_ATTR_DATA`.
 pub const DATA: u8 = 7;
 
-const KINDS: [(Kind, u8); 6] = [
+/// `UBUS_ATTR_TARGET`.
+pub const TARGET: u8 = 8;
+
+const KINDS: [(Kind, u8); 7] = [
     (Kind::Hello, 0),
     (Kind::Status, 1),
     (Kind::Data, 2),
     (Kind::Lookup, 4),
     (Kind::Invoke, 5),
     (Kind::AddObject, 6),
+    (Kind::Subscribe, 8),
 ];
 
 /// Bytes of a message's header.

@@ -1,7 +1,7 @@
 //! The connection to `ubusd`: asks netifd for all its interfaces and listens to its events. Nothing here blocks.
 //!
-//! A connection goes like this: an object of our own is made known, which the events are sent to; netifd's object is looked up;
-//! its `dump` is called. All that is answered within [`PATIENCE`], or the connection is given up and another one is tried later,
+//! A connection goes like this: an object of our own is made known, which the events are sent to; netifd's object is looked up and
+//! subscribed to, since what happens to routes alone is told to its subscribers only; its `dump` is called. All that is answered within [`PATIENCE`], or the connection is given up and another one is tried later,
 //! each time later.
 
 use narrowgate_model::Time;
@@ -222,10 +222,21 @@ impl Line {
     fn understand(&mut self, message: Message<'_>, now: Time) -> Option<News> {
         match message.kind {
             Kind::Invoke => {
-                // Other objects come and go; of netifd's own the look-up tells more.
-                let other =
-                    message.method() == Some(ADDED) && message.data().is_some_and(|data| !names_netifd(data));
-                return (!other && message.object() == self.ears).then_some(News::Hint);
+                if message.object() != self.ears {
+                    return None;
+                }
+                if message.method() == Some(ADDED) {
+                    // Other objects come and go.
+                    if message.data().is_some_and(|data| !names_netifd(data)) {
+                        return None;
+                    }
+                    // A netifd that has ended does not answer any more: the new one is asked.
+                    self.netifd = None;
+                    if self.request.take().is_some() {
+                        self.ask(now);
+                    }
+                }
+                return Some(News::Hint);
             }
             Kind::Data if message.sequence == self.ears_request && self.ears.is_none() => {
                 self.ears = message.object();
@@ -256,7 +267,13 @@ impl Line {
     fn finish(&mut self, step: Step, status: u32, now: Time) -> Option<News> {
         self.request = None;
         match step {
-            Step::LookUp if status == 0 && self.netifd.is_some() => self.ask(now),
+            Step::LookUp if status == 0 && self.netifd.is_some() => {
+                if let (Some(ears), Some(netifd)) = (self.ears, self.netifd) {
+                    let sequence = self.number();
+                    ubus::put_subscribe(&mut self.unsent, sequence, ears, netifd);
+                }
+                self.ask(now);
+            }
             // netifd was started again and has another number now.
             Step::Dump if status == ubus::NOT_FOUND => {
                 self.netifd = None;

@@ -13,12 +13,14 @@ pub struct Selection<'a> {
     pub device: &'a str,
     /// `list interface`. Empty: all that are on the device.
     pub interfaces: &'a [String],
+    /// The names that Gluon's packages list, in their order.
+    pub listed: &'a [String],
     /// `list dns`: overrides what is learnt.
     pub dns: &'a [Server],
 }
 
-/// The interfaces that are the uplink: those named, in that order; or else all on the device, Gluon's and OpenWrt's usual
-/// names first. So no list of names can forget a new kind of uplink.
+/// The interfaces that are the uplink: those named, in that order; or else all on the device: Gluon's and OpenWrt's usual names
+/// first, then what Gluon's packages list, then the rest, so that no list of names can forget a new kind of uplink.
 pub fn selected<'a>(
     known: &'a [Interface],
     selection: &Selection<'a>,
@@ -31,7 +33,10 @@ pub fn selected<'a>(
         .collect();
     let place = |i: &&Interface| match named {
         true => selection.interfaces.iter().position(|name| *name == i.name),
-        false => Some(USUAL.iter().position(|name| *name == i.name).unwrap_or(USUAL.len())),
+        false => {
+            let mut known = USUAL.iter().copied().chain(selection.listed.iter().map(String::as_str));
+            Some(known.position(|name| name == i.name).unwrap_or(usize::MAX))
+        }
     };
     narrowgate_model::sort::sort_by_key(&mut found, place);
     found.into_iter()
@@ -106,7 +111,11 @@ pub fn notes(interface: &Interface) -> Vec<String> {
 
 fn missing(known: &[Interface], selection: &Selection<'_>) -> Option<String> {
     let names = |list: Vec<&str>| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
-    let all = || names(known.iter().map(|i| i.name.as_str()).collect());
+    let all = || {
+        let place = |i: &Interface| format!("{} on {}", i.name, i.device.as_deref().unwrap_or("no device"));
+        let all: Vec<String> = known.iter().map(place).collect();
+        names(all.iter().map(String::as_str).collect())
+    };
     if selection.interfaces.is_empty() {
         let nobody = selected(known, selection).next().is_none();
         return nobody.then(|| format!("netifd has no interface on {}; it has: {}", selection.device, all()));

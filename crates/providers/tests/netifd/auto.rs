@@ -25,7 +25,7 @@ impl Place {
 
     fn auto_with(&self, uplink: &Uplink) -> Node {
         let state = self.0.join("state");
-        let places = Places { ubus: self.sockets(), networkd: self.netif() };
+        let places = Places { ubus: self.sockets(), networkd: self.netif(), ..Places::default() };
         let auto = Auto::new(uplink, Mark::DEFAULT, &state, places, now());
         let mut node = Node::new(auto);
         let mut down = link(&uplink.device, INDEX);

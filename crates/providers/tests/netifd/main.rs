@@ -10,8 +10,8 @@ mod ubusd;
 use narrowgate_model::Facts;
 use narrowgate_model::config::Uplink;
 use narrowgate_model::facts::{Origin, UplinkState};
-use narrowgate_providers::Provider;
 use narrowgate_providers::netifd::Netifd;
+use narrowgate_providers::{Places, Provider};
 use node::{Node, link, now};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,7 +44,8 @@ impl Place {
     }
 
     fn node(&self, uplink: &Uplink) -> Node {
-        let mut node = Node::new(Netifd::new(uplink, self.sockets(), now()));
+        let places = Places { ubus: self.sockets(), gluon: self.0.join("interface.d"), ..Places::default() };
+        let mut node = Node::new(Netifd::new(uplink, &places, now()));
         node.link(Some(&link(&uplink.device, 2)));
         node
     }
@@ -204,6 +205,54 @@ fn servers_that_change_without_an_event_are_found_by_the_poll() {
     ubusd.set(&[("wan", "wan.up.json"), ("wan6", "wan6.back.json")]);
     node.later(Duration::from_secs(31));
     node.until("other servers", |facts| dns(facts).get(1).is_some_and(|s| s.starts_with("fe80::8c01")));
+}
+
+#[test]
+fn what_netifd_tells_its_subscribers_alone_is_heard() {
+    let place = Place::new();
+    let ubusd = place.ubusd();
+    ubusd.set(&UP);
+    let mut node = place.node(&uplink());
+    ubusd_ready(&ubusd, &mut node);
+    ubusd.wait_for_subscriber();
+    ubusd.set(&[("wan", "wan.up.json"), ("wan6", "wan6.back.json")]);
+    ubusd.notify("interface.update");
+    node.until("another router", |facts| routes(facts).contains(&"::/0 fe80::1".to_owned()));
+    // So it is with the next netifd.
+    ubusd.restart_netifd();
+    ubusd.set(&[("wan", "wan.up.json")]);
+    ubusd.event("ubus.object.add", ("path", "network.interface"));
+    node.until("the new one's answer", |facts| facts.dns.len() == 1);
+    ubusd.wait_for_subscriber();
+}
+
+#[test]
+fn a_netifd_that_ends_before_it_has_answered_is_asked_again_when_it_is_back() {
+    let place = Place::new();
+    let ubusd = place.ubusd();
+    ubusd.set(&[("wan", "wan.down.json")]);
+    let mut node = place.node(&uplink());
+    ubusd_ready(&ubusd, &mut node);
+    let asked = ubusd.dumps();
+    ubusd.hold(true);
+    ubusd.event(EVENT, ("action", "ifup"));
+    let due_in = |p: &dyn Provider| p.next_timeout().unwrap().since(now());
+    node.until_all("awaits", |p| due_in(p) > Duration::from_secs(2) && due_in(p) < Duration::from_secs(10));
+    ubusd.wait_for_dumps(asked + 1);
+    ubusd.restart_netifd();
+    ubusd.hold(false);
+    ubusd.set(&UP);
+    ubusd.event("ubus.object.add", ("path", "network.interface"));
+    let now = node.now();
+    let mut read_until = |what: &str, wanted: &dyn Fn(&dyn Provider) -> bool| {
+        let end = crate::now() + Duration::from_secs(5);
+        while !wanted(&*node.provider) {
+            assert!(crate::now() < end, "{what}: never");
+            node.provider.on_readable(now); // the clock stands still: nobody's patience is over
+        }
+    };
+    read_until("up", &|provider| provider.facts().dns.len() == 3);
+    assert_eq!(ubusd.connections(), 1);
 }
 
 #[test]
@@ -367,20 +416,49 @@ fn an_interface_of_any_name_on_the_device_is_found_and_no_other() {
 }
 
 #[test]
+fn what_gluons_packages_list_comes_before_what_nobody_lists() {
+    let place = Place::new();
+    std::fs::create_dir(place.0.join("interface.d")).unwrap();
+    std::fs::write(place.0.join("interface.d/060-tether"), "dsl\n\n tether ").unwrap();
+    std::fs::write(
+        place.0.join("interface.d/050-gluon-wan-dnsmasq"),
+        "wan\nwan6\ncellular\ncellular_4\ncellular_6\n",
+    )
+    .unwrap();
+    let ubusd = place.ubusd();
+    let names = ["other", "tether", "dsl", "cellular_6", "wan6", "wan"];
+    let one = |(n, name): (usize, &&str)| {
+        format!(
+            r#"{{"interface":"{name}","up":true,"l3_device":"br-wan","inactive":{{"dns-server":["192.0.2.{n}"]}}}}"#
+        )
+    };
+    let all: Vec<String> = names.iter().enumerate().map(one).collect();
+    ubusd.set_json(&format!("[{}]", all.join(",")));
+    let mut node = place.node(&Uplink::new("wan", "br-wan"));
+    node.until("up", |facts| !facts.dns.is_empty());
+    let asked = ["192.0.2.5", "192.0.2.4", "192.0.2.3", "192.0.2.2", "192.0.2.1", "192.0.2.0"];
+    assert_eq!(dns(node.provider.facts()), asked);
+}
+
+#[test]
 fn names_that_do_not_fit_are_told_with_the_mend() {
     let place = Place::new();
     let ubusd = place.ubusd();
     ubusd.set(&UP);
     let mut wrong = Uplink::new("wan", "eth7");
     let mut node = place.node(&wrong);
-    node.until_all("says so", |p| problem(p) == "netifd has no interface on eth7; it has: wan, wan6");
+    node.until_all("says so", |p| {
+        problem(p) == "netifd has no interface on eth7; it has: wan on wan, wan6 on wan"
+    });
     wrong.interfaces = vec!["wan".to_owned()];
     let mut node = place.node(&wrong);
     node.until_all("says so", |p| problem(p).contains("netifd has interface 'wan' on wan, not on eth7"));
     assert_eq!(node.provider.facts().dns, []);
     wrong.interfaces = vec!["wwan".to_owned()];
     let mut node = place.node(&wrong);
-    node.until_all("says so", |p| problem(p) == "netifd has no interface wwan; it has: wan, wan6");
+    node.until_all("says so", |p| {
+        problem(p) == "netifd has no interface wwan; it has: wan on wan, wan6 on wan"
+    });
 }
 
 #[test]

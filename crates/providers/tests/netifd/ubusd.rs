@@ -29,6 +29,8 @@ struct State {
     /// Open connections with the numbers of their objects.
     lines: Vec<(UnixStream, Option<u32>)>,
     listening: Vec<(u32, String)>,
+    /// Whose object is notified of what happens to which.
+    subscribed: Vec<(u32, u32)>,
     dumps: usize,
     /// Answers are made, but not sent.
     held: bool,
@@ -51,6 +53,7 @@ impl Ubusd {
             netifd: 0x8000_0011,
             lines: Vec::new(),
             listening: Vec::new(),
+            subscribed: Vec::new(),
             dumps: 0,
             held: false,
             stopped: false,
@@ -98,9 +101,31 @@ impl Ubusd {
         self.shared.1.notify_all();
     }
 
-    /// netifd is started again: its object has another number.
+    /// netifd is started again: its object has another number, and what it was asked is never answered.
     pub fn restart_netifd(&self) {
         self.state(|state| state.netifd += 1);
+        self.shared.1.notify_all();
+    }
+
+    /// netifd notifies those who have subscribed to its object.
+    pub fn notify(&self, method: &str) {
+        self.state(|state| {
+            for (line, object) in &mut state.lines {
+                let Some(object) = object.filter(|o| state.subscribed.contains(&(*o, state.netifd))) else {
+                    continue;
+                };
+                let mut out = Vec::new();
+                ubus::put_call(&mut out, 9, object, method, |out| {
+                    blob::put_field_string(out, "interface", "wan6")
+                });
+                let _ = line.write_all(&out);
+            }
+        });
+    }
+
+    /// Waits until somebody has subscribed to netifd's object.
+    pub fn wait_for_subscriber(&self) {
+        self.wait("nobody subscribes", |state| state.subscribed.iter().any(|(_, to)| *to == state.netifd));
     }
 
     /// Sends an event to all who listen to its name.
@@ -187,9 +212,15 @@ fn serve(mut stream: UnixStream, at: usize, shared: &(Mutex<State>, Condvar)) {
         received.extend_from_slice(&buffer[..len]);
         while let Some((message, len)) = ubus::next(&received).unwrap() {
             let mut state = shared.0.lock().unwrap();
-            let answer = answer(message, at, &mut state);
+            let netifd = state.netifd;
+            let mut answer = answer(message, at, &mut state);
             shared.1.notify_all();
-            drop(shared.1.wait_while(state, |state| state.held && !state.stopped).unwrap());
+            let wait = |state: &mut State| state.held && !state.stopped && state.netifd == netifd;
+            let state = shared.1.wait_while(state, wait).unwrap();
+            if state.netifd != netifd {
+                answer.clear();
+            }
+            drop(state);
             received.drain(..len);
             // In two parts, as a socket may.
             let (first, second) = answer.split_at(answer.len() / 2);
@@ -212,6 +243,11 @@ fn answer(message: ubus::Message<'_>, at: usize, state: &mut State) -> Vec<u8> {
             let ears = 0x1000_0000 + at as u32;
             state.lines[at].1 = Some(ears);
             ubus::put(&mut out, Kind::Data, sequence, |out| blob::put_u32(out, ubus::OBJID, ears));
+        }
+        (Kind::Subscribe, _) => {
+            let (Some(ears), Some(to)) = (message.object(), message.target()) else { panic!("{message:?}") };
+            assert_eq!(state.lines[at].1, Some(ears), "the subscriber is not the client's own");
+            state.subscribed.push((ears, to));
         }
         (Kind::Lookup, _) if state.mood == Mood::NoNetifd || message.path() != Some("network.interface") => {
             status = ubus::NOT_FOUND;

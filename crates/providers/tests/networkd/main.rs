@@ -206,7 +206,7 @@ fn auto_chooses_networkd_and_says_by_which_file() {
     let place = household();
     let daemon = Daemon::start(&place, &snippet());
     let uplink = Uplink::new("wan", WAN);
-    let places = Places { ubus: Vec::new(), networkd: daemon.dir() };
+    let places = Places { ubus: Vec::new(), networkd: daemon.dir(), ..Places::default() };
     let auto = Auto::new(&uplink, Mark::DEFAULT, &place.state_dir(), places, now());
     let mut node = Node::new(auto);
     node.until_all("networkd", |p| p.kind() == "networkd" && complete(p.facts()));
