@@ -110,6 +110,10 @@ pub enum ProviderKind {
     Netifd,
     /// systemd-networkd.
     Networkd,
+    /// NetworkManager.
+    NetworkManager,
+    /// dhcpcd, ifupdown, or whoever else hands over what it knows by a hook.
+    Hook,
     /// The config itself.
     Static,
 }
@@ -122,6 +126,8 @@ impl ProviderKind {
             ProviderKind::Builtin => "builtin",
             ProviderKind::Netifd => "netifd",
             ProviderKind::Networkd => "networkd",
+            ProviderKind::NetworkManager => "networkmanager",
+            ProviderKind::Hook => "hook",
             ProviderKind::Static => "static",
         }
     }

@@ -66,6 +66,10 @@ pub enum Origin {
     Netifd,
     /// systemd-networkd's state files.
     Networkd,
+    /// NetworkManager, by nmcli.
+    NetworkManager,
+    /// What a hook of another manager handed over.
+    Hook,
     /// The config.
     Config,
 }
@@ -79,6 +83,8 @@ impl Origin {
             Origin::Dhcp6 => "DHCPv6",
             Origin::Netifd => "netifd",
             Origin::Networkd => "networkd",
+            Origin::NetworkManager => "NetworkManager",
+            Origin::Hook => "hook",
             Origin::Config => "config",
         }
     }

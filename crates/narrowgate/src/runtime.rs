@@ -1,7 +1,8 @@
 //! The runtime directory: what one run leaves for the next of the same boot.
 //!
 //! `lock` is held while a daemon lives. `before` is what teardown restores. `resolver.NAME` says which process holds
-//! that resolver's sockets. `control` is the socket that `status` asks.
+//! that resolver's sockets. `control` is the socket that `status` asks. `uplink` is where hooks of other network managers hand
+//! over what they know.
 
 use narrowgate_model::state::Before;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -76,6 +77,8 @@ impl RuntimeDir {
         for name in ["before", "control", "lock"] {
             let _ = std::fs::remove_file(self.file(name));
         }
+        // What hooks of other network managers have handed over is theirs to remove.
+        let _ = std::fs::remove_dir(self.file("uplink"));
         let _ = std::fs::remove_dir(&self.path);
     }
 }

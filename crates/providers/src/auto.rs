@@ -5,6 +5,8 @@
 //! the builtin provider, which gives back what it was lent. The other way round there is no change: a manager that restarts
 //! knows nothing for a moment, and two DHCP clients on one cable are worse than none.
 
+#[cfg(any(feature = "networkd", feature = "networkmanager"))]
+use crate::foreign::is_ours;
 use crate::{Places, Provider};
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::net::{Address, Link};
@@ -42,8 +44,19 @@ const MANAGERS: &[(ProviderKind, Find)] = &[
     }),
     #[cfg(feature = "networkd")]
     (ProviderKind::Networkd, |uplink, places, now| {
-        let networkd = || crate::networkd::Networkd::new(uplink, &places.networkd, now);
-        crate::networkd::is_ours(&places.networkd).then(|| Box::new(networkd()) as _)
+        let networkd = || crate::networkd::open(uplink, &places.networkd, now);
+        is_ours(&places.networkd, crate::NETWORKD).then(|| Box::new(networkd()) as _)
+    }),
+    #[cfg(feature = "networkmanager")]
+    (ProviderKind::NetworkManager, |uplink, places, now| {
+        let dir = &places.networkmanager;
+        let manager = || crate::networkmanager::open(uplink, dir, &places.nmcli, now);
+        (dir.is_dir() && is_ours(dir, crate::NETWORKMANAGER)).then(|| Box::new(manager()) as _)
+    }),
+    #[cfg(feature = "hook")]
+    (ProviderKind::Hook, |uplink, places, now| {
+        let hook = || crate::hook::open(uplink, &places.handed, now);
+        places.handed.is_dir().then(|| Box::new(hook()) as _)
     }),
 ];
 
@@ -162,7 +175,13 @@ impl Auto {
         }
         match choice {
             Choice::Manager(row) => {
-                self.managers.iter_mut().skip(row).take(1).flatten().for_each(|m| m.set_quiet(false))
+                // The others need not be asked any more.
+                for (n, slot) in self.managers.iter_mut().enumerate() {
+                    match slot {
+                        Some(manager) if n == row => manager.set_quiet(false),
+                        _ => *slot = None,
+                    }
+                }
             }
             _ => {
                 self.builtin = own(&self.uplink, self.mark, &self.state_dir, now);

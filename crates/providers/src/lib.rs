@@ -8,10 +8,16 @@ pub mod auto;
 #[cfg(feature = "builtin")]
 pub mod builtin;
 mod fixed;
+#[cfg(any(feature = "networkd", feature = "networkmanager", feature = "hook"))]
+mod foreign;
+#[cfg(feature = "hook")]
+pub mod hook;
 #[cfg(feature = "netifd")]
 pub mod netifd;
 #[cfg(feature = "networkd")]
 pub mod networkd;
+#[cfg(feature = "networkmanager")]
+pub mod networkmanager;
 
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::net::{Address, Link};
@@ -61,6 +67,12 @@ pub struct Places {
     pub networkd: PathBuf,
     /// Gluon's files with the names of uplinks, one a line.
     pub gluon: PathBuf,
+    /// NetworkManager's state files.
+    pub networkmanager: PathBuf,
+    /// NetworkManager's program.
+    pub nmcli: PathBuf,
+    /// What hooks hand over: the directory `uplink` in the runtime directory.
+    pub handed: PathBuf,
 }
 
 impl Default for Places {
@@ -69,17 +81,26 @@ impl Default for Places {
             ubus: vec!["/var/run/ubus/ubus.sock".into(), "/var/run/ubus.sock".into()],
             networkd: NETWORKD.into(),
             gluon: "/lib/gluon/wan-dnsmasq/interface.d".into(),
+            networkmanager: NETWORKMANAGER.into(),
+            nmcli: "nmcli".into(),
+            handed: "/run/narrowgate/uplink".into(),
         }
     }
 }
 
 /// The provider for an uplink, by its kind. Sockets of its own carry `mark`; what must outlive a reboot is kept in
-/// `state_dir`. Nothing is sent before [`Provider::on_link`] has told of a carrier.
+/// `state_dir`, what hooks hand over is looked for in `runtime_dir`. Nothing is sent before [`Provider::on_link`] has told of a carrier.
 ///
 /// Errors: the build is without this kind, which the config's reader has refused before. A provider that cannot work says so in
 /// [`Provider::describe`] and goes on trying.
-pub fn open(uplink: &Uplink, mark: Mark, state_dir: &Path, now: Time) -> io::Result<Box<dyn Provider>> {
-    let places = Places::default();
+pub fn open(
+    uplink: &Uplink,
+    mark: Mark,
+    state_dir: &Path,
+    runtime_dir: &Path,
+    now: Time,
+) -> io::Result<Box<dyn Provider>> {
+    let places = Places { handed: runtime_dir.join("uplink"), ..Places::default() };
     Ok(match uplink.provider {
         ProviderKind::Auto => Box::new(auto::Auto::new(uplink, mark, state_dir, places, now)),
         ProviderKind::Static => Box::new(fixed::Fixed::new(uplink)),
@@ -88,10 +109,23 @@ pub fn open(uplink: &Uplink, mark: Mark, state_dir: &Path, now: Time) -> io::Res
         #[cfg(feature = "netifd")]
         ProviderKind::Netifd => Box::new(netifd::Netifd::new(uplink, &places, now)),
         #[cfg(feature = "networkd")]
-        ProviderKind::Networkd => Box::new(networkd::Networkd::new(uplink, &places.networkd, now)),
-        #[cfg(not(all(feature = "builtin", feature = "netifd", feature = "networkd")))]
+        ProviderKind::Networkd => Box::new(networkd::open(uplink, &places.networkd, now)),
+        #[cfg(feature = "networkmanager")]
+        ProviderKind::NetworkManager => {
+            Box::new(networkmanager::open(uplink, &places.networkmanager, &places.nmcli, now))
+        }
+        #[cfg(feature = "hook")]
+        ProviderKind::Hook => Box::new(hook::open(uplink, &places.handed, now)),
+        #[cfg(not(all(
+            feature = "builtin",
+            feature = "netifd",
+            feature = "networkd",
+            feature = "networkmanager",
+            feature = "hook"
+        )))]
         _ => return Err(io::Error::other("this build is without its provider")),
     })
 }
 
 const NETWORKD: &str = "/run/systemd/netif";
+const NETWORKMANAGER: &str = "/run/NetworkManager/devices";

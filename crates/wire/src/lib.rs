@@ -10,8 +10,12 @@ pub mod dhcp4;
 pub mod dhcp6;
 #[cfg(feature = "builtin")]
 mod domain;
+#[cfg(feature = "hook")]
+pub mod handed;
 #[cfg(feature = "networkd")]
 pub mod networkd;
+#[cfg(feature = "networkmanager")]
+pub mod nmcli;
 #[cfg(feature = "builtin")]
 pub mod ra;
 pub mod resolv;

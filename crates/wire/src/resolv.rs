@@ -34,6 +34,13 @@ pub fn parse(text: &[u8]) -> ResolvConf {
     found
 }
 
+/// A server that may be asked: no address that means nobody, or many.
+#[cfg(any(feature = "networkmanager", feature = "hook"))]
+pub(crate) fn nameserver(word: &str) -> Option<Server> {
+    let server: Server = word.parse().ok()?;
+    (!server.addr.is_unspecified() && !server.addr.is_multicast()).then_some(server)
+}
+
 /// The servers as text that [`parse`] reads as the same: a line each. A port other than 53 is written as dnsmasq's `#PORT`, which no
 /// libc understands.
 pub fn write(servers: &[Server]) -> String {

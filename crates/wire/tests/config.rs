@@ -231,7 +231,7 @@ fn every_wrong_value_is_refused_at_its_place() {
             "option device",
             &["a/b", "a b", "sixteen_letters_", "lo", "all", "@wan", "..", "a:1", "eth0\x7f"],
         ),
-        ("uplink", "option provider", &["dhcp", "Builtin", "networkmanager"]),
+        ("uplink", "option provider", &["dhcp", "Builtin", "nmcli"]),
         ("uplink", "list interface", &["", "wan/6", "w an"]),
         (
             "uplink",

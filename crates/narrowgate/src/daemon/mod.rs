@@ -137,7 +137,7 @@ impl Daemon {
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             log::warn!("cannot tell the service manager that we are ready: {error}");
         }
-        uplinks.configure(&config, &globals.state_dir, now());
+        uplinks.configure(&config, &globals, now());
         let mut daemon = Daemon {
             gluon: gluon::Gluon::new(&globals.config),
             globals,
@@ -300,7 +300,7 @@ impl Daemon {
                 };
                 self.config = config;
                 self.groups = groups::Groups::look_up(&self.config);
-                self.uplinks.configure(&self.config, &self.globals.state_dir, now());
+                self.uplinks.configure(&self.config, &self.globals, now());
                 self.settle();
                 if let Err(message) = self.resolvers.launch(&self.config, acquired) {
                     log::error!("{message}");

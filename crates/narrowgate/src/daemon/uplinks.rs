@@ -1,5 +1,6 @@
 //! The uplinks with their providers: what is known of each, and what changed, for the log.
 
+use crate::cli::Globals;
 use narrowgate_model::config::{Config, ProviderKind, Uplink};
 use narrowgate_model::facts::{RouteFact, UplinkState};
 use narrowgate_model::state::Observed;
@@ -7,7 +8,6 @@ use narrowgate_model::{Facts, Mark, Time};
 use narrowgate_providers::Provider;
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
 /// All uplinks.
 #[derive(Default)]
@@ -36,7 +36,7 @@ pub fn state_word(state: UplinkState) -> &'static str {
 
 impl Uplinks {
     /// Opens a provider for each uplink that is new or changed, and ends those that are gone.
-    pub fn configure(&mut self, config: &Config, state_dir: &Path, now: Time) {
+    pub fn configure(&mut self, config: &Config, globals: &Globals, now: Time) {
         let same_mark = self.mark.replace(config.mark) == Some(config.mark);
         let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.list)
             .into_iter()
@@ -53,7 +53,13 @@ impl Uplinks {
             if self.list.iter().any(|r| r.config == *uplink) {
                 continue;
             }
-            let (provider, problem) = match narrowgate_providers::open(uplink, config.mark, state_dir, now) {
+            let (provider, problem) = match narrowgate_providers::open(
+                uplink,
+                config.mark,
+                &globals.state_dir,
+                &globals.runtime_dir,
+                now,
+            ) {
                 Ok(provider) => (Some(provider), None),
                 Err(error) => (None, Some(format!("uplink {}: {error}", uplink.name))),
             };

@@ -30,7 +30,9 @@ impl Node {
         let netlink = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None).unwrap();
         const LINK_IFADDR4_IFADDR6: u32 = 0x1 | 0x10 | 0x100;
         rustix::net::bind(&netlink, &SocketAddrNetlink::new(0, LINK_IFADDR4_IFADDR6)).unwrap();
-        let provider = narrowgate_providers::open(uplink, Mark::DEFAULT, &place.state_dir(), now()).unwrap();
+        let provider =
+            narrowgate_providers::open(uplink, Mark::DEFAULT, &place.state_dir(), &place.state_dir(), now())
+                .unwrap();
         let mut node = Node { provider, netlink, set: BTreeSet::new() };
         node.observe();
         node

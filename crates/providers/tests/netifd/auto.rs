@@ -19,13 +19,19 @@ impl Place {
         self.0.join("netif")
     }
 
+    /// No other managers.
+    fn nobody(&self) -> Places {
+        let nowhere = self.0.join("nowhere");
+        Places { networkmanager: nowhere.clone(), handed: nowhere, ..Places::default() }
+    }
+
     fn auto(&self, device: &str) -> Node {
         self.auto_with(&Uplink::new("wan", device))
     }
 
     fn auto_with(&self, uplink: &Uplink) -> Node {
         let state = self.0.join("state");
-        let places = Places { ubus: self.sockets(), networkd: self.netif(), ..Places::default() };
+        let places = Places { ubus: self.sockets(), networkd: self.netif(), ..self.nobody() };
         let auto = Auto::new(uplink, Mark::DEFAULT, &state, places, now());
         let mut node = Node::new(auto);
         let mut down = link(&uplink.device, INDEX);
@@ -58,7 +64,10 @@ fn where_nobody_manages_the_device_it_is_ours_at_once() {
     let place = Place::new();
     let node = place.auto("eth0");
     assert_eq!(node.provider.kind(), "builtin");
-    assert_eq!(why(&*node.provider), "nobody else manages eth0 (asked: netifd, networkd)");
+    assert_eq!(
+        why(&*node.provider),
+        "nobody else manages eth0 (asked: netifd, networkd, networkmanager, hook)"
+    );
 }
 
 #[test]

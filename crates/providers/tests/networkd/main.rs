@@ -10,7 +10,7 @@ use narrowgate_model::config::Uplink;
 use narrowgate_model::facts::{Origin, UplinkState};
 use narrowgate_model::{Facts, Mark};
 use narrowgate_providers::auto::Auto;
-use narrowgate_providers::networkd::Networkd;
+use narrowgate_providers::networkd;
 use narrowgate_providers::{Places, Provider};
 use node::{Node, now};
 use place::{Place, WAN};
@@ -86,7 +86,7 @@ fn household() -> Place {
 }
 
 fn provider(daemon: &Daemon) -> Node {
-    Node::new(Networkd::new(&Uplink::new("wan", WAN), &daemon.dir(), now()))
+    Node::new(networkd::open(&Uplink::new("wan", WAN), &daemon.dir(), now()))
 }
 
 fn dns(facts: &Facts) -> Vec<String> {

@@ -28,14 +28,14 @@ impl Node {
         node
     }
 
-    /// Runs until the facts are as wanted; at most fifteen seconds.
+    /// Runs until the facts are as wanted; at most thirty seconds.
     pub fn until(&mut self, what: &str, wanted: impl Fn(&Facts) -> bool) {
         self.until_all(what, |provider| wanted(provider.facts()));
     }
 
     /// The same with all that the provider says.
     pub fn until_all(&mut self, what: &str, wanted: impl Fn(&dyn Provider) -> bool) {
-        let end = now() + Duration::from_secs(15);
+        let end = now() + Duration::from_secs(30);
         while !wanted(&*self.provider) {
             assert!(now() < end, "{what}: never\n{:#?}\n{:?}", self.provider.facts(), {
                 self.provider.describe(now())
@@ -82,7 +82,7 @@ pub fn now() -> Time {
     Time(t.tv_sec as u64 * 1000 + t.tv_nsec as u64 / 1_000_000)
 }
 
-fn link() -> Link {
+pub fn link() -> Link {
     let text = ip(&["-o", "link", "show", "dev", WAN]);
     let words: Vec<&str> = text.split_whitespace().collect();
     let mtu = words.iter().position(|w| *w == "mtu").and_then(|i| words.get(i + 1)).unwrap();

@@ -103,6 +103,8 @@ const PROVIDERS: &[Known] = &[
     Known { kind: ProviderKind::Builtin, built: cfg!(feature = "builtin") },
     Known { kind: ProviderKind::Netifd, built: cfg!(feature = "netifd") },
     Known { kind: ProviderKind::Networkd, built: cfg!(feature = "networkd") },
+    Known { kind: ProviderKind::NetworkManager, built: cfg!(feature = "networkmanager") },
+    Known { kind: ProviderKind::Hook, built: cfg!(feature = "hook") },
     Known { kind: ProviderKind::Static, built: true },
 ];
 

@@ -1,6 +1,7 @@
 //! The kernel's routes over a device, but for our own and its own: what a foreign manager has put there.
 
 use narrowgate_model::facts::{Origin, Preference, RouteFact};
+use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{PROTOCOL, Prefix};
 use narrowgate_sys::netlink::{Protocol, Socket};
 use std::io;
@@ -19,7 +20,7 @@ pub struct Found {
 ///
 /// # Errors
 /// As the kernel says, or socket(2).
-pub fn read(index: u32) -> io::Result<Vec<Found>> {
+pub fn read(index: u32, origin: Origin) -> io::Result<Vec<Found>> {
     let mut socket = Socket::open(Protocol::Route)?;
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
@@ -31,7 +32,7 @@ pub fn read(index: u32) -> io::Result<Vec<Found>> {
         let [t0, t1] = RTA_OIF.to_ne_bytes();
         oif.copy_from_slice(&[l0, l1, t0, t1, i0, i1, i2, i3]);
         match socket.dump(RTM_GETROUTE, &request) {
-            Ok(dump) => dump.messages().for_each(|m| decode(m.body, index, &mut found)),
+            Ok(dump) => dump.messages().for_each(|m| decode(m.body, index, origin, &mut found)),
             Err(error) if family == AF_INET6 && error.errno == EAFNOSUPPORT => {}
             Err(error) => return Err(io::Error::from_raw_os_error(error.errno)),
         }
@@ -39,11 +40,17 @@ pub fn read(index: u32) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Each destination and router once, in the order of tables: networkd's own, then main.
-pub fn facts(mut found: Vec<Found>) -> Vec<RouteFact> {
-    found.sort_by_key(|f| f.table == MAIN);
+/// Each destination and router once: what is in tables of the manager's own, in main, and what it has only told.
+pub(super) fn facts(
+    mut found: Vec<Found>,
+    told: Vec<(Prefix, Option<IpAddr>)>,
+    origin: Origin,
+) -> Vec<RouteFact> {
+    sort_by_key(&mut found, |f| f.table == MAIN);
+    let preference = Preference::Medium;
+    let told = told.into_iter().map(|(dst, via)| RouteFact { dst, via, preference, until: None, origin });
     let mut facts: Vec<RouteFact> = Vec::new();
-    for Found { fact, .. } in found {
+    for fact in found.into_iter().map(|f| f.fact).chain(told) {
         if !facts.iter().any(|f| f.dst == fact.dst && f.via == fact.via) {
             facts.push(fact);
         }
@@ -52,7 +59,7 @@ pub fn facts(mut found: Vec<Found>) -> Vec<RouteFact> {
 }
 
 /// The routes of an `RTM_NEWROUTE` over the device: several if it has several next hops.
-fn decode(body: &[u8], index: u32, found: &mut Vec<Found>) {
+fn decode(body: &[u8], index: u32, origin: Origin, found: &mut Vec<Found>) {
     let Some((header, rest)) = body.split_first_chunk::<RTMSG_LEN>() else { return };
     let [family, dst_len, _, _, table, protocol, _, kind, f0, f1, f2, f3] = *header;
     let cloned = u32::from_ne_bytes([f0, f1, f2, f3]) & RTM_F_CLONED != 0;
@@ -74,13 +81,8 @@ fn decode(body: &[u8], index: u32, found: &mut Vec<Found>) {
             _ => hop.take(kind, value),
         }
     }
-    let fact = RouteFact {
-        dst: Prefix::new(dst, dst_len).network(),
-        via: None,
-        preference,
-        until: None,
-        origin: Origin::Networkd,
-    };
+    let fact =
+        RouteFact { dst: Prefix::new(dst, dst_len).network(), via: None, preference, until: None, origin };
     let everywhere = fact.dst.addr.is_multicast() || fact.dst == Prefix::LINK_LOCAL;
     if table == LOCAL || everywhere || dst.is_ipv6() != any.is_ipv6() {
         return;
@@ -203,7 +205,7 @@ mod tests {
         let hops = [hop(7, 1), hop(8, 2), hop(7, 3)].concat();
         let message = message(9, &[attribute(RTA_PREF, &[1]), attribute(RTA_MULTIPATH, &hops)]);
         let mut found = Vec::new();
-        decode(&message, 7, &mut found);
+        decode(&message, 7, Origin::Networkd, &mut found);
         let shown: Vec<String> = found.iter().map(|f| f.fact.via.unwrap().to_string()).collect();
         assert_eq!(shown, ["fe80::1", "fe80::3"]);
         assert!(found.iter().all(|f| f.table == 1 && f.fact.preference == Preference::High));
@@ -214,7 +216,7 @@ mod tests {
         let whole = message(9, &[attribute(RTA_OIF, &7u32.to_ne_bytes())]);
         let count = |message: &[u8], index| {
             let mut found = Vec::new();
-            decode(message, index, &mut found);
+            decode(message, index, Origin::Networkd, &mut found);
             found.len()
         };
         assert_eq!(count(&whole, 7), 1);
