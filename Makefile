@@ -5,7 +5,7 @@ BIN := target/release
 # What OpenWrt's package is built with (packaging/openwrt): the network is netifd's there, and no other provider is needed.
 ROUTER := --no-default-features --features netifd
 
-.PHONY: all demo test lint build deps fuzz bench bench-dns bench-marking sizes install clean
+.PHONY: all demo test lint build deps fuzz simulate bench bench-dns bench-marking sizes install clean
 
 all: build
 
@@ -40,6 +40,12 @@ bench-dns bench-marking: deps build
 FUZZ_SECONDS ?= 30
 fuzz:
 	@./fuzz/run $(FUZZ_SECONDS)
+
+## simulate: the forwarder in its simulated network, so many packets; `make simulate SIMULATE_SEED=...` does it again
+SIMULATE_PACKETS ?= 5000000
+simulate:
+	SIMULATE_PACKETS=$(SIMULATE_PACKETS) $(CARGO) nextest run --cargo-profile simulate -p narrowgate-forwarder --no-capture \
+		--test engine all_is_well_whatever_happens_for_long
 
 ## sizes: bytes of what is shipped
 sizes: build

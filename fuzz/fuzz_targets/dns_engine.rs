@@ -6,6 +6,9 @@ use narrowgate_forwarder::engine::{Client, Limits, UplinkState};
 use std::time::Duration;
 
 #[allow(dead_code)]
+#[path = "../../crates/forwarder/tests/engine/hosts.rs"]
+mod hosts;
+#[allow(dead_code, unused_imports)]
 #[path = "../../crates/forwarder/tests/engine/world.rs"]
 mod world;
 use world::{Host, Manner, World, query, udp_client};

@@ -74,6 +74,17 @@ impl Engine {
                 let form = Form { cookie: !again, tcp: attempt.tcp || again, ..Form::of(&attempt) };
                 self.ask_again(now, index, attempt.server, form, out);
             }
+            // The same to a query without any: it wants one now, whatever was found out before.
+            YXRRSET
+                if attempt.edns
+                    && !query.tries.iter().any(|t| t.server == attempt.server && t.cookie)
+                    && query.parsed.edns.is_some_and(|edns| !message::has_cookie(&query.message, &edns))
+                    && !query.parsed.signed =>
+            {
+                server.cookies = Default::default();
+                let form = Form { cookie: true, ..Form::of(&attempt) };
+                self.ask_again(now, index, attempt.server, form, out);
+            }
             rcode::FORMERR if attempt.cookie && !server.cookies.are_spoken() => {
                 server.cookies.give_up(now);
                 let form = Form { cookie: false, ..Form::of(&attempt) };
@@ -232,8 +243,10 @@ impl Engine {
         }
     }
 
+    /// Of one that is answered nothing is left to be learnt. (One that is held still has its clients.)
     fn remove_if_done(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
-        if self.queries.get(index).is_some_and(|q| !q.tries.iter().any(Try::is_pending)) {
+        let done = |q: &Query| q.phase == Phase::Answered && !q.tries.iter().any(Try::is_pending);
+        if self.queries.get(index).is_some_and(done) {
             self.remove(index, now, out);
         }
     }

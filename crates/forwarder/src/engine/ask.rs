@@ -43,7 +43,8 @@ impl Engine {
 
     /// The best of those that were asked least, and the next if that one cannot be reached. Nothing if none is left.
     pub(super) fn ask_next(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
-        for _ in 0..super::upstreams::MAX_SERVERS {
+        let set = self.queries.get(index).map_or(0, |query| usize::from(query.set));
+        for _ in 0..self.sets.get(set).map_or(0, Vec::len) {
             let Some(server) = self.best(index) else { return };
             if self.ask(now, index, server, out).is_ok() {
                 return;
@@ -200,7 +201,9 @@ impl Engine {
                     return self.give_up(now, index, out);
                 }
                 self.blame_the_late(now, index, LATE);
-                self.start_over_if_all_broke(index);
+                if let Some(later) = self.start_over_if_all_broke(now, index) {
+                    return self.queries.wake_at(index, later);
+                }
                 let hedges = self.queries.get(index).is_some_and(|q| q.tries.iter().any(Try::is_pending));
                 self.counters.hedged += u64::from(hedges);
                 self.ask_next(now, index, out);
@@ -209,14 +212,23 @@ impl Engine {
         }
     }
 
-    /// Nobody could be reached: that is no round of questions. The network may be there any moment.
-    fn start_over_if_all_broke(&mut self, index: u32) {
-        let Some(query) = self.queries.get_mut(index) else { return };
-        if query.fallback.is_none() && query.tries.iter().all(|t| t.outcome == Outcome::Broken) {
-            for attempt in query.tries.drain(..) {
-                self.servers.release(attempt.server);
-            }
+    /// Nobody could be reached: that is no round of questions. The network may be there any moment; but not this one, if each server was
+    /// tried twice: a server that nobody listens at says so at once. Then it is when to try again.
+    fn start_over_if_all_broke(&mut self, now: Time, index: u32) -> Option<Time> {
+        let query = self.queries.get_mut(index)?;
+        let servers = self.sets.get(usize::from(query.set)).map_or(0, Vec::len);
+        let all_broke = query.fallback.is_none() && query.tries.iter().all(|t| t.outcome == Outcome::Broken);
+        if !all_broke || query.tries.len() < 2 * servers {
+            return None;
         }
+        let again = query.tries.last()?.sent + AGAIN;
+        if again > now {
+            return Some(again.min(query.asking_since + GIVE_UP));
+        }
+        for attempt in query.tries.drain(..) {
+            self.servers.release(attempt.server);
+        }
+        None
     }
 
     /// Servers that were given more than their time and `grace`, and did not use it.
@@ -286,7 +298,7 @@ pub(super) fn build(scratch: &mut Vec<u8>, query: &Query, attempt: &Try) {
 
 /// Between two servers when all have been asked before.
 const BETWEEN: Duration = Duration::from_millis(25);
-/// When no server could be reached: what costs no packet may be tried often.
+/// When no server could be reached.
 const AGAIN: Duration = Duration::from_millis(100);
 /// After the first round.
 const PAUSE: Duration = Duration::from_millis(150);

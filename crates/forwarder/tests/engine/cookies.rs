@@ -118,3 +118,17 @@ fn a_new_network_does_not_see_the_old_ones_cookies() {
     let replies: &[Reply] = &world.net.replies;
     assert_eq!(replies.len(), 3);
 }
+
+#[test]
+fn who_was_left_in_peace_and_asks_for_a_cookie_gets_one() {
+    let mut world = acquainted(Manner::HatesCookies);
+    world.resolve(&query(1, "vpn.example.net", 1, 1232)).unwrap();
+    world.net.sent.clear();
+    world.net.hosts.values_mut().for_each(|h| *h = host(Manner::WantsCookies));
+    let (after, reply) = world.resolve(&query(2, "vpn.example.net", 28, 1232)).unwrap();
+    assert_eq!((rcode(&reply), after), (0, MS(30)), "without, with ours, with the server's");
+    assert_eq!(
+        world.net.sent.iter().map(|s| cookie(&s.3).map_or(0, <[u8]>::len)).collect::<Vec<_>>(),
+        [0, 8, 16]
+    );
+}

@@ -83,3 +83,16 @@ fn a_client_that_repeats_itself_is_held_once() {
     world.run_for(Duration::from_secs(4));
     assert_eq!(world.net.replies.len(), 1);
 }
+
+#[test]
+fn a_refusal_that_comes_while_an_answer_waits_for_its_version_loses_nobody() {
+    let mut world = World::new(1, Limits::default());
+    let refuses = Host { manner: Manner::Refuses, rtt: 50, loss: 0 };
+    world.serve(&[good(), refuses], UplinkState::Ipv6Only, "");
+    world.ask(udp_client(9), &query(1, "vpn.example.net", A, 1232));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!((world.net.sent.len(), world.net.replies.len()), (2, 0), "both were asked, and it waits");
+    world.run_for(Duration::from_secs(4));
+    assert_eq!(world.net.replies.len(), 1);
+    assert_eq!(answers(&world, 0), 1);
+}

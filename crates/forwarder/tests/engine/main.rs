@@ -1,7 +1,10 @@
-//! What the engine promises, in a simulated network. `stories` are told one by one, `properties` hold for whatever happens.
+//! What the engine promises, in a simulated network. `stories` are told one by one, `properties` hold for whatever happens,
+//! `simulation` is everything at once, for long.
 
 mod cookies;
 mod families;
+mod hosts;
 mod properties;
+mod simulation;
 mod stories;
 mod world;

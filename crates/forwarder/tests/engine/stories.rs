@@ -329,6 +329,16 @@ fn a_route_that_comes_late_is_used_at_once() {
 }
 
 #[test]
+fn a_server_that_nobody_listens_at_is_not_asked_without_end() {
+    // It says so as soon as it is asked, as on this host.
+    let closed = Host { manner: Manner::Closed, rtt: 0, loss: 0 };
+    let mut world = World::with(1, &[closed]);
+    let (after, reply) = world.resolve(&query(1, "vpn.example.net", 1, 0)).unwrap();
+    assert_eq!((rcode(&reply), after), (2, MS(4500)));
+    assert!((40..100).contains(&world.net.sent.len()), "asked {} times", world.net.sent.len());
+}
+
+#[test]
 fn a_cached_answer_ages_and_an_old_one_is_better_than_none() {
     let mut world = World::new(1, Limits { cache: 65536, ..Limits::default() });
     world.serve(&[good()], UplinkState::Up, "");

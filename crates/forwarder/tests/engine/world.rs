@@ -1,71 +1,17 @@
 //! A simulated network around the engine: a clock that jumps, servers of every kind, packets that are lost, late, doubled and
 //! forged. All from one seed, so that what happened once happens again.
 
+use crate::hosts;
+pub use crate::hosts::{Host, Manner, cookie, query, question_end, rcode};
 use narrowgate_forwarder::engine::{
-    CannotAsk, Client, Engine, Limits, Outside, Set, SlotId, Transport, UplinkState, Upstreams,
+    CannotAsk, Client, Engine, Fate, Limits, Outside, Resolved, Set, SlotId, Transport, UplinkState,
+    Upstreams,
 };
 use narrowgate_model::Time;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// How a server behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// Answers.
-    Good,
-    /// Stays silent.
-    Dead,
-    /// Nobody listens there: an ICMP error comes back.
-    Closed,
-    /// There is no route.
-    NoRoute,
-    /// Answers with another id.
-    WrongId,
-    /// Answers another question.
-    WrongQuestion,
-    /// REFUSED.
-    Refuses,
-    /// SERVFAIL.
-    Fails,
-    /// NOTIMP without a question.
-    NotImplemented,
-    /// Silent to queries with an OPT.
-    DropsEdns,
-    /// FORMERR to queries with an OPT, header only.
-    HatesEdns,
-    /// Silent to AAAA.
-    DropsAaaa,
-    /// Gives the name back in small letters.
-    LowersCase,
-    /// Sets TC on every UDP answer.
-    Truncates,
-    /// Silent by TCP.
-    DropsTcp,
-    /// Answers by TCP, silent by UDP.
-    OnlyTcp,
-    /// Gives cookies (RFC 7873), and BADCOOKIE to who has none of its own.
-    WantsCookies,
-    /// Gives cookies to who sends one, and answers all.
-    GivesCookies,
-    /// Silent to queries with a cookie.
-    DropsCookies,
-    /// FORMERR to queries with a cookie.
-    HatesCookies,
-    /// Gives somebody else's cookie back.
-    WrongCookie,
-}
-
-/// A server.
-#[derive(Debug, Clone, Copy)]
-pub struct Host {
-    pub manner: Manner,
-    /// Milliseconds there and back.
-    pub rtt: u64,
-    /// Packets lost of a hundred.
-    pub loss: u64,
-}
 
 /// A reply that a client got.
 #[derive(Debug, Clone)]
@@ -81,6 +27,8 @@ enum Event {
     /// The same from a forger.
     Forged(SlotId, u64, Vec<u8>),
     Error(SlotId, u64),
+    /// The parent's word about addresses that wait.
+    Decided(u32, bool),
 }
 
 /// What is outside of the engine.
@@ -92,8 +40,8 @@ pub struct Net {
     pub sent: Vec<(Time, SocketAddr, Transport, Vec<u8>)>,
     pub keep_sent: bool,
     slots: Vec<Option<(SocketAddr, Transport, u64)>>,
-    /// The ids that went out by a slot in its n-th use.
-    ids: BTreeSet<(u64, [u8; 2])>,
+    /// The ids that went out by each slot since it was opened.
+    ids: Vec<BTreeSet<[u8; 2]>>,
     uses: u64,
     max_slots: usize,
     events: BinaryHeap<Reverse<(Time, u64)>>,
@@ -102,6 +50,16 @@ pub struct Net {
     seed: u64,
     /// Of a hundred answers, so many are accompanied by forged ones.
     pub forgers: u64,
+    /// Answers take up to so many milliseconds longer, each on its own: they overtake one another.
+    pub jitter: u64,
+    /// Of a hundred answers by TCP, so many are the connection's last.
+    pub hangups: u64,
+    /// Servers answer as real ones do (see [`hosts::answer`]).
+    pub lifelike: bool,
+    /// Answers wait for the guard: of a hundred addresses so many are let in, and as many of the others are never heard of again.
+    pub guard: Option<(Resolved, u64)>,
+    /// Messages that came to the engine or went from it.
+    pub packets: u64,
 }
 
 /// The engine in its network.
@@ -119,7 +77,7 @@ impl World {
             sent: Vec::new(),
             keep_sent: true,
             slots: Vec::new(),
-            ids: BTreeSet::new(),
+            ids: Vec::new(),
             uses: 0,
             max_slots: 64,
             events: BinaryHeap::new(),
@@ -127,6 +85,11 @@ impl World {
             sequence: 0,
             seed,
             forgers: 0,
+            jitter: 0,
+            hangups: 0,
+            lifelike: false,
+            guard: None,
+            packets: 0,
         };
         World { engine: Engine::new(limits), net }
     }
@@ -148,6 +111,7 @@ impl World {
 
     /// A client asks.
     pub fn ask(&mut self, client: Client, bytes: &[u8]) {
+        self.net.packets += 1;
         self.engine.client_message(self.net.now, client, bytes, &mut self.net);
     }
 
@@ -157,7 +121,11 @@ impl World {
         loop {
             let tick = self.engine.next_tick();
             let event = self.net.events.peek().map(|Reverse((at, _))| *at);
-            let Some(next) = tick.into_iter().chain(event).min().filter(|next| *next <= end) else { break };
+            let guard = self.net.guard.as_ref().and_then(|(resolved, _)| resolved.next_due());
+            let Some(next) = tick.into_iter().chain(event).chain(guard).min().filter(|next| *next <= end)
+            else {
+                break;
+            };
             self.net.now = self.net.now.max(next);
             while let Some(event) = self.net.due() {
                 match event {
@@ -170,14 +138,16 @@ impl World {
                     // A guess that is right by chance (one of 65 536: the manual says so) is left out.
                     Event::Forged(slot, uses, mut bytes)
                         if self.net.is_in_use(slot, uses)
-                            && !self.net.ids.contains(&(uses, [bytes[0], bytes[1]])) =>
+                            && !self.net.ids[slot as usize].contains(&[bytes[0], bytes[1]]) =>
                     {
                         self.engine.upstream_message(self.net.now, slot, &mut bytes, &mut self.net);
                     }
+                    Event::Decided(id, let_in) => self.net.decided(id, let_in),
                     Event::Message(..) | Event::Forged(..) | Event::Error(..) => {}
                 }
             }
             self.engine.tick(self.net.now, &mut self.net);
+            self.net.see_to_withheld();
         }
         self.net.now = end;
     }
@@ -234,69 +204,13 @@ impl Net {
             return None;
         }
         self.events.pop();
+        self.packets += 1;
         self.bodies.remove(&sequence)
     }
 
     fn answer(&mut self, slot: SlotId, uses: u64, host: Host, transport: Transport, query: &[u8]) {
-        use Manner::*;
         let tcp = transport == Transport::Tcp;
-        let end = question_end(query);
-        let has_opt = query[11] > 0;
-        let qtype = u16::from_be_bytes([query[end - 4], query[end - 3]]);
-        let silent = match host.manner {
-            Dead => true,
-            DropsEdns => has_opt,
-            DropsAaaa => qtype == 28,
-            DropsTcp => tcp,
-            OnlyTcp => !tcp,
-            DropsCookies => cookie(query).is_some(),
-            _ => false,
-        };
-        if silent {
-            return;
-        }
-        let mut bytes = query[..end].to_vec();
-        bytes[2] = 0x80 | query[2] & 1;
-        bytes[3] = 0x80;
-        bytes[6..12].fill(0);
-        match host.manner {
-            WrongId => bytes[0] ^= 0x55,
-            WrongQuestion => bytes[13] ^= 1,
-            Refuses => bytes[3] |= 5,
-            Fails => bytes[3] |= 2,
-            NotImplemented => {
-                bytes[3] |= 4;
-                bytes[5] = 0;
-                bytes.truncate(12);
-            }
-            HatesEdns if has_opt => {
-                bytes[3] |= 1;
-                bytes[5] = 0;
-                bytes.truncate(12);
-            }
-            LowersCase => bytes[12..end].make_ascii_lowercase(),
-            Truncates if !tcp => bytes[2] |= 2,
-            HatesCookies if cookie(query).is_some() => bytes[3] |= 1,
-            WantsCookies if !tcp && has_opt && cookie(query).is_none_or(|c| c.len() < 16) => bytes[3] |= 7,
-            _ => {}
-        }
-        if bytes[3] & 0xf == 0 && bytes[2] & 2 == 0 {
-            bytes[7] = 1;
-            bytes.extend([0xc0, 12]);
-            bytes.extend(qtype.to_be_bytes());
-            bytes.extend([0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 1]);
-        }
-        if let Some(theirs) = cookie(query)
-            && matches!(host.manner, WantsCookies | GivesCookies | WrongCookie)
-        {
-            let mut ours = theirs[..8].to_vec();
-            ours[0] ^= u8::from(host.manner == WrongCookie);
-            bytes[11] = 1;
-            let extended = u8::from(bytes[3] & 0xf == 7);
-            bytes.extend([0, 0, 41, 4, 208, extended, 0, 0, 0, 0, 20, 0, 10, 0, 16]);
-            bytes.extend(ours);
-            bytes.extend(b"a server");
-        }
+        let Some(bytes) = hosts::answer(host.manner, tcp, query, self.lifelike) else { return };
         if self.chance(self.forgers) {
             // Somebody who does not see the query guesses: the question he knows, the rest he does not.
             for _ in 0..8 {
@@ -311,7 +225,40 @@ impl Net {
             let late = self.random() % 5;
             self.after(host.rtt + late, Event::Message(slot, uses, bytes.clone())); // twice
         }
-        self.after(host.rtt, Event::Message(slot, uses, bytes));
+        let mut late = 0;
+        if self.jitter > 0 {
+            late = self.random() % self.jitter;
+        }
+        self.after(host.rtt + late, Event::Message(slot, uses, bytes));
+        if tcp && self.hangups > 0 && self.chance(self.hangups) {
+            self.after(host.rtt + self.jitter, Event::Error(slot, uses));
+        }
+    }
+
+    /// What the driver does at the end of a round.
+    fn see_to_withheld(&mut self) {
+        let Some((mut resolved, let_in)) = self.guard.take() else { return };
+        for (id, _) in resolved.untold() {
+            if self.chance(let_in) {
+                self.after(3, Event::Decided(id, true));
+            } else if !self.chance(let_in) {
+                self.after(3, Event::Decided(id, false));
+            }
+        }
+        let given_up = resolved.given_up(self.now);
+        self.guard = Some((resolved, let_in));
+        given_up.iter().for_each(|(client, answer)| self.give(client, answer));
+    }
+
+    fn decided(&mut self, id: u32, let_in: bool) {
+        let Some((resolved, _)) = &mut self.guard else { return };
+        let answers = resolved.decided(self.now, id, let_in);
+        answers.iter().for_each(|(client, answer)| self.give(client, answer));
+    }
+
+    fn give(&mut self, client: &Client, message: &[u8]) {
+        self.packets += 1;
+        self.replies.push(Reply { at: self.now, client: *client, bytes: message.to_vec() });
     }
 }
 
@@ -325,6 +272,7 @@ impl Outside for Net {
             Some(slot) => slot,
             None if self.slots.len() < self.max_slots => {
                 self.slots.push(None);
+                self.ids.push(BTreeSet::new());
                 self.slots.len() - 1
             }
             None => return Err(CannotAsk::NoSocket),
@@ -339,7 +287,8 @@ impl Outside for Net {
         if self.keep_sent {
             self.sent.push((self.now, server, transport, message.to_vec()));
         }
-        self.ids.insert((uses, [message[0], message[1]]));
+        self.packets += 1;
+        self.ids[slot as usize].insert([message[0], message[1]]);
         let host = self.hosts[&server];
         if self.chance(host.loss) {
             return Ok(());
@@ -354,48 +303,22 @@ impl Outside for Net {
 
     fn close(&mut self, slot: SlotId) {
         assert!(self.slots[slot as usize].take().is_some(), "closed a slot that is not open");
+        self.ids[slot as usize].clear();
     }
 
     fn reply(&mut self, client: &Client, message: &[u8]) {
-        self.replies.push(Reply { at: self.now, client: *client, bytes: message.to_vec() });
+        let fate = match &mut self.guard {
+            Some((resolved, _)) => resolved.fate(self.now, client, message),
+            None => Fate::Pass,
+        };
+        match fate {
+            Fate::Pass => self.give(client, message),
+            Fate::Wait => {}
+            Fate::Fail(failure) => self.give(client, &failure),
+        }
     }
 
     fn random(&mut self) -> u64 {
         Net::random(self)
     }
-}
-
-/// A query; with an OPT if `udp` is not 0.
-pub fn query(id: u16, name: &str, qtype: u16, udp: u16) -> Vec<u8> {
-    let mut m = vec![(id >> 8) as u8, id as u8, 1, 0, 0, 1, 0, 0, 0, 0, 0, (udp > 0) as u8];
-    for label in name.split('.').filter(|label| !label.is_empty()) {
-        m.push(label.len() as u8);
-        m.extend(label.bytes());
-    }
-    m.push(0);
-    m.extend(qtype.to_be_bytes());
-    m.extend([0, 1]);
-    if udp > 0 {
-        m.extend([0, 0, 41, (udp >> 8) as u8, udp as u8, 0, 0, 0, 0, 0, 0]);
-    }
-    m
-}
-
-/// The cookie in a query whose OPT is its last record.
-pub fn cookie(query: &[u8]) -> Option<&[u8]> {
-    let options = query.get(question_end(query) + 11..)?;
-    (query[11] > 0 && options.first_chunk() == Some(&[0, 10])).then(|| &options[4..])
-}
-
-/// Where the question of a well-formed message ends.
-pub fn question_end(message: &[u8]) -> usize {
-    let mut at = 12;
-    while message[at] != 0 {
-        at += 1 + usize::from(message[at]);
-    }
-    at + 5
-}
-
-pub fn rcode(message: &[u8]) -> u8 {
-    message[3] & 0xf
 }
