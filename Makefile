@@ -57,6 +57,7 @@ install: build
 	install -Dm755 $(BIN)/narrowgate $(DESTDIR)$(PREFIX)/sbin/narrowgate
 	install -Dm644 $(BIN)/libpacketmark.so $(DESTDIR)$(PREFIX)/lib/libpacketmark.so
 	install -Dm644 packaging/systemd/narrowgate.service $(DESTDIR)$(PREFIX)/lib/systemd/system/narrowgate.service
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/share/doc/narrowgate/examples packaging/hooks/*
 	for page in docs/man/*.[1-8]; do \
 		install -Dm644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
 

@@ -108,6 +108,26 @@ impl Lab {
         self.file("narrowgate.conf")
     }
 
+    /// Where narrowgate looks for hooks in this lab; not there unless a test makes it.
+    pub fn hooks_dir(&self) -> PathBuf {
+        self.file("hooks.d")
+    }
+
+    /// Makes a hook.
+    pub fn write_hook(&self, name: &str, text: &str) -> Result<PathBuf> {
+        std::fs::create_dir_all(self.hooks_dir())?;
+        let path = self.write(&format!("hooks.d/{name}"), text)?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        Ok(path)
+    }
+
+    /// Puts one of the ready-made hooks there.
+    pub fn install_hook(&self, name: &str) -> Result<PathBuf> {
+        let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../packaging/hooks").join(name);
+        let text = std::fs::read_to_string(&from).context(|| from.display().to_string())?;
+        self.write_hook(name, &text)
+    }
+
     /// The arguments that every narrowgate command needs in this lab.
     pub fn narrowgate_arguments(&self) -> Vec<String> {
         let path = |path: PathBuf| path.to_string_lossy().into_owned();
@@ -131,7 +151,10 @@ impl Lab {
         let name = "narrowgate";
         let log_start = self.read_log(name).len();
         let command = self.host(Host::Node).command(program).args(self.narrowgate_arguments()).arg("run");
-        let command = command.env("NOTIFY_SOCKET", &socket).log_to(&self.log(name))?;
+        let command = command
+            .env("NOTIFY_SOCKET", &socket)
+            .env("NARROWGATE_HOOKS_DIR", self.hooks_dir())
+            .log_to(&self.log(name))?;
         let started = Instant::now();
         let child = command.spawn()?;
         Ok(Running { name: name.to_owned(), started, child, notify: Some(notify), log_start })

@@ -95,6 +95,11 @@ impl Lab {
         )
     }
 
+    /// Lets it answer again.
+    pub fn unsilence_dns(&self) -> Result<()> {
+        self.run(Host::Home, "nft delete table inet silence").map(drop)
+    }
+
     /// Silences the household's DNS on some of its addresses: questions are dropped, as by a dead server.
     pub fn silence_dns(&self, addresses: &[std::net::IpAddr]) -> Result<()> {
         let mut rules = String::from("table inet silence {\nchain in {\ntype filter hook input priority 0\n");

@@ -34,6 +34,17 @@ pub fn config() -> String {
 
 /// Both ends. Dropped, they are killed, and the devices go with them.
 #[derive(Debug)]
+pub struct Ends {
+    /// The gate's public key, by which the node knows its peer.
+    pub peer: String,
+    /// The node's device.
+    pub node: Running,
+    /// The gate's.
+    pub gate: Running,
+}
+
+/// Both ends, and who looks the node's peer up.
+#[derive(Debug)]
 pub struct WireGuard {
     /// When the node's peer was set: when `wg` began to look its name up.
     pub started: Instant,
@@ -52,6 +63,13 @@ impl Lab {
     ///
     /// The node's device has addresses, and default routes behind those that fastd brings.
     pub fn start_wireguard(&self, start: Start) -> Result<WireGuard> {
+        let Ends { peer, node, gate } = self.start_wireguard_ends()?;
+        let lookup = self.start_wireguard_peer(start, &peer)?;
+        Ok(WireGuard { started: lookup.started, peer, lookup, node, gate })
+    }
+
+    /// Starts both ends; the node's has no peer yet.
+    pub fn start_wireguard_ends(&self) -> Result<Ends> {
         let (gate_keys, node_keys) = (Keys::make(self, "gate")?, Keys::make(self, "node")?);
         let gate = self.wireguard_device(Host::Gate)?;
         self.run(
@@ -80,8 +98,7 @@ impl Lab {
                  route add default dev {DEVICE} metric 2048\nroute add ::/0 dev {DEVICE} metric 2048\n"
             ),
         )?;
-        let (lookup, peer) = (self.start_wireguard_peer(start, &gate_keys.public)?, gate_keys.public);
-        Ok(WireGuard { started: lookup.started, peer, lookup, node, gate })
+        Ok(Ends { peer: gate_keys.public, node, gate })
     }
 
     /// Starts the `wg set` on the node that looks the gate's name up and sets the peer, as a script at boot would.
@@ -97,8 +114,13 @@ impl Lab {
 
     /// Waits until the node's WireGuard has the answer to its handshake; returns the moment.
     pub fn wait_wireguard(&self, wireguard: &WireGuard, patience: Duration) -> Result<Instant> {
-        let waited = self.wait_logged(&wireguard.node, "Received handshake response", patience);
-        waited.map_err(|error| Error::new(format!("{error}\nwg said: {}", self.read_log("node-wg"))))?;
+        let waited = self.wait_handshake(&wireguard.node, patience);
+        waited.map_err(|error| Error::new(format!("{error}\nwg said: {}", self.read_log("node-wg"))))
+    }
+
+    /// The same, of a device alone.
+    pub fn wait_handshake(&self, device: &Running, patience: Duration) -> Result<Instant> {
+        self.wait_logged(device, "Received handshake response", patience)?;
         Ok(Instant::now())
     }
 

@@ -5,7 +5,8 @@ from place import *
 FILES = {
     "./usr/sbin/narrowgate", "./usr/lib/libpacketmark.so", "./lib/systemd/system/narrowgate.service",
     "./usr/share/man/man8/narrowgate.8.gz", "./usr/share/man/man5/narrowgate-config.5.gz",
-    "./usr/share/doc/narrowgate/examples/minimal.conf",
+    "./usr/share/doc/narrowgate/examples/minimal.conf", "./usr/share/doc/narrowgate/examples/50-fastd",
+    "./usr/share/doc/narrowgate/examples/50-wireguard",
 }
 
 
@@ -17,7 +18,7 @@ def test_the_package(place):
             shutil.copy(f"{TREE}/{name}", tree)
         else:
             place.write(f"tree/{name}", "")
-    for name in ("docs", "packaging/systemd"):
+    for name in ("docs", "packaging/hooks", "packaging/systemd"):
         shutil.copytree(f"{TREE}/{name}", f"{tree}/{name}")
     shutil.copytree(f"{PACKAGING}/debian", f"{tree}/debian")
     env = place.env | {"CARGO_LOG": place.path("cargo.log"), "HOME": place.dir}

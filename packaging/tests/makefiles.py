@@ -28,6 +28,7 @@ def test_the_program_and_its_scripts(place):
     equal(files(place, "narrowgate"), {
         "usr/sbin/narrowgate", "etc/config/narrowgate", "etc/init.d/narrowgate", "etc/uci-defaults/60-narrowgate",
         "etc/hotplug.d/iface/50-narrowgate", "lib/narrowgate/wan-uci", "lib/narrowgate/resolv-conf", "lib/upgrade/keep.d/narrowgate",
+        "usr/share/narrowgate/hooks/50-fastd", "usr/share/narrowgate/hooks/50-wireguard",
     })
     for name in ("usr/sbin/narrowgate", "etc/init.d/narrowgate", "lib/narrowgate/wan-uci"):
         assert os.access(place.path("root/narrowgate", name), os.X_OK), name

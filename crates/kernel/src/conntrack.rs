@@ -46,6 +46,48 @@ pub fn forget_incoming(own: &[IpAddr], keep: &[Inbound]) -> Result<usize, Error>
     Ok(forgotten)
 }
 
+/// What a VPN is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flow {
+    /// It has sent nothing lately.
+    None,
+    /// It has just sent something.
+    Sent,
+    /// Something has just gone to and fro.
+    Answered,
+}
+
+/// What has gone over UDP to a service at one of these ports in the last three seconds.
+///
+/// # Errors
+/// As [`forget_incoming`].
+pub fn recent_flow(ports: &[u16]) -> Result<Flow, Error> {
+    let mut socket = Socket::open(Protocol::Netfilter)
+        .map_err(|e| Error::io("opening a netlink socket for conntrack", &e))?;
+    // The time that is left is set anew with each packet (nf_conntrack_udp_timeout and, when both have spoken for 2 s, …_stream).
+    let limit = |name: &str| {
+        let text =
+            std::fs::read_to_string(["/proc/sys/net/netfilter/nf_conntrack_udp_timeout", name].concat());
+        text.ok().and_then(|text| text.trim().parse().ok())
+    };
+    let (once, stream): (u32, u32) = (limit("").unwrap_or(30), limit("_stream").unwrap_or(120));
+    let mut flow = Flow::None;
+    for family in [AF_INET, AF_INET6] {
+        let header = Nfgenmsg { nfgen_family: family, ..Nfgenmsg::new() };
+        let dump = socket
+            .dump(CT_GET, header.as_slice())
+            .map_err(|e| Error::refused("reading the tracked connections", &e))?;
+        for entry in dump.messages().filter(|m| m.kind == CT_NEW).filter_map(|m| Entry::of(&m)) {
+            let (protocol, port) = entry.service();
+            let full = if entry.status & ASSURED != 0 { stream } else { once };
+            if protocol == UDP && port.is_some_and(|p| ports.contains(&p)) && entry.left + RECENT >= full {
+                flow = flow.max(if entry.status & SEEN_REPLY != 0 { Flow::Answered } else { Flow::Sent });
+            }
+        }
+    }
+    Ok(flow)
+}
+
 /// One that has ended meanwhile is refused, which is as good.
 fn forget(socket: &mut Socket, requests: &mut Requests) -> Result<usize, Error> {
     if requests.is_empty() {
@@ -60,19 +102,24 @@ fn forget(socket: &mut Socket, requests: &mut Requests) -> Result<usize, Error> 
 struct Entry<'a> {
     original: IterableTupleAttrs<'a>,
     zone: Option<u16>,
+    status: u32,
+    /// Seconds until it is forgotten.
+    left: u32,
 }
 
 impl<'a> Entry<'a> {
     fn of(message: &Message<'a>) -> Option<Entry<'a>> {
-        let (mut original, mut zone) = (None, None);
+        let (mut original, mut zone, mut status, mut left) = (None, None, 0, 0);
         for attribute in OpGetDump::decode_request(message.body).1.flatten() {
             match attribute {
                 ConntrackAttrs::TupleOrig(tuple) => original = Some(tuple),
                 ConntrackAttrs::Zone(number) => zone = Some(number),
+                ConntrackAttrs::Status(bits) => status = bits,
+                ConntrackAttrs::Timeout(seconds) => left = seconds,
                 _ => {}
             }
         }
-        Some(Entry { original: original?, zone })
+        Some(Entry { original: original?, zone, status, left })
     }
 
     fn is_incoming(&self, own: &[IpAddr]) -> bool {
@@ -91,7 +138,8 @@ impl<'a> Entry<'a> {
         to.is_some_and(|a| own.contains(&a)) && from.is_some_and(|a| !own.contains(&a))
     }
 
-    fn is_of(&self, services: &[Inbound]) -> bool {
+    /// The protocol, and the port that it was begun to.
+    fn service(&self) -> (u8, Option<u16>) {
         let (mut protocol, mut port) = (0, None);
         for attribute in self.original.flatten() {
             let TupleAttrs::TupleProto(proto) = attribute else { continue };
@@ -103,6 +151,11 @@ impl<'a> Entry<'a> {
                 }
             }
         }
+        (protocol, port)
+    }
+
+    fn is_of(&self, services: &[Inbound]) -> bool {
+        let (protocol, port) = self.service();
         services.iter().any(|service| match *service {
             Inbound::Tcp(wanted) => protocol == TCP && port == Some(wanted),
             Inbound::Udp(wanted) => protocol == UDP && port == Some(wanted),
@@ -137,3 +190,8 @@ const CT_GET: u16 = 0x101;
 const CT_DELETE: u16 = 0x102;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_ZONE: u16 = 18;
+/// Seconds that count as just now.
+const RECENT: u32 = 3;
+/// Bits of a connection's status (`enum ip_conntrack_status`).
+const SEEN_REPLY: u32 = 2;
+const ASSURED: u32 = 4;

@@ -5,6 +5,9 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A user, as /etc/passwd has it.
@@ -144,6 +147,21 @@ pub fn pid(number: u32) -> io::Result<Pid> {
 /// EPERM where the process may not be traced; EBADF when it has no such descriptor.
 pub fn descriptor_of(process: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_getfd(process, number, rustix::process::PidfdGetfdFlags::empty())?)
+}
+
+/// Starts a program in the root directory, in a process group of its own, with these variables and a PATH, and with no signal blocked. Its
+/// input is empty, its outputs are ours.
+///
+/// # Errors
+/// Those of fork(2) and execve(2).
+pub fn spawn_clean(program: &Path, variables: &[(&str, String)]) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    command.current_dir("/").process_group(0).stdin(Stdio::null());
+    // SAFETY: between fork and exec only pthread_sigmask is called, which is async-signal-safe, on memory of its own.
+    unsafe { command.pre_exec(crate::signal::unblock_all) };
+    command.spawn()
 }
 
 /// Becomes another program, found along PATH as execvp(3) does, in an environment where `set` is added to this one. The

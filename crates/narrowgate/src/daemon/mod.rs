@@ -2,11 +2,13 @@
 //!
 //! Rooms: [`reconcile`] makes the kernel look as policy wants. [`uplinks`] holds the providers. [`resolvers`] holds the
 //! resolver processes; [`upstreams`] says whom they ask, [`left`] finds those that a daemon before us has left running.
-//! [`services`] marks the tunnels' cgroups. [`gluon`] shares files with a Gluon node. [`strict`] tells the guard where the peers are. [`control`] answers `status`.
+//! [`services`] marks the tunnels' cgroups. [`gluon`] shares files with a Gluon node. [`hooks`] tells programs of the administrator's.
+//! [`strict`] tells the guard where the peers are. [`control`] answers `status`.
 
 mod control;
 mod gluon;
 mod groups;
+mod hooks;
 mod left;
 mod reconcile;
 mod resolvers;
@@ -56,6 +58,7 @@ struct Daemon {
     resolvers: Resolvers,
     services: Services,
     gluon: gluon::Gluon,
+    hooks: hooks::Hooks,
     admission: strict::Admission,
     control: Control,
     started: Time,
@@ -106,6 +109,7 @@ pub fn run(globals: &Globals) -> ExitCode {
             }
         }
         End::Leave => {
+            daemon.hooks.stop(false);
             log::info!("leaving guard, routes and resolvers standing for the next run");
             ExitCode::SUCCESS
         }
@@ -131,6 +135,7 @@ impl Daemon {
         resolvers.launch(&config, acquired)?;
         let mut services = Services::new(runtime.clone());
         services.configure(&config);
+        let hooks = hooks::Hooks::new(runtime.clone());
         let control = Control::listen(&runtime)?;
         let ready_ms = (now() - started).as_millis() as u64;
         log::info!("ready after {ready_ms} ms: the guard stands, {}", resolvers.describe());
@@ -150,6 +155,7 @@ impl Daemon {
             uplinks,
             resolvers,
             services,
+            hooks,
             admission: strict::Admission::new(),
             control,
             started,
@@ -215,6 +221,8 @@ impl Daemon {
             if ready.control {
                 self.answer();
             }
+            let in_order = self.reconciler.next_retry().is_none();
+            self.hooks.step(&self.config, &self.uplinks, in_order, now());
             self.resolvers.decide(&mut |addrs| self.admission.let_in(&mut self.kernel, addrs));
             if self.forget_at.take_if(|at| *at <= now()).is_some() {
                 // Nothing depends on it.
@@ -235,13 +243,15 @@ impl Daemon {
         fds.extend(self.gluon.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let service_at = fds.len();
         fds.extend(self.services.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        let resolver_at = fds.len();
+        let hooks_at = fds.len();
+        fds.extend(self.hooks.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         fds.extend(self.resolvers.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
 
         let timeouts = [
             self.uplinks.next_timeout(),
             self.reconciler.next_retry(),
             self.resolvers.next_timeout(),
+            self.hooks.next_timeout(),
             self.forget_at,
         ];
         let next = timeouts.into_iter().flatten().min();
@@ -259,7 +269,7 @@ impl Daemon {
             kernel: any(&fds[kernel_at..provider_at]),
             provider: any(&fds[provider_at..gluon_at]),
             gluon: any(&fds[gluon_at..service_at]),
-            service: any(&fds[service_at..resolver_at]),
+            service: any(&fds[service_at..hooks_at]),
         }
     }
 
@@ -306,6 +316,7 @@ impl Daemon {
                     log::error!("{message}");
                 }
                 self.services.configure(&self.config);
+                self.hooks.forget_complaints();
                 self.tell_resolvers();
                 log::info!("config {} read again", self.globals.config.display());
             }
@@ -315,6 +326,7 @@ impl Daemon {
     /// Takes down what was set up, the guard last. True if all of it is gone.
     fn stop(&mut self) -> bool {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.hooks.stop(true);
         self.services.stop();
         self.resolvers.stop();
         self.uplinks.stop(now());
@@ -327,8 +339,9 @@ impl Daemon {
     }
 
     /// Becomes the program that is now on disk. What stands is taken over by it, as after a crash.
-    fn replace(self) -> ExitCode {
+    fn replace(mut self) -> ExitCode {
         use std::os::unix::process::CommandExt;
+        self.hooks.stop(false);
         let program = std::env::args_os().next().unwrap_or_default();
         log::info!("replacing this program by {}", program.display());
         let _ = narrowgate_sys::signal::unblock_all();

@@ -62,7 +62,7 @@ pub fn look_up_peers(config: &Config, listen: SocketAddr) {
 }
 
 /// A recursive query (RFC 1035, 4.1). Nobody but this host sees it: the id need not be random.
-fn question(name: &[u8], qtype: u8) -> Vec<u8> {
+pub fn question(name: &[u8], qtype: u8) -> Vec<u8> {
     let mut message = vec![0, qtype, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     message.extend_from_slice(name);
     message.extend_from_slice(&[0, qtype, 0, 1]);
@@ -75,8 +75,10 @@ fn is_host(addr: &IpAddr) -> bool {
     !(broadcast || addr.is_unspecified() || addr.is_loopback() || addr.is_multicast())
 }
 
-const A: u8 = 1;
-const AAAA: u8 = 28;
+/// The types of records that hold an address (RFC 1035, RFC 3596).
+pub const A: u8 = 1;
+/// See [`A`].
+pub const AAAA: u8 = 28;
 
 #[cfg(test)]
 mod tests {
