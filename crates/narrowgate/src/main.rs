@@ -10,8 +10,13 @@ mod report;
 mod runtime;
 mod watch;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Not the standard library's, whose backtraces need debug information that is not there: left-out.ld leaves its reader out.
+    std::panic::set_hook(Box::new(|info| {
+        let _ = writeln!(std::io::stderr(), "narrowgate: {info}");
+    }));
     cli::main(std::env::args_os().collect())
 }
