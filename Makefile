@@ -47,9 +47,9 @@ simulate:
 	SIMULATE_PACKETS=$(SIMULATE_PACKETS) $(CARGO) nextest run --cargo-profile simulate -p narrowgate-forwarder --no-capture \
 		--test engine all_is_well_whatever_happens_for_long
 
-## sizes: bytes of what is shipped
-sizes: build
-	@stat -c '%s %n' $(BIN)/narrowgate $(BIN)/libpacketmark.so
+## sizes: bytes of what is shipped, and whether they are within the promised
+sizes: deps build
+	@ROUTER='$(ROUTER)' ./packaging/sizes
 
 PREFIX ?= /usr
 DESTDIR ?=
