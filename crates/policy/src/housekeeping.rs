@@ -50,7 +50,9 @@ pub(crate) fn outgoing(place: Place, device: &str, onlink: &[Prefix], counter: &
         add("report groups", IpVersion::V6, ICMPV6, &[Match::IcmpType(kind), Match::DstAddr(MULTICAST_V6)]);
     }
     add("report groups", IpVersion::V4, IGMP, &[Match::DstAddr(MULTICAST_V4)]);
-    add("DHCP", IpVersion::V4, UDP, &[Match::SrcPort(68), Match::DstPort(67)]);
+    for to in [BROADCAST].into_iter().chain(onlink.iter().copied().filter(|p| !p.is_ipv6())) {
+        add("DHCP", IpVersion::V4, UDP, &[Match::DstAddr(to), Match::SrcPort(68), Match::DstPort(67)]);
+    }
     for to in [DHCP_SERVERS, LINK_LOCAL] {
         add("DHCPv6", IpVersion::V6, UDP, &[Match::SrcPort(546), Match::DstPort(547), Match::DstAddr(to)]);
     }
@@ -89,6 +91,7 @@ const LINK_LOCAL: Prefix = v6(0xfe80, 0, 0, 10);
 const LINK_MULTICAST: Prefix = v6(0xff02, 0, 0, 16);
 /// MLDv1 reports a group to the group.
 const MULTICAST_V6: Prefix = v6(0xff00, 0, 0, 8);
+const BROADCAST: Prefix = Prefix { addr: IpAddr::V4(Ipv4Addr::BROADCAST), len: 32 };
 const MULTICAST_V4: Prefix = Prefix { addr: IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), len: 4 };
 /// All DHCP relay agents and servers (RFC 8415, 7.1).
 const DHCP_SERVERS: Prefix = v6(0xff02, 1, 2, 128);

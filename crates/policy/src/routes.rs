@@ -4,12 +4,13 @@
 //! No two routes to one destination have the same metric. IPv4 would replace the one by the other, IPv6 would make a
 //! multipath route of them, foreign ones included.
 
-use crate::desired::{Known, alive};
-use narrowgate_model::facts::{Preference, RouteFact};
+use crate::desired::{Known, alive, manages};
+use narrowgate_model::config::Uplink;
+use narrowgate_model::facts::{AddressFact, Preference, RouteFact};
 use narrowgate_model::net::{Route, RouteKind};
 use narrowgate_model::sort::{sort, sort_by_key};
 use narrowgate_model::state::Observed;
-use narrowgate_model::{Config, PROTOCOL, Prefix, Time};
+use narrowgate_model::{Config, Facts, PROTOCOL, Prefix, Time};
 use std::net::IpAddr;
 
 /// All routes that should be there. Those over a device that is off are for [`crate::diff`] to leave out.
@@ -60,6 +61,14 @@ pub(crate) fn onlink(uplink: &Known<'_>) -> Vec<Prefix> {
     prefixes
 }
 
+/// Whether a packet finds the way back to us that leaves by this route. By a router of IPv6 it does not from a link-local address,
+/// and there is no other before DHCPv6 has given one, where the advertisements have no prefix to make one from. What a foreign
+/// manager sets we are not told.
+pub(crate) fn leads(uplink: &Uplink, facts: &Facts, route: &RouteFact) -> bool {
+    let wide = |a: &AddressFact| a.prefix.is_ipv6() && !is_link_local(a.prefix.addr);
+    route.via.is_none() || !route.dst.is_ipv6() || !manages(uplink) || facts.addresses.iter().any(wide)
+}
+
 struct Wan<'a> {
     number: u32,
     observed: &'a Observed,
@@ -71,7 +80,8 @@ impl Wan<'_> {
         let Some(link) = uplink.link else { return };
         let mut facts: Vec<RouteFact> = Vec::new();
         if let Some(known) = uplink.facts {
-            facts.extend(known.routes.iter().filter(|r| alive(r.until, now)).cloned());
+            let leads = |r: &&RouteFact| alive(r.until, now) && leads(uplink.config, known, r);
+            facts.extend(known.routes.iter().filter(leads).cloned());
             facts.extend(known.addresses.iter().filter(|a| alive(a.valid_until, now)).filter_map(|a| {
                 // An IPv4 address tells its network; an IPv6 address does not (RFC 5942).
                 let network = a.prefix.network();

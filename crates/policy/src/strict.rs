@@ -3,7 +3,7 @@
 //! The peers that are written as addresses are in the sets always. What the peers' names resolve to comes into them while we run, before the
 //! resolver gives the answer away, and stays as long as packets go there; so the sets outlive every change of the rules.
 
-use crate::desired::Known;
+use crate::desired::{Known, manages};
 use crate::guard::rule;
 use crate::housekeeping::{TCP, UDP};
 use narrowgate_model::config::Host;
@@ -54,6 +54,13 @@ pub(crate) fn rules(config: &Config, uplink: &Known<'_>, marked: &dyn Fn() -> Ve
             matches.push(Match::DstPort(server.port));
             rules.push(rule("tunnel's DNS", matches, Some("out_dns"), Action::Accept));
         }
+    }
+    if manages(uplink.config) {
+        // The lease of a server that is behind another router is extended by our marked socket.
+        let mut matches = original();
+        let v4 = Match::NfProto(IpVersion::V4);
+        matches.extend([v4, Match::L4Proto(UDP), Match::SrcPort(68), Match::DstPort(67)]);
+        rules.push(rule("DHCP", matches, Some("out_housekeeping"), Action::Accept));
     }
     rules.push(rule("no peer", original(), Some(REFUSED), Action::Drop));
     rules

@@ -1,6 +1,7 @@
 //! Which servers a resolver may ask, and why it may ask none.
 
 use crate::desired::manages;
+use crate::routes::leads;
 use narrowgate_model::config::{Resolver, Uplink, Via};
 use narrowgate_model::facts::UplinkState;
 use narrowgate_model::sort::sort_by_key;
@@ -24,7 +25,7 @@ pub fn upstreams(config: &Config, resolver: &Resolver, facts: &BTreeMap<String, 
     let mut servers = Vec::new();
     if !resolver.servers.is_empty() {
         for server in &resolver.servers {
-            let way = |u: &&Uplink| facts.get(&u.name).is_some_and(|f| reachable(f, server));
+            let way = |u: &&Uplink| facts.get(&u.name).is_some_and(|f| reachable(u, f, server));
             let ways = uplinks.iter().copied().filter(live).filter(way);
             servers.extend(ways.map(|u| by(config, server, &u.device)));
         }
@@ -32,7 +33,7 @@ pub fn upstreams(config: &Config, resolver: &Resolver, facts: &BTreeMap<String, 
     }
     for uplink in uplinks.iter().copied().filter(live) {
         let Some(known) = facts.get(&uplink.name) else { continue };
-        let offered = offered(uplink, known).filter(|s| reachable(known, s));
+        let offered = offered(uplink, known).filter(|s| reachable(uplink, known, s));
         servers.extend(offered.map(|s| by(config, s, &uplink.device)));
     }
     unique(servers.into_iter())
@@ -103,9 +104,9 @@ fn state(uplink: &Uplink, resolver: &Resolver, facts: &BTreeMap<String, Facts>) 
         return state;
     }
     let up = if resolver.servers.is_empty() {
-        offered(uplink, known).any(|s| reachable(known, s))
+        offered(uplink, known).any(|s| reachable(uplink, known, s))
     } else {
-        resolver.servers.iter().any(|s| reachable(known, s))
+        resolver.servers.iter().any(|s| reachable(uplink, known, s))
     };
     if up { UplinkState::Up } else { UplinkState::Waiting }
 }
@@ -121,10 +122,10 @@ fn offered<'a>(uplink: &'a Uplink, facts: &'a Facts) -> impl Iterator<Item = &'a
 }
 
 /// Whether a packet to the server finds a route: by one of the uplink's, on its own link, or on this host.
-fn reachable(facts: &Facts, server: &Server) -> bool {
+fn reachable(uplink: &Uplink, facts: &Facts, server: &Server) -> bool {
     server.is_link_local()
         || server.addr.is_loopback()
-        || facts.routes.iter().any(|r| r.dst.contains(server.addr))
+        || facts.routes.iter().any(|r| r.dst.contains(server.addr) && leads(uplink, facts, r))
 }
 
 fn by_metric(config: &Config) -> Vec<&Uplink> {

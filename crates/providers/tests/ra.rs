@@ -286,6 +286,11 @@ fn an_address_that_vanishes_as_soon_as_it_is_set_was_taken() {
     assert_ne!(vanished(&mut ra, after(2)), addr);
     let (mut ra, addr) = known();
     assert_eq!(vanished(&mut ra, after(10)), addr, "detection was over: somebody has deleted it");
+    let mut ra = up();
+    ra.receive(router(1), &with(prefix("2001:db8:1::/64", 3, 3)), T0);
+    let addr = facts(&ra).addresses[0].prefix.addr.to_string();
+    ra.on_addresses(&[own(&addr, false)], T0);
+    assert_eq!(vanished(&mut ra, after(2)), addr, "its lifetime of 3 s is over by the kernel's clock");
     let (mut ra, addr) = known();
     ra.on_carrier(false, after(2));
     assert_eq!(vanished(&mut ra, after(2)), addr, "the device went down");

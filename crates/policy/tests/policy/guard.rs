@@ -30,6 +30,10 @@ fn ruleset(config: &Config) -> Ruleset {
 }
 
 /// To somewhere in the internet, by `eth0`.
+fn dhcp(to: &str) -> Packet {
+    Packet { l4proto: UDP, sport: 68, dport: 67, dst: Some(addr(to)), ..v4() }
+}
+
 fn v4() -> Packet {
     Packet::out("eth0", addr("192.168.1.77"), addr("198.51.100.1"))
 }
@@ -111,8 +115,13 @@ fn what_may_leave_and_what_may_not() {
         ("a redirected query", Packet { dst: Some(addr("127.0.0.1")), dport: 54, ..dns(v4()) }, Local, false),
         ("an AF_PACKET frame", v4(), Frame, false),
         ("an AF_PACKET frame with the mark", marked(v4()), Frame, true),
-        ("DHCP", Packet { l4proto: UDP, sport: 68, dport: 67, ..v4() }, Frame, true),
-        ("DHCP by an IP socket", Packet { l4proto: UDP, sport: 68, dport: 67, ..v4() }, Local, true),
+        ("DHCP to everybody", dhcp("255.255.255.255"), Frame, true),
+        ("DHCP to everybody by an IP socket", dhcp("255.255.255.255"), Local, true),
+        ("DHCP to the household's server", dhcp("192.168.1.1"), Frame, true),
+        ("DHCP to the household's server by an IP socket", dhcp("192.168.1.1"), Local, true),
+        ("DHCP to a stranger", dhcp("198.51.100.1"), Frame, false),
+        ("DHCP to a stranger by an IP socket", dhcp("198.51.100.1"), Local, false),
+        ("DHCP to a server elsewhere with the mark", marked(dhcp("198.51.100.1")), Local, true),
         (
             "DHCPv6",
             Packet { l4proto: UDP, sport: 546, dport: 547, dst: Some(addr("ff02::1:2")), ..v6() },
@@ -400,7 +409,9 @@ pub fn housekeeping(packet: &Packet) -> bool {
         (true, UDP) => {
             packet.sport == 546 && packet.dport == 547 && within(dst, &["ff02::1:2/128", "fe80::/10"])
         }
-        (false, UDP) => packet.sport == 68 && packet.dport == 67,
+        (false, UDP) => {
+            packet.sport == 68 && packet.dport == 67 && within(dst, &["255.255.255.255/32", "192.168.1.0/24"])
+        }
         (false, 2) => within(dst, &["224.0.0.0/4"]),
         _ => false,
     }

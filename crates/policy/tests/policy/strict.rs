@@ -181,8 +181,10 @@ proptest! {
                         || packet.l4proto == 1 && packet.icmp_type == 0
                         || packet.l4proto == 58 && packet.icmp_type == 129)
         });
+        // A lease's server may be behind the household's router.
+        let dhcp = packet.ether_type == 0x0800 && (packet.l4proto, packet.sport, packet.dport) == (UDP, 68, 67);
         let original = packet.ct.is_some_and(|(direction, _)| direction == CtDirection::Original);
-        let allowed = !looped && (housekeeping(&packet) || answers || original && (to_peer || dns));
+        let allowed = !looped && (housekeeping(&packet) || answers || original && (to_peer || dns || dhcp));
         prop_assert_eq!(leaves(&rules, &packet).0, allowed);
         prop_assert!(config.uplinks[0].inbound.contains(&Inbound::Tcp(22)));
     }

@@ -2,7 +2,7 @@
 
 use crate::make::*;
 use narrowgate_model::Time;
-use narrowgate_model::config::Uplink;
+use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::Preference;
 use narrowgate_model::net::{Route, RouteKind};
 use narrowgate_model::state::Observed;
@@ -33,6 +33,25 @@ fn the_table_has_default_routes_the_links_own_prefixes_and_link_local() {
         assert_eq!(first(&table, dst).kind, RouteKind::Unicast, "{dst}");
     }
     assert!(table.iter().all(|r| r.table == 1 && r.protocol == PROTOCOL), "nothing in another table");
+}
+
+#[test]
+fn without_an_address_to_answer_to_no_ipv6_router_is_used_unless_somebody_else_manages_the_addresses() {
+    let mut f = facts();
+    f.addresses.retain(|a| !a.prefix.is_ipv6());
+    let unicast = |config: &Config, f: &Facts| {
+        let table = routes(config, &learnt(f.clone()), &bare(config));
+        let dst =
+            table.into_iter().filter(|r| r.kind == RouteKind::Unicast && r.dst.is_ipv6()).map(|r| r.dst);
+        dst.collect::<Vec<_>>()
+    };
+    let mut config = config();
+    assert_eq!(unicast(&config, &f), [prefix("2001:db8:1::/64"), prefix("fe80::/64")]);
+    config.uplinks[0].provider = ProviderKind::Netifd;
+    assert_eq!(unicast(&config, &f).len(), 3);
+    config.uplinks[0].provider = ProviderKind::Builtin;
+    f.addresses.push(has("2001:db8:9::77/128")); // by DHCPv6
+    assert_eq!(unicast(&config, &f).len(), 3);
 }
 
 #[test]

@@ -42,6 +42,16 @@ fn a_server_without_a_way_to_it_is_left_out() {
 }
 
 #[test]
+fn by_an_ipv6_router_nobody_is_asked_before_there_is_an_address_that_answers_come_back_to() {
+    let mut f = facts();
+    f.addresses.retain(|a| !a.prefix.is_ipv6());
+    f.dns.push(dns("2001:db8:53::1"));
+    assert_eq!(servers(&config(), &learnt(f.clone())), ["fe80::1%eth0", "192.168.1.1"]);
+    f.addresses.push(has("2001:db8:1::77/64"));
+    assert_eq!(servers(&config(), &learnt(f))[2], "2001:db8:53::1");
+}
+
+#[test]
 fn the_uplink_with_the_lower_metric_is_asked_first() {
     let mut config = config();
     config.uplinks.push(Uplink { metric: 1, ..Uplink::new("cellular", "wwan0") });

@@ -69,17 +69,20 @@ impl Prefixes {
     }
 
     /// What stands on the device. An address whose duplicate address detection failed is somebody else's; so is one that
-    /// has vanished soon after it was set: the kernel deletes those that have lifetimes, instead of telling.
+    /// has vanished soon after it was set: the kernel deletes those that have lifetimes, instead of telling. It deletes
+    /// them at their end too, by its own clock of whole seconds.
     pub(super) fn on_addresses(&mut self, addresses: &[Address], now: Time) {
         for own in &mut self.addresses {
             let Some(addr) = own.addr else { continue };
             match addresses.iter().find(|a| a.prefix.addr == IpAddr::V6(addr)) {
                 Some(there) if there.dad_failed => own.taken(&self.device, &self.secret),
                 Some(_) => own.seen = own.seen.or(Some(now)),
-                None if own.seen.take().is_some_and(|t| now.since(t) < DETECTION) => {
-                    own.taken(&self.device, &self.secret);
+                None => {
+                    let soon = own.seen.take().is_some_and(|t| now.since(t) < DETECTION);
+                    if soon && own.valid.is_none_or(|end| end.since(now) > ROUNDING) {
+                        own.taken(&self.device, &self.secret);
+                    }
                 }
-                None => {}
             }
         }
     }
@@ -166,6 +169,8 @@ fn two_hours_rule(valid: Until, told: u32, now: Time) -> Until {
 
 /// Duplicate address detection takes a random delay of at most 1 s and an answer's time of 1 s.
 pub(super) const DETECTION: Duration = Duration::from_secs(3);
+/// So much sooner than we the kernel may take a lifetime for over.
+const ROUNDING: Duration = Duration::from_secs(2);
 const TWO_HOURS: u32 = 7200;
 /// How many prefixes of a kind are remembered: a hostile link must not fill the memory.
 const MAX: usize = 16;
