@@ -28,6 +28,7 @@ mod services;
 pub mod snapshot;
 pub mod sort;
 pub mod timeline;
+pub mod usage;
 pub mod wait;
 pub mod wireguard;
 

@@ -67,6 +67,16 @@ pub fn marker(nonce: u32) -> Vec<u8> {
     ip_frame([0x33, 0x33, 0xff, x, y, z], Ipv6Addr::UNSPECIFIED.into(), group.into(), 58, 255, message, 2)
 }
 
+/// A Router Advertisement to all nodes, from a router of that address, with a prefix of that many seconds (RFC 4861, 4.2 and 4.6.2).
+pub fn advertisement(source: Ipv6Addr, lifetime: u32) -> Vec<u8> {
+    let mut message = vec![134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    message.extend([3, 4, 64, 0xc0]);
+    message.extend([lifetime.to_be_bytes(), lifetime.to_be_bytes(), [0; 4]].concat());
+    message.extend(Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, 0).octets());
+    let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    ip_frame([0x33, 0x33, 0, 0, 0, 1], source.into(), all.into(), 58, 255, message, 2)
+}
+
 /// Puts an IP and an Ethernet header before a message whose checksum field is at `sum_at`.
 fn ip_frame(
     to: [u8; 6],

@@ -1,15 +1,16 @@
 //! Two uplinks, a cable and a modem, whose households have the same IPv4 network, DNS server and router address: as long as one
 //! of them leads anywhere, the tunnel's DNS is answered.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use narrowgate_lab::layout::{FOREIGN4, FOREIGN6, Household, MODEM, ROUTER_LL, WAN};
+use narrowgate_lab::layout::{CABLE, FOREIGN4, FOREIGN6, Household, MODEM, ROUTER_LL, WAN};
 use narrowgate_lab::packet::PacketSocket;
 use narrowgate_lab::probe::build;
+use narrowgate_lab::usage::Usage;
 use narrowgate_lab::{Capture, Families, Host, Lab, Options, demo, wait};
 use socket2::{Domain, Socket, Type};
 
@@ -110,6 +111,28 @@ fn the_second_uplink_is_guarded_from_its_first_frame_to_its_last() {
         scene.lab.unplug_modem(modem).unwrap();
     }
     flood.end();
+}
+
+/// Each is from another router and makes some lifetime longer, so that the facts change with every one.
+#[test]
+fn a_flood_of_advertisements_costs_little_of_a_processor() {
+    let scene = Scene::uplink_up(Options::default());
+    let before = Usage::of(scene.daemon.pid()).unwrap().processor;
+    let started = Instant::now();
+    let flood = || {
+        let mut socket = PacketSocket::open(CABLE.0).unwrap();
+        let mut sent = 0;
+        while started.elapsed() < Duration::from_secs(2) {
+            let source = Ipv6Addr::from((0xfe80 << 112) | (0xbad0_0000 + u128::from(sent)));
+            sent += u32::from(socket.send(&build::advertisement(source, 2000 + sent)).is_ok());
+        }
+        sent
+    };
+    let sent = scene.lab.host(Host::Home).in_network(flood).unwrap();
+    assert!(sent > 1000, "{sent} is no flood");
+    let spent = Usage::of(scene.daemon.pid()).unwrap().processor - before;
+    assert!(spent < started.elapsed() / 6, "{spent:?} for {sent} advertisements");
+    scene.assert_wan_dns_works("after a flood of advertisements");
 }
 
 /// A lab with a modem that is not plugged in, and a daemon that knows of it.

@@ -3,13 +3,14 @@
 //! Rooms: [`reconcile`] makes the kernel look as policy wants. [`uplinks`] holds the providers. [`resolvers`] holds the
 //! resolver processes; [`upstreams`] says whom they ask, [`left`] finds those that a daemon before us has left running.
 //! [`services`] marks the tunnels' cgroups. [`gluon`] shares files with a Gluon node. [`hooks`] tells programs of the administrator's.
-//! [`strict`] tells the guard where the peers are. [`control`] answers `status`.
+//! [`strict`] tells the guard where the peers are. [`control`] answers `status`. [`pace`] keeps floods from costing a processor.
 
 mod control;
 mod gluon;
 mod groups;
 mod hooks;
 mod left;
+mod pace;
 mod reconcile;
 mod resolvers;
 mod services;
@@ -65,6 +66,9 @@ struct Daemon {
     ready_ms: u64,
     /// When the code that only changes need is given back.
     forget_at: Option<Time>,
+    /// Something has changed that the kernel does not know of yet.
+    unsettled: bool,
+    pace: pace::Pace,
     _lock: Lock,
 }
 
@@ -161,6 +165,8 @@ impl Daemon {
             started,
             ready_ms,
             forget_at: None,
+            unsettled: false,
+            pace: pace::Pace::default(),
             _lock: lock,
         };
         daemon.settle();
@@ -169,6 +175,7 @@ impl Daemon {
 
     /// Makes the kernel and the resolvers agree with what is known now.
     fn settle(&mut self) {
+        self.unsettled = false;
         self.groups.refresh(&self.config);
         self.reconciler.settle(&mut self.kernel, &self.config, &self.groups, &mut self.uplinks);
         self.tell_resolvers();
@@ -197,15 +204,14 @@ impl Daemon {
             {
                 return end;
             }
-            let mut due = false;
             if ready.kernel {
-                due |= self.kernel.drain_events() != narrowgate_kernel::Events::default();
+                self.unsettled |= self.kernel.drain_events() != narrowgate_kernel::Events::default();
             }
             if ready.provider {
-                due |= self.uplinks.on_readable(now());
+                self.unsettled |= self.uplinks.on_readable(now());
             }
-            due |= self.uplinks.on_timer(now());
-            due |= self.reconciler.retry_due(now());
+            self.unsettled |= self.uplinks.on_timer(now());
+            self.unsettled |= self.reconciler.retry_due(now());
             if ready.service {
                 self.services.refresh();
             }
@@ -213,7 +219,7 @@ impl Daemon {
                 self.reload();
             }
             self.resolvers.on_events();
-            if due {
+            if self.unsettled && self.pace.allows(now()) {
                 self.settle();
             } else if self.resolvers.next_timeout().is_some_and(|at| at <= now()) {
                 self.tell_resolvers();
@@ -238,7 +244,9 @@ impl Daemon {
         let kernel_at = fds.len();
         fds.extend(self.kernel.events_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let provider_at = fds.len();
-        fds.extend(self.uplinks.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        // What cannot be acted on yet waits in the sockets, and what is too much for them is dropped by the kernel.
+        let heard = if self.unsettled { Vec::new() } else { self.uplinks.fds() };
+        fds.extend(heard.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let gluon_at = fds.len();
         fds.extend(self.gluon.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let service_at = fds.len();
@@ -247,9 +255,10 @@ impl Daemon {
         fds.extend(self.hooks.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         fds.extend(self.resolvers.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
 
+        let settle = if self.unsettled { Some(self.pace.next()) } else { self.reconciler.next_retry() };
         let timeouts = [
             self.uplinks.next_timeout(),
-            self.reconciler.next_retry(),
+            settle,
             self.resolvers.next_timeout(),
             self.hooks.next_timeout(),
             self.forget_at,

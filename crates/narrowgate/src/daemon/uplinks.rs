@@ -90,7 +90,7 @@ impl Uplinks {
         self.collect();
     }
 
-    /// Reads the providers' sockets. True if facts changed.
+    /// Reads the providers' sockets. True if facts changed: [`learn`](Self::learn) takes them over.
     pub fn on_readable(&mut self, now: Time) -> bool {
         self.each(|provider| provider.on_readable(now))
     }
@@ -160,9 +160,6 @@ impl Uplinks {
         let mut changed = false;
         for provider in self.list.iter_mut().filter_map(|r| r.provider.as_mut()) {
             changed |= act(provider);
-        }
-        if changed {
-            self.collect();
         }
         changed
     }
