@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::lab::Lab;
 use crate::layout::{Host, ROUTER_LL, WAN};
+use crate::wait;
 
 impl Lab {
     /// Brings the WAN up with static addresses, default routes in the main table, and the router as nameserver.
@@ -36,7 +37,10 @@ impl Lab {
             families.v6().then_some(network.router6.into()),
         ];
         for router in routers.into_iter().flatten() {
-            self.host(Host::Node).ping(router, None, Duration::from_secs(5))?;
+            // One that is sent before both ends have their addresses is lost.
+            let node = self.host(Host::Node);
+            let answered = || Ok(node.ping(router, None, Duration::from_millis(500)).ok());
+            wait::until("the router", Duration::from_secs(10), answered)?;
         }
         let server = if families.v4() { network.router4.to_string() } else { network.router6.to_string() };
         self.set_nameserver(&server)

@@ -4,7 +4,7 @@
 //! way; `tunnel` how fast the tunnel comes up; `states` what leaks and what works in every state; `inbound` who may come in;
 //! `dns` the resolvers; `hooks` programs that hear of it all; `gluon` what a Gluon node's own programs meet; `strict` what they and the guard refuse under `option strict`;
 //! `marking` whether the tunnel's sockets are marked; `lifecycle` start, stop, kill and reload; `takeover` another process in the
-//! daemon's place; `uplinks` several uplinks at once; `wireguard` the other VPN; `scene` what they share.
+//! daemon's place; `uplinks` several uplinks at once; `netifd` an uplink that netifd manages; `wireguard` the other VPN; `scene` what they share.
 
 mod dns;
 mod gluon;
@@ -13,6 +13,7 @@ mod inbound;
 mod itself;
 mod lifecycle;
 mod marking;
+mod netifd;
 mod original;
 mod scene;
 mod states;

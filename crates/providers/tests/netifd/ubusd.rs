@@ -1,7 +1,7 @@
 //! A stand-in for ubusd with netifd behind it, in a thread: Debian has neither. It speaks the bus's protocol as far as a client
 //! sees it, answers with what a real netifd answered, and can be late, hang, talk nonsense or go.
 
-use crate::ubus_json;
+use super::ubus_json;
 use narrowgate_wire::ubus::{self, Kind, blob};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
