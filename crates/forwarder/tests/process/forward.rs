@@ -94,13 +94,25 @@ fn what_cannot_be_done_is_said_in_one_line() {
 #[test]
 fn a_mark_that_cannot_be_set_is_no_start() {
     // As root without its capabilities: setpriv is in util-linux, which is essential in Debian.
-    let output = Command::new("setpriv")
-        .args(["--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"])
-        .arg(example("forward"))
-        .args(["--listen", "127.0.0.1:0", "--server", "192.0.2.1", "--mark", "1"])
-        .output()
-        .expect("setpriv is needed, and root");
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("mark 0x1/0x1") && text.contains("CAP_NET_ADMIN"), "{text}");
+    let start = |mark: &[&str], environment: &str| {
+        let output = Command::new("setpriv")
+            .args(["--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"])
+            .arg(example("forward"))
+            .args(["--listen", "127.0.0.1:0", "--server", "192.0.2.1"])
+            .args(mark)
+            .env("LIBPACKETMARK_MARK", environment)
+            .output()
+            .expect("setpriv is needed, and root");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        text
+    };
+    // In the place of a program that libpacketmark marked, its variable counts; the option counts more.
+    for (mark, environment, told) in [(&["--mark", "1"][..], "2", "mark 0x1/0x1"), (&[], "2", "mark 0x2/0x2")]
+    {
+        let text = start(mark, environment);
+        assert!(text.contains(told) && text.contains("CAP_NET_ADMIN"), "{text}");
+    }
+    let text = start(&[], "red");
+    assert!(text.contains("LIBPACKETMARK_MARK=red: "), "{text}");
 }

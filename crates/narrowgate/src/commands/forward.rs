@@ -6,7 +6,7 @@ mod resolv_file;
 use arguments::{Arguments, Source};
 use narrowgate_forwarder::engine::{Limits, Set, UplinkState, Upstreams};
 use narrowgate_forwarder::parent::{Event, Listener, Resolver, resolve};
-use narrowgate_model::Server;
+use narrowgate_model::{Mark, Server};
 use narrowgate_sys::signal::{Signal, Signals};
 use narrowgate_sys::socket;
 use resolv_file::ResolvFile;
@@ -77,8 +77,20 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
+/// Where a program was started with libpacketmark, we may be started in its place: the library does not reach our system calls.
+fn mark_from_environment() -> Result<Option<Mark>, String> {
+    const NAME: &str = "LIBPACKETMARK_MARK";
+    match std::env::var(NAME) {
+        Err(_) => Ok(None),
+        Ok(text) => text.parse().map(Some).map_err(|e| format!("{NAME}={text}: {e}")),
+    }
+}
+
 fn start(arguments: &Arguments) -> Result<Resolver, String> {
-    let mark = arguments.mark;
+    let mark = match arguments.mark {
+        None => mark_from_environment()?,
+        given => given,
+    };
     let mut listeners = Vec::with_capacity(arguments.listen.len());
     for addr in &arguments.listen {
         let listener = Listener::bind(*addr, mark).map_err(|error| {
