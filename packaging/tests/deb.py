@@ -22,7 +22,7 @@ def test_the_package(place):
         shutil.copytree(f"{TREE}/{name}", f"{tree}/{name}")
     shutil.copytree(f"{PACKAGING}/debian", f"{tree}/debian")
     env = place.env | {"CARGO_LOG": place.path("cargo.log"), "HOME": place.dir}
-    done = subprocess.run(["dpkg-buildpackage", "-b", "-us", "-uc"], cwd=tree, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["dpkg-buildpackage", "-b", "-us", "-uc"], cwd=tree, env=env, capture_output=True, text=True, timeout=300)
     equal((done.returncode, done.stderr if done.returncode else ""), (0, ""))
     equal(place.read("cargo.log").splitlines()[0], "build --release --locked -p narrowgate -p libpacketmark")
 

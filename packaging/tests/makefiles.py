@@ -12,7 +12,7 @@ COMMON = {
 def make(place, feed, target, **env):
     place.env |= {"CARGO_LOG": place.path("cargo.log")} | env
     arguments = [f"TOPDIR={HERE}/sdk", f"BUILD={place.path('build')}", f"DEST={place.path('root')}"]
-    done = subprocess.run(["make", "-s", "-C", feed, *arguments, target], env=place.env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["make", "-s", "-C", feed, *arguments, target], env=place.env, capture_output=True, text=True, timeout=180)
     equal((done.returncode, done.stderr), (0, ""))
     return done.stdout
 

@@ -63,7 +63,7 @@ class Place:
 
     def run(self, *command, fails=False, **env):
         """Runs a script as the router would. Nothing of ours may complain on stderr."""
-        done = subprocess.run(["busybox", "ash", *command], env=self.env | env, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["busybox", "ash", *command], env=self.env | env, capture_output=True, text=True, timeout=180)
         assert (done.returncode != 0) == fails, f"exit {done.returncode}: {done.stderr}"
         assert fails or not done.stderr, done.stderr
         return done.stdout

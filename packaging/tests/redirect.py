@@ -10,7 +10,7 @@ ALL = {f"{family} {protocol}" for family in ("127.0.0.1", "::1") for protocol in
 def probe(place, setup):
     """Who reaches port 54 by asking port 53, after `setup`: (in the group, not in the group)."""
     script = f"ip link set lo up && {setup} && {setup} && exec python3 {HERE}/probe.py"
-    done = subprocess.run(["unshare", "--net", "bash", "-c", script], env=place.env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["unshare", "--net", "bash", "-c", script], env=place.env, capture_output=True, text=True, timeout=180)
     equal((done.returncode, done.stderr), (0, ""))
     inside, outside = done.stdout.splitlines()
     return {w for w in inside.split(",") if w}, {w for w in outside.split(",") if w}
