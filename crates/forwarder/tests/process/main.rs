@@ -1,6 +1,7 @@
 //! Real processes, real sockets, real dnsmasq, on the loopback.
 //!
-//! `parts` holds what the tests stand on; `forward` is about the command, `resolver` about parent and child, `limits` about what may be used up.
+//! `parts` holds what the tests stand on; `forward` is about the command, `resolver` about parent and child, `limits` about what may be used up,
+//! `stubs` about who asks.
 
 mod devices;
 mod differential;
@@ -10,4 +11,5 @@ mod limits;
 mod link_local;
 mod parts;
 mod resolver;
+mod stubs;
 mod tcp;
