@@ -6,7 +6,8 @@ FILES = {
     "./usr/sbin/narrowgate", "./usr/lib/libpacketmark.so", "./lib/systemd/system/narrowgate.service",
     "./usr/share/man/man8/narrowgate.8.gz", "./usr/share/man/man5/narrowgate-config.5.gz",
     "./usr/share/doc/narrowgate/examples/minimal.conf", "./usr/share/doc/narrowgate/examples/50-fastd",
-    "./usr/share/doc/narrowgate/examples/50-wireguard",
+    "./usr/share/doc/narrowgate/examples/50-wireguard", "./usr/lib/dhcpcd/dhcpcd-hooks/70-narrowgate",
+    "./etc/network/if-up.d/narrowgate", "./etc/network/if-down.d/narrowgate",
 }
 
 
@@ -18,7 +19,7 @@ def test_the_package(place):
             shutil.copy(f"{TREE}/{name}", tree)
         else:
             place.write(f"tree/{name}", "")
-    for name in ("docs", "packaging/hooks", "packaging/systemd"):
+    for name in ("docs", "packaging/hooks", "packaging/managers", "packaging/systemd"):
         shutil.copytree(f"{TREE}/{name}", f"{tree}/{name}")
     shutil.copytree(f"{PACKAGING}/debian", f"{tree}/debian")
     env = place.env | {"CARGO_LOG": place.path("cargo.log"), "HOME": place.dir}

@@ -1,6 +1,7 @@
 //! The provider `hook`: files that hooks of other managers hand over, and the ready-made hooks with the real dhcpcd and ifupdown in a network
 //! namespace. Needs root, iproute2, util-linux, dnsmasq, dhcpcd and ifupdown.
 
+mod managers;
 #[path = "../networkd/node.rs"]
 mod node;
 #[path = "../household/place.rs"]
