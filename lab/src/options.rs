@@ -38,6 +38,8 @@ pub struct Options {
     pub renew_after: Option<u32>,
     /// Seconds between the household's unsolicited RAs, and their router lifetime. dnsmasq takes 4 and up.
     pub ra: (u16, u16),
+    /// The MTU that the household's RAs announce, or its device's.
+    pub ra_mtu: Option<u16>,
     /// Time to live in seconds of what the authoritative server answers.
     pub dns_ttl: u32,
     /// Whether there is another household, to be plugged in at the node ([`Lab::plug_modem`](crate::Lab::plug_modem)).
@@ -54,6 +56,7 @@ impl Default for Options {
             dhcp_ping: false,
             renew_after: None,
             ra: (4, 120),
+            ra_mtu: None,
             dns_ttl: 60,
             modem: false,
             detached: false,

@@ -138,6 +138,22 @@ fn sysctls_that_others_set_are_back_within_a_second() {
 }
 
 #[test]
+fn the_mtu_that_the_household_announces_is_ipv6s_on_the_uplink_until_we_go() {
+    let lab = Lab::new(Options { ra_mtu: Some(1492), ..Options::default() }).unwrap();
+    let before = Snapshot::of(&lab.host(Host::Node)).unwrap();
+    let mut scene = Scene::with(lab);
+    scene.wait_addresses();
+    wait::until("the MTU", SOON, || {
+        let value = scene.lab.run(Host::Node, "sysctl -n net.ipv6.conf.wan.mtu")?;
+        Ok((value.trim() == "1492").then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    let status = scene.daemon.terminate(SOON).unwrap();
+    assert!(status.success(), "{status}\n{}", scene.log());
+    before.assert_same(&Snapshot::of(&scene.lab.host(Host::Node)).unwrap(), "the node").unwrap();
+}
+
+#[test]
 fn a_resolver_that_dies_is_started_again() {
     let scene = Scene::uplink_up(Options::default());
     let children: Vec<u32> = demo::family(scene.daemon.pid()).into_iter().skip(1).collect();
