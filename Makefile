@@ -5,7 +5,7 @@ BIN := target/release
 # What OpenWrt's package is built with (packaging/openwrt): the network is netifd's there, and no other provider is needed.
 ROUTER := --no-default-features --features netifd
 
-.PHONY: all demo test lint build deps fuzz simulate bench bench-dns bench-marking sizes install clean
+.PHONY: all demo test lint build deps fuzz simulate bench bench-dns bench-marking soak sizes install clean
 
 all: build
 
@@ -46,6 +46,10 @@ SIMULATE_PACKETS ?= 5000000
 simulate:
 	SIMULATE_PACKETS=$(SIMULATE_PACKETS) $(CARGO) nextest run --cargo-profile simulate -p narrowgate-forwarder --no-capture \
 		--test engine all_is_well_whatever_happens_for_long
+
+## soak: a thousand flaps of the cable, from 10 ms to 10 s: half an hour
+soak: deps build
+	NARROWGATE_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) test -p narrowgate-lab --test e2e -- --ignored --exact --nocapture flaps::a_thousand_flaps_of_all_lengths_leave_nothing_behind
 
 ## sizes: bytes of what is shipped, and whether they are within the promised
 sizes: deps build

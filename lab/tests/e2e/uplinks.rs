@@ -135,6 +135,36 @@ fn a_flood_of_advertisements_costs_little_of_a_processor() {
     scene.assert_wan_dns_works("after a flood of advertisements");
 }
 
+/// Frames of sockets that were bound to the device before, and ask for no name any more.
+#[test]
+fn a_device_that_somebody_renames_is_guarded_and_used_under_its_other_name() {
+    let scene = Scene::uplink_up(Options::default());
+    let flood = Flood::of_bound_sockets(&scene.lab, WAN.0);
+    let rename = |from: &str, to: &str, says: &str| {
+        scene.lab.run(Host::Node, &format!("ip link set {from} name {to}")).unwrap();
+        let said = || {
+            let problems = scene.lab.narrowgate(&["status"])?.1.contains("is called wan9 now");
+            Ok((problems == (to == "wan9")).then_some(()))
+        };
+        wait::until(says, SOON, said).unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+        println!("{says}: {} leaked before", scene.capture.leaks().len());
+        scene.capture.reset();
+        let sent = flood.sent();
+        wait::until("more frames", SOON, || Ok((flood.sent() > sent + 20).then_some(()))).unwrap();
+        std::thread::sleep(SILENCE);
+        scene.capture.assert_no_leak(says).unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+        scene.assert_wan_dns_works(says);
+    };
+    rename(WAN.0, "wan9", "renamed");
+    let name = "by-another-name.any.example.org";
+    scene.capture.adjust(|context| context.other_names.push(name.to_owned()));
+    scene.lab.host(Host::Node).ask_until(RESOLVER.parse().unwrap(), name, false, SOON).unwrap();
+    rename("wan9", WAN.0, "renamed back");
+    scene.assert_uplink_works("renamed back");
+    flood.end();
+    scene.capture.assert_no_leak("after the device was renamed").unwrap();
+}
+
 /// A lab with a modem that is not plugged in, and a daemon that knows of it.
 fn with_modem(household: Families) -> Scene {
     let lab = Lab::new(Options { modem: true, household, ..Options::default() }).unwrap();
@@ -228,7 +258,7 @@ impl Asking {
     }
 }
 
-/// Sends what only a guard stops by the modem's device, without pause and whether it is there or not.
+/// Sends what only a guard stops by one device, without pause.
 struct Flood {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
@@ -236,14 +266,31 @@ struct Flood {
 }
 
 impl Flood {
+    /// By new sockets each time, whether the device is there or not.
     fn start(lab: &Lab) -> Flood {
+        Flood::with(lab, || || Bound::to(MODEM.0).map(|mut bound| bound.send()).is_some())
+    }
+
+    /// By the same sockets always.
+    fn of_bound_sockets(lab: &Lab, device: &'static str) -> Flood {
+        Flood::with(lab, move || {
+            let mut bound = Bound::to(device).unwrap();
+            move || {
+                bound.send();
+                true
+            }
+        })
+    }
+
+    fn with<R: FnMut() -> bool>(lab: &Lab, begin: impl FnOnce() -> R + Send + 'static) -> Flood {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let node = lab.host(Host::Node);
         let (stopped, count) = (stop.clone(), sent.clone());
         let thread = std::thread::spawn(move || {
             let flood = || {
+                let mut round = begin();
                 while !stopped.load(Ordering::Relaxed) {
-                    count.fetch_add(round().is_some().into(), Ordering::Relaxed);
+                    count.fetch_add(round().into(), Ordering::Relaxed);
                     std::thread::sleep(Duration::from_millis(1));
                 }
             };
@@ -262,20 +309,34 @@ impl Flood {
     }
 }
 
-/// One round of frames; nothing if there is no device.
-fn round() -> Option<()> {
-    for foreign in [IpAddr::from(FOREIGN4), IpAddr::from(FOREIGN6)] {
-        let to = SocketAddr::new(foreign, 9);
-        let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None).unwrap();
-        socket.bind_device(Some(MODEM.0.as_bytes())).ok()?;
-        let _ = socket.send_to(&build::payload("bound-device"), &to.into());
+/// Sockets that send by one device what only a guard stops.
+struct Bound {
+    datagrams: Vec<(Socket, SocketAddr)>,
+    packets: PacketSocket,
+}
+
+impl Bound {
+    /// Nothing if there is no such device.
+    fn to(device: &str) -> Option<Bound> {
+        let bind = |foreign: IpAddr| {
+            let to = SocketAddr::new(foreign, 9);
+            let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None).unwrap();
+            socket.bind_device(Some(device.as_bytes())).ok()?;
+            Some((socket, to))
+        };
+        let datagrams = vec![bind(FOREIGN4.into())?, bind(FOREIGN6.into())?];
+        Some(Bound { datagrams, packets: PacketSocket::open(device).ok()? })
     }
-    let own = Household::OTHER.host4(100).into();
-    let frame = build::udp_frame(own, FOREIGN4.into(), 9, &build::payload("packet-udp4"));
-    let mut socket = PacketSocket::open(MODEM.0).ok()?;
-    // The guard's drop may be told as an error.
-    let _ = socket.send(&frame);
-    Some(())
+
+    /// What becomes of it the capture tells; the guard's drop may be an error here.
+    fn send(&mut self) {
+        for (socket, to) in &self.datagrams {
+            let _ = socket.send_to(&build::payload("bound-device"), &(*to).into());
+        }
+        let own = Household::OTHER.host4(100).into();
+        let frame = build::udp_frame(own, FOREIGN4.into(), 9, &build::payload("packet-udp4"));
+        let _ = self.packets.send(&frame);
+    }
 }
 
 /// The household's way to the internet, whose routes went with the device.

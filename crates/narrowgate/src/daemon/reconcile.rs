@@ -97,7 +97,7 @@ impl Reconciler {
     pub fn settle(&mut self, kernel: &mut Real, config: &Config, groups: &Groups, uplinks: &mut Uplinks) {
         for _ in 0..ROUNDS {
             let at = now();
-            let observed = match kernel.observe(&scope(config, &self.before), at) {
+            let observed = match kernel.observe(&scope(&uplinks.in_force(config), &self.before), at) {
                 Ok(observed) => observed,
                 Err(error) => return self.fail(error.to_string()),
             };

@@ -3,6 +3,7 @@
 use crate::cli::Globals;
 use narrowgate_model::config::{Config, ProviderKind, Uplink};
 use narrowgate_model::facts::{RouteFact, UplinkState};
+use narrowgate_model::net::Link;
 use narrowgate_model::state::Observed;
 use narrowgate_model::{Facts, Mark, Time};
 use narrowgate_providers::Provider;
@@ -21,6 +22,10 @@ struct Running {
     config: Uplink,
     provider: Option<Box<dyn Provider>>,
     problem: Option<String>,
+    /// The device's number when it was last seen, to know it by if somebody gives it another name.
+    index: Option<u32>,
+    /// That other name.
+    called: Option<String>,
 }
 
 /// An uplink in one word and, if it is not up, why not.
@@ -71,15 +76,16 @@ impl Uplinks {
                 _ => {}
             }
             self.facts.insert(uplink.name.clone(), Facts::default());
-            self.list.push(Running { config: uplink.clone(), provider, problem });
+            self.list.push(Running { config: uplink.clone(), provider, problem, index: None, called: None });
         }
     }
 
     /// Tells the providers what the kernel shows.
     pub fn learn(&mut self, observed: &Observed, now: Time) {
+        let taken: Vec<String> = self.list.iter().map(|r| r.config.device.clone()).collect();
         for running in &mut self.list {
+            let link = running.follow(&observed.links, &taken);
             let Some(provider) = &mut running.provider else { continue };
-            let link = observed.links.iter().find(|l| l.name == running.config.device);
             provider.on_link(link, now);
             if let Some(link) = link {
                 let addresses: Vec<_> =
@@ -124,7 +130,7 @@ impl Uplinks {
     }
 
     /// The config with the provider in force in the place of `auto`: it decides whether the device is ours to manage. Until
-    /// `auto` has chosen, it is not.
+    /// `auto` has chosen, it is not. A device that was renamed is in it under both names.
     pub fn in_force(&self, config: &Config) -> Config {
         let mut config = config.clone();
         for uplink in config.uplinks.iter_mut().filter(|u| u.provider == ProviderKind::Auto) {
@@ -133,6 +139,11 @@ impl Uplinks {
                 Some("networkd") => ProviderKind::Networkd,
                 _ => ProviderKind::Netifd,
             };
+        }
+        for running in &self.list {
+            let Some(device) = running.called.clone() else { continue };
+            let renamed = config.uplinks.iter().find(|u| u.name == running.config.name).cloned();
+            config.uplinks.extend(renamed.map(|uplink| Uplink { device, ..uplink }));
         }
         config
     }
@@ -176,6 +187,27 @@ impl Uplinks {
                 old.clone_from(new);
             }
         }
+    }
+}
+
+impl Running {
+    /// The device: the one of that name or, if there is none, the one that had it, whatever it is called now. What was let
+    /// in on it may still be sent out, so it stays guarded until the config, read again, does not mean it any more.
+    fn follow<'a>(&mut self, links: &'a [Link], taken: &[String]) -> Option<&'a Link> {
+        let named = links.iter().find(|l| l.name == self.config.device);
+        let had_it = |l: &&Link| Some(l.index) == self.index && !taken.contains(&l.name);
+        let link = named.or_else(|| links.iter().find(had_it));
+        let called = link.filter(|_| named.is_none()).map(|l| l.name.clone());
+        if called != self.called {
+            self.problem = called.as_ref().map(|name| {
+                let (uplink, device) = (&self.config.name, &self.config.device);
+                format!("uplink {uplink}: {device} is called {name} now; used and guarded so until the config is read again")
+            });
+            self.problem.iter().for_each(|problem| log::warn!("{problem}"));
+            self.called = called;
+        }
+        self.index = link.map(|l| l.index);
+        link
     }
 }
 
