@@ -25,6 +25,7 @@ class Place:
         os.symlink(f"{GLUON}/peers", self.path("lib", "peers"))
         self.env = {
             "PATH": PATH,
+            "NARROWGATE_UCI": os.environ.get("NARROWGATE_UCI", ""),
             "UCI_DIR": self.path("config"),
             "UBUS_DIR": self.path("ubus"),
             "PROCD_DIR": self.path("procd"),
