@@ -40,7 +40,8 @@ def test_the_library_has_an_install_step_of_its_own(place):
     equal(files(place, "narrowgate-libpacketmark"), {"usr/lib/libpacketmark.so"})
     equal(place.read("root/narrowgate-libpacketmark/usr/lib/libpacketmark.so"), "library\n")
     log = place.read("cargo.log").splitlines()
-    equal(log[0], "build --release --locked --target mipsel-unknown-linux-musl --target-dir target -p narrowgate -p libpacketmark")
+    equal(log[0], "build --release --locked --target mipsel-unknown-linux-musl --target-dir target -p narrowgate -p libpacketmark"
+          " --no-default-features --features narrowgate/netifd")
     assert "CARGO_PROFILE_RELEASE_PANIC=abort" in log and "CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=false" in log, log
 
 
@@ -58,6 +59,7 @@ def test_gluons_packages(place):
     make(place, f"{PACKAGING}/gluon/gluon-narrowgate", "gluon-narrowgate")
     equal(files(place, "gluon-narrowgate"), COMMON | {
         "lib/gluon/upgrade/520-narrowgate", "lib/gluon/upgrade/840-narrowgate-links", "lib/gluon/reload.d/760-narrowgate",
+        "etc/narrowgate/hooks.d/50-fastd",
     })
     make(place, f"{PACKAGING}/gluon/gluon-narrowgate-dns", "gluon-narrowgate-dns")
     equal(files(place, "gluon-narrowgate-dns"), COMMON | {
