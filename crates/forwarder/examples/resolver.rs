@@ -58,7 +58,7 @@ fn main() -> ExitCode {
                 };
                 for event in events {
                     match event {
-                        Event::Ready { .. } => println!("ready {}", resolver.pid()),
+                        Event::Ready(_) => println!("ready {}", resolver.pid()),
                         Event::Stats(stats) => {
                             println!("stats {} {}", stats.counters.queries, stats.counters.answers)
                         }

@@ -13,7 +13,7 @@
 //! Before it reads a single byte of a stranger's it has no capability, no user, no file (Landlock), and only the system calls of
 //! [`SOCKET_LOOP`](narrowgate_sys::sandbox::SOCKET_LOOP). When the parent dies it goes on with the servers that it knows. SIGTERM ends it.
 
-use crate::control::{MAX_MESSAGE, ToChild, ToParent};
+use crate::control::{MAX_MESSAGE, Sandbox, ToChild, ToParent};
 use crate::driver::{Driver, Listening};
 use narrowgate_sys::channel::{self, Received};
 use narrowgate_sys::sandbox;
@@ -53,16 +53,15 @@ fn serve() -> io::Result<()> {
     let mut driver = Driver::new(limits, alone, listeners, channel, signals)?;
     let _ = narrowgate_sys::memory::forget_start();
     sandbox::drop_privileges()?;
-    let files_denied = sandbox::deny_files().unwrap_or(false);
-    match sandbox::allow_system_calls(sandbox::SOCKET_LOOP, narrowgate_sys::socket::BIND_TO_DEVICE) {
-        Ok(()) => {}
-        // A router's kernel may be built without. Then no capability, no user and no file must do; the guard is there in any case.
-        Err(error) if matches!(error.raw_os_error(), Some(NOT_BUILT_IN | NOT_SUPPORTED)) => {
-            eprintln!("narrowgate: resolver: this kernel has no seccomp: system calls are not filtered");
-        }
-        Err(error) => return Err(error),
-    }
-    driver.tell(&ToParent::Ready { files_denied });
+    let files = sandbox::deny_files().unwrap_or(false);
+    let calls =
+        match sandbox::allow_system_calls(sandbox::SOCKET_LOOP, narrowgate_sys::socket::BIND_TO_DEVICE) {
+            Ok(()) => true,
+            // A router's kernel may be built without. Then no capability, no user and no file must do; the guard is there in any case.
+            Err(error) if matches!(error.raw_os_error(), Some(NOT_BUILT_IN | NOT_SUPPORTED)) => false,
+            Err(error) => return Err(error),
+        };
+    driver.tell(&ToParent::Ready(Sandbox { files, calls }));
     driver.run()
 }
 

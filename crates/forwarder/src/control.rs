@@ -34,14 +34,32 @@ pub enum ToChild {
     },
 }
 
+/// What is out of a child's reach. Capabilities are in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Files (Landlock).
+    pub files: bool,
+    /// System calls that it does not need (seccomp).
+    pub calls: bool,
+}
+
+impl Sandbox {
+    /// What the kernel would have to have for the rest of it.
+    pub fn lacks(self) -> Option<&'static str> {
+        match (self.files, self.calls) {
+            (true, true) => None,
+            (false, true) => Some("Landlock"),
+            (true, false) => Some("seccomp"),
+            (false, false) => Some("Landlock and no seccomp"),
+        }
+    }
+}
+
 /// From the child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToParent {
     /// The sandbox is closed; queries are being answered.
-    Ready {
-        /// Whether files are out of reach (Landlock); system calls are in any case.
-        files_denied: bool,
-    },
+    Ready(Sandbox),
     /// So many more sockets of this kind would be of use.
     NeedSockets {
         /// Which.
@@ -151,9 +169,9 @@ impl ToParent {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer(vec![VERSION]);
         match self {
-            ToParent::Ready { files_denied } => {
+            ToParent::Ready(sandbox) => {
                 w.u8(0);
-                w.u8(u8::from(*files_denied));
+                w.u8(u8::from(sandbox.files) | u8::from(sandbox.calls) << 1);
             }
             ToParent::NeedSockets { kind, count } => {
                 w.u8(1);
@@ -191,7 +209,10 @@ impl ToParent {
     pub fn decode(bytes: &[u8]) -> Option<ToParent> {
         let mut r = Reader::new(bytes)?;
         let message = match r.u8()? {
-            0 => ToParent::Ready { files_denied: r.u8()? != 0 },
+            0 => {
+                let bits = r.u8()?;
+                ToParent::Ready(Sandbox { files: bits & 1 != 0, calls: bits & 2 != 0 })
+            }
             1 => ToParent::NeedSockets { kind: r.kind()?, count: r.u16()? },
             2 => {
                 let in_flight = r.u32()?;
@@ -367,7 +388,7 @@ mod tests {
         );
         let counters = vec(any::<u64>(), Counters::NAMES.len()).prop_map(|v| Counters::from_values(&v));
         prop_oneof![
-            any::<bool>().prop_map(|files_denied| ToParent::Ready { files_denied }),
+            any::<(bool, bool)>().prop_map(|(files, calls)| ToParent::Ready(Sandbox { files, calls })),
             (0usize..4, any::<u16>())
                 .prop_map(|(k, count)| ToParent::NeedSockets { kind: Kind::ALL[k], count }),
             (counters, vec(server, 0..4), any::<u32>()).prop_map(|(counters, servers, in_flight)| {
@@ -376,6 +397,14 @@ mod tests {
             (any::<u32>(), vec(addr().prop_map(|a| a.ip()), 0..5))
                 .prop_map(|(id, addresses)| ToParent::Resolved { id, addresses }),
         ]
+    }
+
+    #[test]
+    fn what_a_sandbox_lacks_is_named() {
+        for (files, calls) in [(true, true), (false, true), (true, false), (false, false)] {
+            let lacks = Sandbox { files, calls }.lacks().unwrap_or_default();
+            assert_eq!((lacks.contains("Landlock"), lacks.contains("seccomp")), (!files, !calls));
+        }
     }
 
     proptest! {

@@ -16,7 +16,7 @@
 //!   `192.168.1.1%wan`, as an IPv4-mapped one. Call it again, and [`update`](Resolver::update), when the device was made anew.
 
 use crate::child::{ARGUMENT, FIRST_LISTENER, MAX_LISTENERS};
-use crate::control::{MAX_MESSAGE, Stats, ToChild, ToParent};
+use crate::control::{MAX_MESSAGE, Sandbox, Stats, ToChild, ToParent};
 use crate::engine::{Counters, Limits, Upstreams};
 use narrowgate_model::{Mark, Server};
 use narrowgate_sys::channel::{self, Received};
@@ -107,10 +107,7 @@ pub fn resolve(servers: &[Server]) -> (Vec<SocketAddr>, Vec<&Server>) {
 #[derive(Debug)]
 pub enum Event {
     /// The child's sandbox is closed and it answers.
-    Ready {
-        /// Whether files are out of its reach too (Landlock).
-        files_denied: bool,
-    },
+    Ready(Sandbox),
     /// Its counters, since the resolver was made; lives of the child before this one are added.
     Stats(Stats),
     /// It died and was started again, so often by now.
@@ -243,7 +240,7 @@ impl Resolver {
             match channel::receive(self.channel.as_fd(), &mut buffer) {
                 Ok(Received::Nothing) => return events,
                 Ok(Received::Message(length, _)) => match buffer.get(..length).and_then(ToParent::decode) {
-                    Some(ToParent::Ready { files_denied }) => events.push(Event::Ready { files_denied }),
+                    Some(ToParent::Ready(sandbox)) => events.push(Event::Ready(sandbox)),
                     Some(ToParent::NeedSockets { kind, count }) => {
                         let count = usize::from(count).min(MOST_AT_ONCE);
                         let fed = feed(self.channel.as_fd(), kind, count, &mut self.make_socket);

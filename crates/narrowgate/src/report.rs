@@ -114,6 +114,8 @@ pub struct ResolverReport {
     pub pid: u32,
     /// How often its process had to be started again.
     pub restarts: u32,
+    /// What this kernel has not got to shut its process in with: `Landlock`, `seccomp`, or both.
+    pub lacks: Option<String>,
     /// What it counted.
     pub counters: Vec<CounterReport>,
 }

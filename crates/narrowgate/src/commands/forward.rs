@@ -140,8 +140,14 @@ fn say_servers(upstreams: &Upstreams) {
 
 fn say_event(event: Event) -> Result<(), String> {
     match event {
-        Event::Ready { files_denied: true } | Event::Stats(_) => {}
-        Event::Ready { files_denied: false } => log::info!("forward: this kernel has no Landlock"),
+        Event::Stats(_) => {}
+        Event::Ready(sandbox) => {
+            if let Some(lacks) = sandbox.lacks() {
+                log::info!(
+                    "forward: the resolver's process is not as shut in as it could be: no {lacks} in this kernel"
+                );
+            }
+        }
         Event::Restarted { status, times } => {
             let how = status.map_or("unseen".to_owned(), |status| status.to_string());
             log::warn!(

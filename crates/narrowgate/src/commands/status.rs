@@ -120,6 +120,9 @@ fn table(report: &Report) -> String {
         );
         let _ = writeln!(out, "  listens   {}", resolver.listen.join(" "));
         let _ = writeln!(out, "  asks      {}", or_nobody(&resolver.servers));
+        if let Some(lacks) = &resolver.lacks {
+            let _ = writeln!(out, "  sandbox   no {lacks} in this kernel");
+        }
         let counts: Vec<String> = resolver
             .counters
             .iter()

@@ -44,6 +44,8 @@ struct Running {
     servers: Vec<String>,
     stats: Option<Stats>,
     restarts: u32,
+    /// What the kernel has not got to shut the process in with.
+    lacks: Option<&'static str>,
     down: bool,
 }
 
@@ -134,6 +136,7 @@ impl Resolvers {
                 servers: Vec::new(),
                 stats: None,
                 restarts: 0,
+                lacks: None,
                 down: false,
             });
         }
@@ -204,9 +207,11 @@ impl Resolvers {
             }
             for event in running.handle.on_readable() {
                 match event {
-                    Event::Ready { files_denied: true } => {}
-                    Event::Ready { files_denied: false } => {
-                        log::debug!("resolver {}: no Landlock in this kernel", running.config.name);
+                    Event::Ready(sandbox) => {
+                        running.lacks = sandbox.lacks();
+                        if let Some(lacks) = running.lacks {
+                            log::info!("resolver {}: no {lacks} in this kernel", running.config.name);
+                        }
                     }
                     Event::Stats(stats) => running.stats = Some(stats),
                     Event::Restarted { status, times } => {
@@ -286,6 +291,7 @@ impl Resolvers {
             servers: running.servers.clone(),
             pid: running.handle.pid(),
             restarts: running.restarts,
+            lacks: running.lacks.map(str::to_owned),
             counters: running.stats.as_ref().map(counters).unwrap_or_default(),
         };
         self.list.iter().map(one).collect()
