@@ -168,6 +168,80 @@ fn a_resolver_that_dies_is_started_again() {
     scene.assert_no_leak("after its resolvers were killed");
 }
 
+/// Between guard and rules, between listening and resolver, before the lease and after it: nobody cleans up behind it but the next.
+#[test]
+fn killed_at_any_moment_of_its_start_it_leaves_nothing_that_the_next_one_does_not_mend() {
+    let mut scene = Scene::uplink_up(Options::default());
+    let flood = Flood::start(&scene.lab);
+    for moment in 0..15 {
+        scene.daemon.kill().unwrap();
+        scene.daemon = scene.lab.spawn_narrowgate(&demo::config()).unwrap();
+        // To be killed at that moment of it, whatever it is at.
+        std::thread::sleep(Duration::from_millis(moment * moment));
+    }
+    scene.daemon.kill().unwrap();
+    scene.daemon = scene.lab.start_narrowgate(&demo::config()).unwrap().0;
+    scene.wait_addresses();
+    assert!(flood.end().unwrap() > 10);
+    scene.assert_no_leak("after all these ends");
+    scene.assert_uplink_works("after all these ends");
+    scene.assert_wan_dns_works("after all these ends");
+    // The resolvers of those before have ended, when they have answered what they were asked.
+    let resolvers =
+        || scene.lab.run(Host::Node, "pgrep -fc resolver-child").map_or(0, |n| n.trim().parse().unwrap_or(0));
+    wait::until("two resolvers", SOON, || Ok((resolvers() == 2).then_some(())))
+        .unwrap_or_else(|error| panic!("{error}, but {}\n{}", resolvers(), scene.log()));
+}
+
+/// Nothing on the cable, or nobody who answers: what was learnt before is kept or dropped, and all comes back.
+#[test]
+fn restarted_without_a_carrier_or_without_a_household_it_finds_all_of_it_when_it_is_back() {
+    let mut scene = Scene::uplink_up(Options::default());
+    let flood = Flood::start(&scene.lab);
+    let restart = |scene: &mut Scene| {
+        scene.daemon.kill().unwrap();
+        let (daemon, ready) = scene.lab.start_narrowgate(&demo::config()).unwrap();
+        assert!(ready < Duration::from_secs(1), "{ready:?}");
+        scene.daemon = daemon;
+    };
+    scene.lab.set_carrier(false).unwrap();
+    restart(&mut scene);
+    scene.lab.set_carrier(true).unwrap();
+    scene.wait_addresses();
+    scene.assert_wan_dns_works("restarted without a carrier");
+    scene.assert_uplink_works("restarted without a carrier");
+    scene.lab.stop_household().unwrap();
+    restart(&mut scene);
+    restart(&mut scene);
+    scene.lab.start_household(&Options::default()).unwrap();
+    scene.wait_addresses();
+    scene.assert_wan_dns_works("restarted without a household");
+    scene.assert_uplink_works("restarted without a household");
+    assert!(flood.end().unwrap() > 10);
+    scene.assert_no_leak("restarted in all states");
+}
+
+/// In the same runtime directory it is the lock that the second finds; in another one, what the first holds in the kernel.
+#[test]
+fn a_second_daemon_says_so_and_leaves_and_the_first_goes_on() {
+    let mut scene = Scene::uplink_up(Options::default());
+    let other = scene.lab.file("other-runtime").to_string_lossy().into_owned();
+    for arguments in [&["run"][..], &["--runtime-dir", &other, "run"]] {
+        let (code, _, err) = scene.lab.narrowgate(arguments).unwrap();
+        assert_eq!(code, 1, "{arguments:?}: {err}");
+        assert!(
+            err.contains("another narrowgate") || err.contains("another program listens"),
+            "{arguments:?}: {err}"
+        );
+        assert!(scene.daemon.runs());
+        scene.assert_no_leak("after a second daemon");
+        scene.assert_wan_dns_works("after a second daemon");
+        let (_, json, _) = scene.lab.narrowgate(&["status", "--json"]).unwrap();
+        assert!(json.contains("\"standing\":true"), "{json}");
+    }
+    scene.assert_uplink_works("after a second daemon");
+}
+
 #[test]
 fn a_bad_config_is_named_with_line_and_column_and_changes_nothing() {
     let lab = Lab::new(Options::default()).unwrap();

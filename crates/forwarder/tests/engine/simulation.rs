@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 #[test]
+#[allow(clippy::disallowed_types)] // a seed, and no time
 fn all_is_well_whatever_happens_for_long() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let packets = number("SIMULATE_PACKETS").unwrap_or(SOME);

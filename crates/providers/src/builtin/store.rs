@@ -130,6 +130,44 @@ const REWRITE: Duration = Duration::from_secs(3600);
 mod tests {
     use super::*;
 
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn held() -> Held {
+        let mut message = vec![0; 240];
+        message[..8].copy_from_slice(&[2, 1, 6, 0, 0, 0, 0, 7]);
+        message[16..20].copy_from_slice(&[192, 0, 2, 9]);
+        message[28..34].copy_from_slice(&MAC);
+        message[236..].copy_from_slice(&[99, 130, 83, 99]);
+        message.extend([53, 1, 5, 51, 4, 0, 0, 14, 16, 54, 4, 192, 0, 2, 1, 1, 4, 255, 255, 255, 0, 255]);
+        let Ok(Reply::Ack(lease)) = dhcp4::parse(&message, 7, MAC) else { panic!("no lease") };
+        Held { lease, asked: Time(5000), message }
+    }
+
+    /// Times are the kernel's since it was started: they mean nothing after the next start, and no wall clock comes into it.
+    #[test]
+    fn a_lease_is_read_back_and_of_another_boot_only_its_address_and_of_another_version_nothing() {
+        let dir = std::env::temp_dir().join(format!("narrowgate-lease-test-{}", std::process::id()));
+        let load = || LeaseFile::new(&dir, "wan").load(MAC);
+        LeaseFile::new(&dir, "wan").keep(&held());
+        assert_eq!(load(), Some((held(), true)));
+        let path = dir.join("lease-wan");
+        let text = fs::read_to_string(&path).unwrap();
+        let with = |from: &str, to: &str| fs::write(&path, text.replace(from, to)).unwrap();
+        with(&boot_id(), "another");
+        assert_eq!(load(), Some((held(), false)));
+        for (from, to) in [
+            ("lease 1", "lease 2"),
+            ("asked", "when"),
+            ("message 02", "message 0"),
+            ("message 02", "message 01"),
+        ] {
+            with(from, to);
+            assert_eq!(load(), None, "{from} {to}");
+        }
+        assert_eq!(LeaseFile::new(&dir, "wan").load([2, 0, 0, 0, 0, 2]), None, "another device");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
     #[test]
     fn hex_is_read_as_it_was_written_and_nothing_else_is() {
         assert_eq!(hex(&[0, 0x9f, 0xff]), "009fff");
