@@ -1,7 +1,7 @@
 # narrowgate. `make demo` shows the main job, `make test` runs every test; both install what is missing (as root, on Debian).
 
 CARGO ?= cargo
-BIN := target/release
+BIN := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 # What OpenWrt's package is built with (packaging/openwrt): the network is netifd's there, and no other provider is needed.
 ROUTER := --no-default-features --features netifd
 
@@ -15,8 +15,8 @@ demo: deps build
 
 ## test: formatting, clippy, every test
 test: deps lint build
-	NARROWGATE_BIN_DIR=$(CURDIR)/$(BIN) ./packaging/tests/run
-	NARROWGATE_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) nextest run --workspace
+	NARROWGATE_BIN_DIR=$(BIN) ./packaging/tests/run
+	NARROWGATE_BIN_DIR=$(BIN) $(CARGO) nextest run --workspace
 
 lint: deps
 	$(CARGO) fmt --all --check
@@ -49,7 +49,7 @@ simulate:
 
 ## soak: a thousand flaps of the cable, from 10 ms to 10 s: half an hour
 soak: deps build
-	NARROWGATE_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) test -p narrowgate-lab --test e2e -- --ignored --exact --nocapture flaps::a_thousand_flaps_of_all_lengths_leave_nothing_behind
+	NARROWGATE_BIN_DIR=$(BIN) $(CARGO) test -p narrowgate-lab --test e2e -- --ignored --exact --nocapture flaps::a_thousand_flaps_of_all_lengths_leave_nothing_behind
 
 ## sizes: bytes of what is shipped, and whether they are within the promised
 sizes: deps build

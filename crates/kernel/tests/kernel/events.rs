@@ -10,6 +10,8 @@ use narrowgate_model::state::Step;
 /// The kernel of a namespace in which all has been observed and nothing happens any more.
 fn quiet() -> (Real, u32) {
     let (mut real, wan) = enter_with_wan();
+    // The kernel tells of a carrier when it comes to it (link_watch), on a busy machine a second later.
+    while sh("ip -o link show").matches(" state UP ").count() < 2 {}
     sh("sysctl -qw net.ipv6.conf.wan.disable_ipv6=1 net.ipv6.conf.lan.disable_ipv6=1");
     observe(&mut real);
     real.drain_events();

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const EXPECTED: &str = "\
 what                                    preload  cgroup  group
@@ -44,8 +44,8 @@ async def main():
 asyncio.run(main())";
     let server = "
 import socket
-s = socket.socket(); s.setsockopt(1, 2, 1); s.settimeout(1.5)
-s.bind(('198.18.0.2', 7000)); s.listen()
+s = socket.socket(); s.setsockopt(1, 2, 1); s.settimeout(5)
+s.bind(('198.18.0.2', 7000)); s.listen(); print('l', flush=True)
 try: s.accept()[0].sendall(b'hello')
 except OSError: pass";
     let multipath_server = server.replace("socket.socket()", "socket.socket(2, 1, 262)");
@@ -159,10 +159,17 @@ impl Lab {
             Way::Group => &["setpriv", "--regid", "4711", "--clear-groups"],
         };
         let mut child = self.node.command(&[prefix, command].concat());
-        let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-        let heard = server && self.home.inside(hello);
-        child.wait().expect("it ends");
-        if server { heard } else { self.count() > before }
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        if server {
+            let listens = child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]);
+            listens.expect("it says that it listens");
+            let heard = self.home.inside(hello);
+            let _ = child.kill();
+            child.wait().expect("it ends");
+            return heard;
+        }
+        child.wait_with_output().expect("it ends");
+        self.count() > before
     }
 
     fn count(&self) -> u64 {
@@ -181,18 +188,11 @@ impl Drop for Lab {
 
 /// Whether the node's server can be heard: SYN-ACK and data both leave by the cable.
 fn hello() -> bool {
-    let server = SocketAddr::from(([198, 18, 0, 2], 7000));
-    let deadline = Instant::now() + Duration::from_millis(1400);
-    while Instant::now() < deadline {
-        // Refused: it does not listen yet, and nothing can be awaited that would tell.
-        if let Ok(mut stream) = TcpStream::connect_timeout(&server, Duration::from_millis(700)) {
-            let _ = stream.set_read_timeout(Some(Duration::from_millis(700)));
-            let mut said = [0; 5];
-            return stream.read_exact(&mut said).is_ok() && &said == b"hello";
-        }
-        std::thread::yield_now();
-    }
-    false
+    let (server, patience) = (SocketAddr::from(([198, 18, 0, 2], 7000)), Duration::from_millis(1500));
+    let Ok(mut stream) = TcpStream::connect_timeout(&server, patience) else { return false };
+    let _ = stream.set_read_timeout(Some(patience));
+    let mut said = [0; 5];
+    stream.read_exact(&mut said).is_ok() && &said == b"hello"
 }
 
 /// The WAN resolver: asks the household's server by a marked socket, and answers at once.
