@@ -135,6 +135,30 @@ fn a_flood_of_advertisements_costs_little_of_a_processor() {
     scene.assert_wan_dns_works("after a flood of advertisements");
 }
 
+/// The bridge is no uplink, and its port is still one: what the bridge sends, by itself or for others, does not get out.
+#[test]
+fn an_uplink_that_becomes_a_bridges_port_lets_nothing_out_and_works_again_when_it_is_none() {
+    let scene = Scene::uplink_up(Options::default());
+    let bridge = "ip link add br-wan type bridge stp_state 0 mcast_snooping 0";
+    for command in [bridge, "ip link set wan master br-wan", "ip link set br-wan up"] {
+        scene.lab.run(Host::Node, command).unwrap();
+    }
+    let flood = Flood::of_bound_sockets(&scene.lab, "br-wan");
+    wait::until("dropped frames at the port", SOON, || {
+        let counter = scene.lab.run(Host::Node, "nft list counter netdev narrowgate leak_egress")?;
+        let packets =
+            counter.split_once("packets ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        Ok((packets.unwrap_or(0) > 100).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    flood.end();
+    scene.lab.run(Host::Node, "ip link del br-wan").unwrap();
+    scene.wait_addresses();
+    scene.assert_uplink_works("no port any more");
+    scene.assert_wan_dns_works("no port any more");
+    scene.capture.assert_no_leak("in a bridge").unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+}
+
 /// Frames of sockets that were bound to the device before, and ask for no name any more.
 #[test]
 fn a_device_that_somebody_renames_is_guarded_and_used_under_its_other_name() {
