@@ -42,11 +42,17 @@ pub(crate) fn nameserver(word: &str) -> Option<Server> {
 }
 
 /// The servers as text that [`parse`] reads as the same: a line each. A port other than 53 is written as dnsmasq's `#PORT`, which no
-/// libc understands.
+/// libc understands; and a device that the address would do without, which we have where there are several uplinks, would make it
+/// none for most readers, and is left out.
 pub fn write(servers: &[Server]) -> String {
     let mut out = String::new();
-    for server in servers {
-        let scope = server.scope.as_deref().map(|s| ("%", s)).unwrap_or_default();
+    let same = |a: &Server, b: &Server| (a.addr, a.port) == (b.addr, b.port) && !a.is_link_local();
+    for (at, server) in servers.iter().enumerate() {
+        if servers.iter().take(at).any(|before| same(before, server)) {
+            continue;
+        }
+        let scope = server.scope.as_deref().filter(|_| server.is_link_local());
+        let scope = scope.map(|s| ("%", s)).unwrap_or_default();
         let _ = write!(out, "nameserver {}{}{}", server.addr, scope.0, scope.1);
         if server.port != 53 {
             let _ = write!(out, "#{}", server.port);

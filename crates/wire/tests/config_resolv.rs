@@ -3,7 +3,7 @@
 use narrowgate_model::Server;
 use narrowgate_wire::resolv::{parse, write};
 use proptest::prelude::*;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 #[test]
 fn servers_are_found_among_everything_else() {
@@ -21,6 +21,16 @@ fn servers_are_found_among_everything_else() {
 }
 
 #[test]
+fn only_link_local_servers_are_written_with_their_device_and_the_others_once() {
+    let servers: Vec<Server> = ["192.168.1.1%eth0", "fe80::1%eth0", "192.168.1.1%usb0", "fe80::1%usb0"]
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+    let text = "nameserver 192.168.1.1\nnameserver fe80::1%eth0\nnameserver fe80::1%usb0\n";
+    assert_eq!(write(&servers), text);
+}
+
+#[test]
 fn an_empty_file_has_no_server() {
     assert_eq!(parse(b""), Default::default());
     assert_eq!(write(&[]), "");
@@ -28,7 +38,13 @@ fn an_empty_file_has_no_server() {
 
 fn server() -> impl Strategy<Value = Server> {
     (any::<IpAddr>(), proptest::option::of("[a-z0-9._-]{1,15}"), 1u16..).prop_map(|(addr, scope, port)| {
-        Server { addr, scope: scope.filter(|s| addr.is_ipv6() && s != "." && s != ".."), port }
+        let scope = scope.filter(|s| addr.is_ipv6() && s != "." && s != "..");
+        let addr = match addr {
+            // Only a link-local address is written with its device.
+            IpAddr::V6(a) if scope.is_some() => Ipv6Addr::from(u128::from(a) >> 16 | 0xfe80 << 112).into(),
+            addr => addr,
+        };
+        Server { addr, scope, port }
     })
 }
 
