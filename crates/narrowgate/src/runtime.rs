@@ -5,6 +5,7 @@
 //! over what they know.
 
 use narrowgate_model::state::Before;
+use narrowgate_sys::file::{self, Sync};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -69,7 +70,7 @@ impl RuntimeDir {
 
     /// Remembers, on disk before anything is changed.
     pub fn write_before(&self, before: &Before) -> io::Result<()> {
-        write_atomically(&self.file("before"), format_before(before).as_bytes())
+        replace(&self.file("before"), &format_before(before))
     }
 
     /// Removes all that a clean exit leaves behind; the lock file last, the directory if it is empty then.
@@ -83,13 +84,9 @@ impl RuntimeDir {
     }
 }
 
-/// Writes a file so that a reader sees the old one or the new one, whole.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    std::fs::write(&new, bytes)?;
-    std::fs::rename(&new, path)
+/// Writes a file that lives as long as the boot; a reader sees the old one or the new one, whole.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    file::replace(path, text.as_bytes(), file::EVERYBODY, Sync::DoNotWait)
 }
 
 const HEADER: &str = "narrowgate before 1";

@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod channel;
 pub mod datagrams;
+pub mod file;
 pub mod link;
 pub mod memory;
 pub mod netlink;

@@ -2,7 +2,7 @@
 //! config of them (`/etc/config/gluon-wan-dnsmasq`), which may be written by anybody at any time.
 
 use crate::config_file;
-use crate::runtime::write_atomically;
+use crate::runtime::replace;
 use crate::watch::{DONE, FileWatch};
 use narrowgate_model::Server;
 use narrowgate_wire::resolv;
@@ -49,11 +49,7 @@ impl Gluon {
             return;
         }
         let there = std::fs::read(&self.file).is_ok_and(|there| there == text.as_bytes());
-        let write = || {
-            std::fs::create_dir_all(self.file.parent().unwrap_or(Path::new("/")))?;
-            write_atomically(&self.file, text.as_bytes())
-        };
-        if !there && let Err(error) = write() {
+        if !there && let Err(error) = replace(&self.file, &text) {
             log::warn!(
                 "{}: {error}: who reads it does not hear of the WAN's DNS servers",
                 self.file.display()

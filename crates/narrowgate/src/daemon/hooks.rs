@@ -8,7 +8,7 @@ mod scripts;
 
 use super::now;
 use super::uplinks::Uplinks;
-use crate::runtime::{RuntimeDir, write_atomically};
+use crate::runtime::{RuntimeDir, replace};
 use narrowgate_kernel::conntrack::{self, Flow};
 use narrowgate_model::Config;
 use narrowgate_model::config::{Group, Host, Tunnel};
@@ -145,7 +145,7 @@ impl Hooks {
 
     fn write_down(&self) {
         let lines: Vec<String> = self.told.iter().map(State::line).collect();
-        if let Err(error) = write_atomically(&self.runtime.file(FILE), lines.concat().as_bytes()) {
+        if let Err(error) = replace(&self.runtime.file(FILE), &lines.concat()) {
             log::warn!("hooks: {error}: the next run may tell them again what they know");
         }
     }

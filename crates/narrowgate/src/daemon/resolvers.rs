@@ -343,9 +343,7 @@ impl Resolvers {
         }
         for running in &self.list {
             let path = self.runtime.file(&file_name(&running.config.name));
-            if let Err(error) =
-                crate::runtime::write_atomically(&path, format!("{}\n", running.handle.pid()).as_bytes())
-            {
+            if let Err(error) = crate::runtime::replace(&path, &format!("{}\n", running.handle.pid())) {
                 log::warn!(
                     "{}: {error}: after a crash the next run cannot take this resolver over",
                     path.display()

@@ -5,7 +5,7 @@
 //! the next run knows what to take off, and which sockets were marked all along.
 
 use crate::commands::exec::CGROUP_PREFIX;
-use crate::runtime::{RuntimeDir, write_atomically};
+use crate::runtime::{RuntimeDir, replace};
 use narrowgate_kernel::cgroup::{self, Programs, Seen, Service};
 use narrowgate_model::{Config, Time};
 use narrowgate_sys::cgroup::Tree;
@@ -144,7 +144,7 @@ impl Services {
     fn write_down(&self) {
         let lines: Vec<_> = self.attached.iter().map(|(id, path)| format!("{id} {path}\n")).collect();
         let file = self.runtime.file(FILE);
-        if let Err(error) = write_atomically(&file, lines.concat().as_bytes()) {
+        if let Err(error) = replace(&file, &lines.concat()) {
             log::warn!("{}: {error}: after a crash programs may stay on cgroups", file.display());
         }
     }

@@ -5,10 +5,11 @@ use super::Random;
 use super::dhcp4::Held;
 use super::slaac::Secret;
 use narrowgate_model::Time;
+use narrowgate_sys::file::{self, Sync};
 use narrowgate_wire::dhcp4::{self, Reply};
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -92,17 +93,9 @@ impl LeaseFile {
     }
 }
 
-/// Writes a file whole, for root alone: a reader finds the old one or the new one. Without waiting for the flash, since
-/// the tunnel waits for us; what a power failure leaves behind, `secret` and `load` take for nothing.
+/// For root alone, and without waiting for the flash, since the tunnel waits for us; what a power failure leaves behind, `secret` and `load` take for nothing.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    let new = path.with_extension("new");
-    let _ = fs::remove_file(&new); // of a run that died here
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(content)?;
-    fs::rename(&new, path)
+    file::replace(path, content, file::ROOT_ALONE, Sync::DoNotWait)
 }
 
 fn boot_id() -> String {

@@ -1,0 +1,63 @@
+//! Files that are replaced whole.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Who may read a file.
+pub const ROOT_ALONE: u32 = 0o600;
+/// See [`ROOT_ALONE`].
+pub const EVERYBODY: u32 = 0o644;
+
+/// Whether the content has to be on the disk before the file gets its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// Yes. It may take a flash a tenth of a second.
+    Wait,
+    /// No: after a power failure the file may be empty or half.
+    DoNotWait,
+}
+
+/// Writes a file by way of a new one beside it and rename(2), so that a reader finds the old content or the new, whole. Its directory is made if it is not there.
+///
+/// # Errors
+/// Those of the system calls; then the old file is as it was.
+pub fn replace(path: &Path, content: &[u8], mode: u32, sync: Sync) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    let _ = fs::remove_file(&new); // of a run that died here, with its own mode
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    file.write_all(content)?;
+    if sync == Sync::Wait {
+        file.sync_data()?;
+    }
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_is_replaced_whole_with_its_mode_and_what_a_dead_run_left_is_no_hindrance() {
+        let dir = std::env::temp_dir().join(format!("narrowgate-file-test-{}", std::process::id()));
+        let path = dir.join("deep/peers.old");
+        for (content, mode, sync) in [("one", ROOT_ALONE, Sync::Wait), ("two", EVERYBODY, Sync::DoNotWait)] {
+            replace(&path, content.as_bytes(), mode, sync).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+            fs::write(dir.join("deep/peers.old.new"), "half of it, longer than what comes").unwrap();
+        }
+        fs::remove_file(dir.join("deep/peers.old.new")).unwrap();
+        fs::create_dir(dir.join("deep/peers.old.new")).unwrap();
+        replace(&path, b"three", ROOT_ALONE, Sync::Wait).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two", "the old one stays");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
