@@ -9,6 +9,7 @@ pub mod facts;
 mod mark;
 pub mod net;
 pub mod nft;
+pub mod peers;
 mod prefix;
 mod server;
 pub mod sort;

@@ -7,6 +7,8 @@ mod sections;
 mod values;
 mod whole;
 
+pub(crate) use values::is_dns_name;
+
 use crate::uci::{self, File, Names, Place};
 use narrowgate_model::Server;
 use narrowgate_model::config::{Config, Host, Resolver, Via};

@@ -16,6 +16,7 @@ pub mod handed;
 pub mod networkd;
 #[cfg(feature = "networkmanager")]
 pub mod nmcli;
+pub mod peers;
 #[cfg(feature = "builtin")]
 pub mod ra;
 pub mod resolv;

@@ -313,6 +313,11 @@ fn peer_at(addr: IpAddr, port: Option<u16>) -> Result<Peer, Why> {
     }
 }
 
+/// Whether it is a DNS name as the config has it.
+pub(crate) fn is_dns_name(text: &str) -> bool {
+    name(text).is_ok_and(|name| name == text)
+}
+
 /// A DNS name (RFC 1035, 2.3.4, with the underscore that is in use), lower case, without the dot at its end.
 fn name(text: &str) -> Result<String, Why> {
     const MEND: &str = "write the VPN server's name, such as vpn.example.net";
