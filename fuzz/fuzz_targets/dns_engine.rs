@@ -2,7 +2,8 @@
 //! At its end all is quiet: no query left, no timer running.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use narrowgate_forwarder::engine::{Client, Limits, UplinkState};
+use narrowgate_forwarder::engine::{Client, Limits, UplinkState, wire_name};
+use std::net::IpAddr;
 use std::time::Duration;
 
 #[allow(dead_code)]
@@ -20,6 +21,7 @@ fuzz_target!(|script: &[u8]| {
     let mut world = World::new(seed.into(), Limits { queries: 64, cache });
     world.net.keep_sent = false;
     world.net.forgers = 20;
+    world.peers = vec!["vpn.example.net".to_owned()];
     let mut hosts = Vec::new();
     for _ in 0..seed % 5 {
         let [manner, rtt, loss] = [bytes.next(), bytes.next(), bytes.next()].map(|byte| byte.unwrap_or(0));
@@ -42,6 +44,11 @@ fuzz_target!(|script: &[u8]| {
                 }
             }
             4 => world.ask(Client::Tcp(u64::from(n)), &query(n.into(), "vpn.example.net", 1, 1232)),
+            6 => {
+                let known = (0..n % 4).map(|n| IpAddr::from([192, 0, 2, n])).collect();
+                world.engine.keep(vec![(wire_name("vpn.example.net").unwrap_or_default(), known)]);
+                assert!(world.engine.take_found().iter().all(|(_, found)| !found.is_empty()));
+            }
             5 => world.ask(udp_client(7), &query(n.into(), "vpn.example.net", u16::from(n % 32), 0)),
             _ => world.ask(udp_client(u16::from(n)), &query(n.into(), "VPN.example.net", 28, 1232)),
         }

@@ -63,6 +63,9 @@ fn main() -> ExitCode {
                             println!("stats {} {}", stats.counters.queries, stats.counters.answers)
                         }
                         Event::Restarted { times, .. } => println!("restarted {times} {}", resolver.pid()),
+                        Event::Found((name, addrs)) => {
+                            println!("found {} {addrs:?}", String::from_utf8_lossy(&name).escape_debug())
+                        }
                         Event::Down(error) => println!("down {error}"),
                     }
                 }

@@ -3,7 +3,7 @@
 //! A message is a version, a kind, and fields in network order. Both ends are the same program except while it is being
 //! upgraded, so a message of another version is refused, not guessed at.
 
-use crate::engine::{Counters, Limits, ServerReport, Set, UplinkState, Upstreams};
+use crate::engine::{Counters, Limits, Peer, ServerReport, Set, UplinkState, Upstreams};
 use narrowgate_sys::socket::Kind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -25,6 +25,8 @@ pub enum ToChild {
     Sockets(Kind),
     /// Tell the counters.
     AskStats,
+    /// Where the peers were found last. With it the child remembers what it finds, and tells it.
+    Kept(Vec<Peer>),
     /// The answer to [`ToParent::Resolved`] of this number.
     Decided {
         /// The number.
@@ -69,6 +71,8 @@ pub enum ToParent {
     },
     /// The counters.
     Stats(Stats),
+    /// A peer's name has other addresses than were known, of one IP version.
+    Found(Peer),
     /// An answer with these addresses waits until the guard lets packets go there.
     Resolved {
         /// Its number.
@@ -130,6 +134,11 @@ impl ToChild {
                 w.u32(*id);
                 w.u8(u8::from(*let_in));
             }
+            ToChild::Kept(peers) => {
+                w.u8(5);
+                w.u16(peers.len() as u16);
+                peers.iter().for_each(|peer| w.peer(peer));
+            }
         }
         w.0
     }
@@ -158,6 +167,7 @@ impl ToChild {
             2 => ToChild::Sockets(r.kind()?),
             3 => ToChild::AskStats,
             4 => ToChild::Decided { id: r.u32()?, let_in: r.u8()? != 0 },
+            5 => ToChild::Kept(r.list(Reader::peer)?),
             _ => return None,
         };
         r.is_at_end().then_some(message)
@@ -198,8 +208,11 @@ impl ToParent {
             ToParent::Resolved { id, addresses } => {
                 w.u8(3);
                 w.u32(*id);
-                w.u16(addresses.len() as u16);
-                addresses.iter().for_each(|addr| w.ip(addr));
+                w.ips(addresses);
+            }
+            ToParent::Found(peer) => {
+                w.u8(4);
+                w.peer(peer);
             }
         }
         w.0
@@ -227,6 +240,7 @@ impl ToParent {
                 ToParent::Stats(Stats { counters: Counters::from_values(&values), servers, in_flight })
             }
             3 => ToParent::Resolved { id: r.u32()?, addresses: r.list(Reader::ip)? },
+            4 => ToParent::Found(r.peer()?),
             _ => return None,
         };
         r.is_at_end().then_some(message)
@@ -269,6 +283,14 @@ impl Writer {
     }
     fn ip(&mut self, addr: &IpAddr) {
         self.addr(&SocketAddr::new(*addr, 0));
+    }
+    fn ips(&mut self, addrs: &[IpAddr]) {
+        self.u16(addrs.len() as u16);
+        addrs.iter().for_each(|addr| self.ip(addr));
+    }
+    fn peer(&mut self, (name, addrs): &Peer) {
+        self.bytes(name);
+        self.ips(addrs);
     }
     fn addrs(&mut self, addrs: &[SocketAddr]) {
         self.u16(addrs.len() as u16);
@@ -327,6 +349,9 @@ impl<'a> Reader<'a> {
     fn ip(&mut self) -> Option<IpAddr> {
         self.addr().map(|addr| addr.ip())
     }
+    fn peer(&mut self) -> Option<Peer> {
+        Some((self.bytes()?.to_vec(), self.list(Self::ip)?))
+    }
     fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = self.u16()?;
         // Not with_capacity: the count is not believed before the items are seen.
@@ -359,6 +384,10 @@ mod tests {
         ]
     }
 
+    fn peer() -> impl Strategy<Value = Peer> {
+        (vec(any::<u8>(), 0..30), vec(addr().prop_map(|addr| addr.ip()), 0..4))
+    }
+
     fn to_child() -> impl Strategy<Value = ToChild> {
         let set = (0u8..4, ".{0,40}", vec(addr(), 0..5)).prop_map(|(state, detail, servers)| Set {
             state: UplinkState::from_number(state).unwrap(),
@@ -378,6 +407,7 @@ mod tests {
                 .prop_map(|(sets, names, default)| ToChild::Update(Upstreams { sets, names, default })),
             (0usize..4).prop_map(|kind| ToChild::Sockets(Kind::ALL[kind])),
             Just(ToChild::AskStats),
+            vec(peer(), 0..4).prop_map(ToChild::Kept),
             any::<(u32, bool)>().prop_map(|(id, let_in)| ToChild::Decided { id, let_in }),
         ]
     }
@@ -396,6 +426,7 @@ mod tests {
             }),
             (any::<u32>(), vec(addr().prop_map(|a| a.ip()), 0..5))
                 .prop_map(|(id, addresses)| ToParent::Resolved { id, addresses }),
+            peer().prop_map(ToParent::Found),
         ]
     }
 

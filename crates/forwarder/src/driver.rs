@@ -225,12 +225,16 @@ impl Driver {
                 let answers = self.room.resolved.decided(now, id, let_in);
                 self.room.give_all(answers);
             }
+            Some(ToChild::Kept(peers)) => self.engine.keep(peers),
             Some(ToChild::Start { .. }) | None => {}
         }
     }
 
-    /// Tells the parent which addresses wait, and the clients when that was in vain.
+    /// Tells the parent where the peers are and which addresses wait, and the clients when that was in vain.
     fn see_to_withheld(&mut self, now: Time) {
+        for peer in self.engine.take_found() {
+            self.tell(&ToParent::Found(peer));
+        }
         for (id, addresses) in self.room.resolved.untold() {
             self.tell(&ToParent::Resolved { id, addresses });
         }

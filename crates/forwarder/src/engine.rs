@@ -9,7 +9,8 @@
 //!    asked as well, so that in [`ROUND`] all have been asked; then the rounds go on, slower and slower. All that were asked may still answer.
 //! 4. An answer counts if it comes from the server, to the port, with the id, the question and its letters' case. A server that refuses or fails is
 //!    followed by the next at once; only when none is left its refusal is passed on.
-//! 5. Servers that stay silent sink to the end of the order. A copy of somebody's query asks them again now and then; when
+//! 5. What was known before is given while no server answers, if it is asked for by a client that has waited long enough (see `kept`).
+//! 6. Servers that stay silent sink to the end of the order. A copy of somebody's query asks them again now and then; when
 //!    nobody asks anything, nothing is sent and no timer runs.
 
 mod aliases;
@@ -19,6 +20,8 @@ mod cache;
 mod cookies;
 mod counters;
 mod families;
+mod kept;
+mod prefetch;
 mod queries;
 mod resolved;
 mod servers;
@@ -26,6 +29,7 @@ mod slots;
 mod upstreams;
 
 pub use counters::Counters;
+pub use kept::{Peer, STALE_AFTER};
 pub use resolved::{Fate, Resolved};
 pub use servers::ServerReport;
 pub use upstreams::{Set, UplinkState, Upstreams, wire_name};
@@ -114,6 +118,7 @@ pub struct Engine {
     slots: Slots,
     cache: Cache,
     reachable: families::Reachable,
+    kept: kept::Kept,
     aliases: aliases::Aliases,
     counters: Counters,
     /// The message being built.
@@ -132,6 +137,7 @@ impl Engine {
             slots: Slots::default(),
             cache: Cache::new(limits.cache),
             reachable: families::Reachable::default(),
+            kept: kept::Kept::default(),
             aliases: aliases::Aliases::default(),
             counters: Counters::default(),
             scratch: Vec::new(),
@@ -169,7 +175,7 @@ impl Engine {
             }
         }
         if !self.is_out_of_reach(set, &query) && self.answer_from_cache(now, &waiter, bytes, &query, out) {
-            return;
+            return self.prefetch(now, waiter, bytes, &query, set, out);
         }
         if bytes.len() > MAX_QUERY || self.is_too_much(&client) {
             self.counters.refused += 1;
@@ -313,7 +319,7 @@ impl Engine {
             address(&mut query.message, &query.parsed, waiter);
             refuse(out, &waiter.client, &query.message, rcode::SERVFAIL, Some((reason, text)));
         }
-        self.counters.failed += 1;
+        self.counters.failed += u64::from(!query.waiters.is_empty());
         self.answered(now, index, out);
     }
 

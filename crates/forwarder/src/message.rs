@@ -6,11 +6,13 @@
 
 mod answer;
 mod cookie;
+mod kept;
 mod reply;
 mod ttl;
 
 pub use answer::{Mismatch, check_answer};
 pub use cookie::{AnswerCookie, CLIENT_COOKIE, add_cookie, has_cookie};
+pub use kept::{add_reason, kept_reply};
 pub use reply::{Reason, error_reply, truncated};
 pub use ttl::{Lifetime, age, has_record, lifetime, set_lifetimes};
 

@@ -17,7 +17,7 @@
 
 use crate::child::{ARGUMENT, FIRST_LISTENER, MAX_LISTENERS};
 use crate::control::{MAX_MESSAGE, Sandbox, Stats, ToChild, ToParent};
-use crate::engine::{Counters, Limits, Upstreams};
+use crate::engine::{Counters, Limits, Peer, Upstreams};
 use narrowgate_model::{Mark, Server};
 use narrowgate_sys::channel::{self, Received};
 use narrowgate_sys::socket::{self, Kind};
@@ -110,6 +110,8 @@ pub enum Event {
     Ready(Sandbox),
     /// Its counters, since the resolver was made; lives of the child before this one are added.
     Stats(Stats),
+    /// A peer's name has other addresses than those that were [kept](Resolver::keep), of one IP version.
+    Found(Peer),
     /// It died and was started again, so often by now.
     Restarted {
         /// How it ended, if that could be seen.
@@ -129,6 +131,7 @@ pub struct Resolver {
     listeners: Vec<Listener>,
     make_socket: Box<dyn FnMut(Kind) -> io::Result<OwnedFd>>,
     upstreams: Option<Upstreams>,
+    kept: Option<Vec<Peer>>,
     child: Child,
     channel: OwnedFd,
     restarts: u32,
@@ -175,7 +178,7 @@ impl Resolver {
             ));
         }
         let mut make_socket: Box<dyn FnMut(Kind) -> io::Result<OwnedFd>> = Box::new(make_socket);
-        let (child, channel) = start(name, limits, alone, &listeners, &mut make_socket, None)?;
+        let (child, channel) = start(name, limits, alone, &listeners, &mut make_socket, &[])?;
         Ok(Resolver {
             name: name.to_owned(),
             limits,
@@ -183,6 +186,7 @@ impl Resolver {
             listeners,
             make_socket,
             upstreams: None,
+            kept: None,
             child,
             channel,
             restarts: 0,
@@ -227,6 +231,13 @@ impl Resolver {
         }
     }
 
+    /// Tells it where the peers were found last, and that it shall tell when that changes. It is told to later children as well.
+    pub fn keep(&mut self, peers: Vec<Peer>) {
+        // A child that does not hear it is dead or will be.
+        let _ = channel::send(self.channel.as_fd(), &ToChild::Kept(peers.clone()).encode(), &[]);
+        self.kept = Some(peers);
+    }
+
     /// Asks for the counters; they come as an event.
     pub fn ask_stats(&self) -> io::Result<()> {
         channel::send(self.channel.as_fd(), &ToChild::AskStats.encode(), &[])
@@ -254,6 +265,7 @@ impl Resolver {
                         events.push(Event::Stats(stats));
                     }
                     Some(ToParent::Resolved { id, addresses }) => self.resolved.push((id, addresses)),
+                    Some(ToParent::Found(peer)) => events.push(Event::Found(peer)),
                     None => {}
                 },
                 Ok(Received::Closed) | Err(_) => {
@@ -290,9 +302,11 @@ impl Resolver {
             return Err(io::Error::other("the resolver's process dies again and again"));
         }
         self.starts.push(now);
-        let upstreams = self.upstreams.as_ref();
+        let kept = self.kept.iter().map(|peers| ToChild::Kept(peers.clone()));
+        let known: Vec<ToChild> =
+            kept.chain(self.upstreams.iter().map(|upstreams| ToChild::Update(upstreams.clone()))).collect();
         let (child, channel) =
-            start(&self.name, self.limits, self.alone, &self.listeners, &mut self.make_socket, upstreams)?;
+            start(&self.name, self.limits, self.alone, &self.listeners, &mut self.make_socket, &known)?;
         (self.child, self.channel) = (child, channel);
         self.restarts += 1;
         Ok(status)
@@ -317,7 +331,7 @@ fn start(
     alone: bool,
     listeners: &[Listener],
     make_socket: &mut dyn FnMut(Kind) -> io::Result<OwnedFd>,
-    upstreams: Option<&Upstreams>,
+    known: &[ToChild],
 ) -> io::Result<(Child, OwnedFd)> {
     let (ours, theirs) = channel::pair()?;
     let addrs = listeners.iter().map(|listener| listener.addr).collect();
@@ -327,8 +341,8 @@ fn start(
     for kind in Kind::ALL {
         feed(ours.as_fd(), kind, if kind.is_tcp() { FIRST_TCP } else { FIRST_UDP }, make_socket)?;
     }
-    if let Some(upstreams) = upstreams {
-        channel::send(ours.as_fd(), &ToChild::Update(upstreams.clone()).encode(), &[])?;
+    for message in known {
+        channel::send(ours.as_fd(), &message.encode(), &[])?;
     }
     let child = Command::new("/proc/self/exe")
         .arg(ARGUMENT)

@@ -201,18 +201,19 @@ impl Engine {
     /// Gives the answer to all that wait for it, under their ids and with the question as they wrote it.
     fn deliver(&mut self, now: Time, index: u32, bytes: &mut [u8], keep: bool, out: &mut dyn Outside) {
         let Some(query) = self.queries.get(index) else { return };
-        let late = query.phase == Phase::Answered;
+        let phase = query.phase;
         restore_question(bytes, query);
         if keep && self.upstreams.default.is_none() {
             self.aliases.learn(bytes, query.set);
         }
         if keep {
             self.cache.keep(now, &query.message, &query.parsed, bytes);
+            self.learn_peer(index, bytes);
         }
-        if late {
+        if phase == Phase::Answered {
             return self.remove_if_done(now, index, out);
         }
-        if query.phase != Phase::Held && !self.hold_back(now, index, bytes, out) {
+        if phase != Phase::Held && !self.hold_back(now, index, bytes, out) {
             self.pass_on(now, index, bytes, out);
         }
     }

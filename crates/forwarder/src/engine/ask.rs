@@ -200,6 +200,9 @@ impl Engine {
                 if age >= GIVE_UP || query.fallback.is_some() && age >= HOPE {
                     return self.give_up(now, index, out);
                 }
+                if query.stale_at() <= now && self.answer_stale(now, index, out) {
+                    return self.answered(now, index, out);
+                }
                 self.blame_the_late(now, index, LATE);
                 if let Some(later) = self.start_over_if_all_broke(now, index) {
                     return self.queries.wake_at(index, later);
@@ -271,6 +274,9 @@ impl Engine {
             expected.max(PAUSE) * (1 << (asked / servers - 1).min(5))
         };
         let mut end = query.asking_since + GIVE_UP;
+        if query.stale_at() > now {
+            end = end.min(query.stale_at());
+        }
         if query.fallback.is_some() {
             end = end.min(query.asking_since + HOPE);
         }

@@ -14,6 +14,8 @@ struct Entry {
     fresh: Duration,
     /// Since it was last passed over by the sweep.
     used: bool,
+    /// It is being fetched anew.
+    ending: bool,
 }
 
 /// See the module's head.
@@ -44,12 +46,13 @@ impl Cache {
         let size = cost(&self.key, answer);
         if let Some(old) = self.entries.get_mut(self.key.as_slice()) {
             self.bytes = self.bytes + answer.len() - old.answer.len();
-            *old = Entry { answer: answer.into(), stored: now, fresh, used: true };
+            *old = Entry { answer: answer.into(), stored: now, fresh, used: true, ending: false };
         } else {
             let key: Box<[u8]> = self.key.as_slice().into();
             self.bytes += size;
             self.order.push_back(key.clone());
-            self.entries.insert(key, Entry { answer: answer.into(), stored: now, fresh, used: false });
+            self.entries
+                .insert(key, Entry { answer: answer.into(), stored: now, fresh, used: false, ending: false });
         }
         self.shrink();
     }
@@ -96,6 +99,15 @@ impl Cache {
         true
     }
 
+    /// Whether the answer that was found last is in the last tenth of its lifetime. It is said once.
+    pub fn is_ending(&mut self, now: Time) -> bool {
+        let Some(entry) = self.entries.get_mut(self.key.as_slice()).filter(|entry| !entry.ending) else {
+            return false;
+        };
+        entry.ending = now.since(entry.stored) >= entry.fresh / 10 * 9;
+        entry.ending
+    }
+
     /// What makes an answer another one: the question, and the bits by which a client says what it wants to see.
     fn set_key(&mut self, query: &[u8], parsed: &Query) {
         self.key.clear();
@@ -124,22 +136,16 @@ impl Engine {
         reply_kept(&mut self.scratch, waiter, bytes, query, out);
         true
     }
-
-    /// No server answers: what they once said.
-    pub(super) fn answer_stale(&mut self, now: Time, index: u32, out: &mut dyn Outside) -> bool {
-        let Some(query) = self.queries.get(index) else { return false };
-        if !self.cache.find(now, &query.message, &query.parsed, true, &mut self.scratch) {
-            return false;
-        }
-        for waiter in &query.waiters {
-            self.counters.stale += 1;
-            reply_kept(&mut self.scratch, waiter, &query.message, &query.parsed, out);
-        }
-        true
-    }
 }
 
-fn reply_kept(kept: &mut [u8], waiter: &Waiter, bytes: &[u8], query: &Query, out: &mut dyn Outside) {
+/// Gives an answer that was kept to a client, in its words.
+pub(super) fn reply_kept(
+    kept: &mut [u8],
+    waiter: &Waiter,
+    bytes: &[u8],
+    query: &Query,
+    out: &mut dyn Outside,
+) {
     let question = HEADER..query.question_end;
     if let (Some(to), Some(from)) = (kept.get_mut(question.clone()), bytes.get(question)) {
         to.copy_from_slice(from);
@@ -167,4 +173,4 @@ const LONGEST_NEGATIVE: Duration = Duration::from_secs(900);
 /// How long after its time an answer is still given when no server answers (RFC 8767, 5: one to three days).
 const STALEST: Duration = Duration::from_secs(3 * 86_400);
 /// The lifetime that it is given with (RFC 8767, 4).
-const STALE_SECONDS: u32 = 30;
+pub(super) const STALE_SECONDS: u32 = 30;

@@ -40,6 +40,8 @@ counters! {
     cached,
     /// Answers out of the cache whose time was over, since no server answered.
     stale,
+    /// Peers' answers fetched anew before their time was over.
+    prefetched,
     /// SERVFAIL of our own: no server answered, or no uplink.
     failed,
     /// Of those, for want of an uplink.

@@ -92,7 +92,7 @@ impl Engine {
         }
     }
 
-    fn no_address(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+    pub(super) fn no_address(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
         let Some(query) = self.queries.get_mut(index) else { return };
         let text = if query.parsed.qtype == rtype::A {
             "the uplink has no IPv4 yet: use the IPv6 address"

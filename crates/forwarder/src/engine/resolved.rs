@@ -136,7 +136,7 @@ impl Resolved {
 }
 
 /// The addresses in an answer; nothing if it cannot be read, or has more than any name has.
-fn addresses(answer: &[u8]) -> Option<Vec<IpAddr>> {
+pub(super) fn addresses(answer: &[u8]) -> Option<Vec<IpAddr>> {
     let count = u16_at(answer, 6)?;
     let mut found = Vec::new();
     if count == 0 {

@@ -52,7 +52,7 @@ pub struct Set {
 pub struct Upstreams {
     /// The sets; at most 256.
     pub sets: Vec<Set>,
-    /// Names in [`wire_name`] form, sorted, and the set that each is asked of. These names alone, not what is below them.
+    /// The peers' names in [`wire_name`] form, sorted, and the set that each is asked of. These names alone, not what is below them.
     pub names: Vec<(Vec<u8>, u8)>,
     /// Where all other names go. `None` ("strict"): nowhere, they are refused.
     pub default: Option<u8>,
@@ -66,17 +66,25 @@ impl Upstreams {
 
     /// The set for a name as it stands in a question.
     pub(super) fn route(&self, name: &[u8]) -> Option<u8> {
-        if !self.names.is_empty() {
-            let mut lower = [0u8; MAX_NAME];
-            let lower = lower.get_mut(..name.len())?;
-            lower.copy_from_slice(name);
-            lower.make_ascii_lowercase(); // lengths are below 64 and so no capitals
-            if let Ok(found) = self.names.binary_search_by(|(name, _)| name.as_slice().cmp(lower)) {
-                return self.names.get(found).map(|(_, set)| *set);
-            }
-        }
         // Before the first update there is no set at all: then all wait in what will be the first.
-        if self.sets.is_empty() { Some(0) } else { self.default }
+        self.find(name).or(if self.sets.is_empty() { Some(0) } else { self.default })
+    }
+
+    /// Whether it is one of the names.
+    pub(super) fn is_peer(&self, name: &[u8]) -> bool {
+        self.find(name).is_some()
+    }
+
+    fn find(&self, name: &[u8]) -> Option<u8> {
+        if self.names.is_empty() {
+            return None;
+        }
+        let mut lower = [0u8; MAX_NAME];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase(); // lengths are below 64 and so no capitals
+        let found = self.names.binary_search_by(|(name, _)| name.as_slice().cmp(lower)).ok()?;
+        self.names.get(found).map(|(_, set)| *set)
     }
 
     pub(super) fn state(&self, set: u8) -> UplinkState {

@@ -56,7 +56,7 @@ pub fn truncated(query: &[u8], parsed: &Query) -> Option<Vec<u8>> {
     Some(reply)
 }
 
-fn push_opt(reply: &mut Vec<u8>, dnssec: bool, why: Option<(Reason, &str)>) {
+pub(super) fn push_opt(reply: &mut Vec<u8>, dnssec: bool, why: Option<(Reason, &str)>) {
     reply.extend_from_slice(&[0, 0, 41]);
     reply.extend_from_slice(&OUR_UDP.to_be_bytes());
     reply.extend_from_slice(&[0, 0, if dnssec { 0x80 } else { 0 }, 0]);

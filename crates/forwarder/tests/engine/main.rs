@@ -6,5 +6,6 @@ mod families;
 mod hosts;
 mod properties;
 mod simulation;
+mod stale;
 mod stories;
 mod world;

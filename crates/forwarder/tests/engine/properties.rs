@@ -1,7 +1,7 @@
 //! What holds whatever servers there are and whatever the network does.
 
 use crate::world::{Host, Manner, World, query, question_end, rcode, udp_client};
-use narrowgate_forwarder::engine::{Client, Limits, UplinkState};
+use narrowgate_forwarder::engine::{Client, Limits, UplinkState, wire_name};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -109,6 +109,13 @@ proptest! {
         let hosts: Vec<Host> = servers.iter().map(|(manner, rtt, loss)| Host { manner: *manner, rtt: *rtt, loss: *loss }).collect();
         let mut world = World::new(seed, Limits { queries: limit, cache });
         world.net.forgers = 30;
+        // Peers, of whom something is known or not: whatever is asked of them, one answer.
+        world.peers = questions.iter().step_by(2).map(|q| q.3.to_lowercase()).collect();
+        world.peers.dedup();
+        if seed % 3 > 0 {
+            let known = |name: &String| (wire_name(name).unwrap(), vec![[192, 0, 2, 1].into()]);
+            world.engine.keep(world.peers.iter().step_by(seed as usize % 3).map(known).collect());
+        }
         world.serve(&hosts, UplinkState::Up, "");
         let mut plan: Vec<(u64, Result<usize, u8>)> = questions.iter().enumerate().map(|(n, q)| (q.0, Ok(n))).collect();
         plan.extend(changes.iter().map(|(at, state)| (*at, Err(*state))));

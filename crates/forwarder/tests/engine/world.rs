@@ -5,7 +5,7 @@ use crate::hosts;
 pub use crate::hosts::{Host, Manner, cookie, query, question_end, rcode};
 use narrowgate_forwarder::engine::{
     CannotAsk, Client, Engine, Fate, Limits, Outside, Resolved, Set, SlotId, Transport, UplinkState,
-    Upstreams,
+    Upstreams, wire_name,
 };
 use narrowgate_model::Time;
 use std::cmp::Reverse;
@@ -65,6 +65,8 @@ pub struct Net {
 /// The engine in its network.
 pub struct World {
     pub engine: Engine,
+    /// The tunnels' peers.
+    pub peers: Vec<String>,
     pub net: Net,
 }
 
@@ -91,7 +93,7 @@ impl World {
             guard: None,
             packets: 0,
         };
-        World { engine: Engine::new(limits), net }
+        World { engine: Engine::new(limits), peers: Vec::new(), net }
     }
 
     /// With these servers, the uplink up.
@@ -106,7 +108,10 @@ impl World {
         let servers: Vec<SocketAddr> = (0..hosts.len()).map(server).collect();
         self.net.hosts.extend(servers.iter().copied().zip(hosts.iter().copied()));
         let set = Set { servers, state, detail: detail.to_owned() };
-        self.engine.update(self.net.now, Upstreams::single(set), &mut self.net);
+        let mut names: Vec<_> = self.peers.iter().map(|name| (wire_name(name).unwrap(), 0)).collect();
+        names.sort();
+        let upstreams = Upstreams { names, ..Upstreams::single(set) };
+        self.engine.update(self.net.now, upstreams, &mut self.net);
     }
 
     /// A client asks.

@@ -108,6 +108,9 @@ fn table(report: &Report) -> String {
         for peer in &tunnel.peers {
             let _ = writeln!(out, "  peer      {peer}");
         }
+        for known in &tunnel.known {
+            let _ = writeln!(out, "  known     {} at {}", known.name, known.value);
+        }
     }
     for resolver in &report.resolvers {
         let _ = writeln!(

@@ -1,0 +1,125 @@
+//! What the tunnels' peers resolved to last, whether there is a cache or not: it is given when no server answers (RFC 8767), so that a node finds
+//! its gateway though the household's DNS is broken. The parent keeps it on disk and gives it back to the next process.
+//!
+//! 1. Each answer to a question for a peer's addresses is remembered, and told to the parent where it changes what was known.
+//! 2. A query that has waited [`STALE_AFTER`], or that all servers have refused or failed, gets the cached answer whose time is over, or
+//!    else these addresses, with the extended error "Stale Answer" and a lifetime of half a minute. Of a peer that is known by the other IP version alone it is told
+//!    that there is no address of this one, since stubs ask for both and wait for both.
+//! 3. Servers that answer after all are listened to for a moment: what they say counts from then on.
+
+use super::cache::{STALE_SECONDS, reply_kept};
+use super::queries::Query;
+use super::{Engine, Outside, resolved};
+use crate::message::{self, Query as Parsed, Reason, add_reason, has_record, kept_reply, rtype};
+use narrowgate_model::Time;
+use narrowgate_model::peers::{MOST_NAMES, renew};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A peer's name in [`wire_name`](super::wire_name) form, and its addresses.
+pub type Peer = (Vec<u8>, Vec<IpAddr>);
+
+/// See the module's head.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Only if the parent wants it.
+    on: bool,
+    peers: Vec<Peer>,
+    /// What the parent does not know yet.
+    found: Vec<Peer>,
+}
+
+impl Kept {
+    fn find(&self, name: &[u8]) -> Option<&[IpAddr]> {
+        self.peers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, addrs)| &addrs[..])
+    }
+
+    fn learn(&mut self, name: &[u8], found: &[IpAddr]) {
+        let place = match self.peers.iter().position(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            Some(place) => place,
+            None if self.peers.len() < MOST_NAMES => {
+                self.peers.push((name.to_ascii_lowercase(), Vec::new()));
+                self.peers.len() - 1
+            }
+            None => return,
+        };
+        if let Some((name, known)) = self.peers.get_mut(place)
+            && renew(known, found)
+        {
+            self.found.push((name.clone(), found.to_vec()));
+        }
+    }
+}
+
+impl Engine {
+    /// Where the peers were found last, in place of what is known. From then on it is remembered.
+    pub fn keep(&mut self, peers: Vec<Peer>) {
+        self.kept.on = true;
+        self.kept.peers = peers;
+        self.kept.peers.truncate(MOST_NAMES);
+    }
+
+    /// Where peers were found since this was asked last: a name each, and its addresses of one IP version. Only what is new.
+    pub fn take_found(&mut self) -> Vec<Peer> {
+        std::mem::take(&mut self.kept.found)
+    }
+
+    /// Called with each answer that may be kept.
+    pub(super) fn learn_peer(&mut self, index: u32, answer: &[u8]) {
+        let Some(query) = self.queries.get(index).filter(|_| self.kept.on) else { return };
+        if let Some(name) = self.peer_asked_for(query)
+            && has_record(answer, query.parsed.qtype)
+            && let Some(found) = resolved::addresses(answer)
+        {
+            self.kept.learn(name, &found);
+        }
+    }
+
+    /// The name, if this is a question for a peer's addresses.
+    fn peer_asked_for<'a>(&self, query: &'a Query) -> Option<&'a [u8]> {
+        let Parsed { qtype, class, .. } = query.parsed;
+        let name = message::question_name(&query.message, &query.parsed);
+        let addresses = class == IN && matches!(qtype, rtype::A | rtype::AAAA);
+        (addresses && self.upstreams.is_peer(name)).then_some(name)
+    }
+
+    /// No server answers: what is known from before. True if the clients have got that.
+    pub(super) fn answer_stale(&mut self, now: Time, index: u32, out: &mut dyn Outside) -> bool {
+        let Some(query) = self.queries.get(index) else { return false };
+        let parsed = query.parsed;
+        let known = self.peer_asked_for(query).and_then(|name| self.kept.find(name)).unwrap_or(&[]);
+        let wanted = |addr: &&IpAddr| addr.is_ipv6() == (parsed.qtype == rtype::AAAA);
+        if self.is_out_of_reach(query.set, &parsed) && !known.iter().all(|addr| wanted(&addr)) {
+            self.counters.stale += query.waiters.len() as u64;
+            self.no_address(now, index, out);
+            return true;
+        }
+        if self.cache.find(now, &query.message, &parsed, true, &mut self.scratch) {
+            add_reason(&mut self.scratch, Reason::StaleAnswer);
+        } else if known.is_empty() {
+            return false;
+        } else {
+            let addresses: Vec<IpAddr> = known.iter().filter(wanted).copied().collect();
+            let why = (Reason::StaleAnswer, "no DNS server answers: this is what was known last");
+            kept_reply(&query.message, &parsed, &addresses, STALE_SECONDS, why, &mut self.scratch);
+        }
+        for waiter in &query.waiters {
+            self.counters.stale += 1;
+            reply_kept(&mut self.scratch, waiter, &query.message, &parsed, out);
+        }
+        true
+    }
+}
+
+impl Query {
+    /// When its clients get what is known from before, if there is anything: a query that had to wait for the uplink is asked for a moment in any case.
+    pub(super) fn stale_at(&self) -> Time {
+        (self.started + STALE_AFTER).max(self.asking_since + A_MOMENT)
+    }
+}
+
+/// RFC 8767, 5: the client response timer.
+pub const STALE_AFTER: Duration = Duration::from_millis(1800);
+/// All servers have been asked once and more by then.
+const A_MOMENT: Duration = Duration::from_millis(600);
+const IN: u16 = 1;
