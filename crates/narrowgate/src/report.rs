@@ -93,6 +93,8 @@ pub struct TunnelReport {
     pub state: String,
     /// As written.
     pub peers: Vec<String>,
+    /// The names among them, and where they were found last (also by a run before this one).
+    pub known: Vec<Detail>,
     /// As written.
     pub cgroup: Option<String>,
     /// `marked`, `not there`, `failed`.

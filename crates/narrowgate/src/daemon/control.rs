@@ -136,9 +136,15 @@ impl Daemon {
             device: tunnel.device.clone(),
             state: state.to_owned(),
             peers: tunnel.peers.iter().map(peer).collect(),
+            known: tunnel.peers.iter().filter_map(|peer| self.known(peer)).collect(),
             cgroup: tunnel.cgroup.clone(),
             cgroup_state: tunnel.cgroup.as_deref().map(|path| self.services.state(path).to_owned()),
         }
+    }
+
+    fn known(&self, peer: &Peer) -> Option<Detail> {
+        let Host::Name(name) = &peer.host else { return None };
+        self.kept.describe(name).map(|value| Detail { name: name.clone(), value })
     }
 
     fn guard(&mut self) -> GuardReport {
@@ -173,6 +179,7 @@ impl Daemon {
         let mut problems: Vec<String> = self.uplinks.problems().map(str::to_owned).collect();
         problems.extend(self.reconciler.complaints().map(str::to_owned));
         problems.extend(self.admission.problem().map(str::to_owned));
+        problems.extend(self.kept.problem().map(str::to_owned));
         problems.extend(self.services.problems().map(str::to_owned));
         let guard = &report.guard;
         if guard.standing && !guard.owned {

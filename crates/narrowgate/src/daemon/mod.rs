@@ -3,12 +3,14 @@
 //! Rooms: [`reconcile`] makes the kernel look as policy wants. [`uplinks`] holds the providers. [`resolvers`] holds the
 //! resolver processes; [`upstreams`] says whom they ask, [`left`] finds those that a daemon before us has left running.
 //! [`services`] marks the tunnels' cgroups. [`gluon`] shares files with a Gluon node. [`hooks`] tells programs of the administrator's.
-//! [`strict`] tells the guard where the peers are. [`control`] answers `status`. [`pace`] keeps floods from costing a processor.
+//! [`kept`] remembers where the peers are, [`strict`] tells the guard. [`control`] answers `status`.
+//! [`pace`] keeps floods from costing a processor.
 
 mod control;
 mod gluon;
 mod groups;
 mod hooks;
+mod kept;
 mod left;
 mod pace;
 mod reconcile;
@@ -60,6 +62,7 @@ struct Daemon {
     services: Services,
     gluon: gluon::Gluon,
     hooks: hooks::Hooks,
+    kept: kept::Kept,
     admission: strict::Admission,
     control: Control,
     started: Time,
@@ -104,7 +107,9 @@ pub fn run(globals: &Globals) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match daemon.serve() {
+    let end = daemon.serve();
+    daemon.kept.flush(&daemon.config);
+    match end {
         End::Stop => {
             if daemon.stop() {
                 ExitCode::SUCCESS
@@ -136,6 +141,8 @@ impl Daemon {
         let mut reconciler = Reconciler::new(runtime.clone());
         let mut uplinks = Uplinks::default();
         reconciler.guard_first(&mut kernel, &uplinks.in_force(&config), &groups)?;
+        let kept = kept::Kept::load(&globals.state_dir);
+        resolvers.keep(kept.peers(&config));
         resolvers.launch(&config, acquired)?;
         let mut services = Services::new(runtime.clone());
         services.configure(&config);
@@ -160,6 +167,7 @@ impl Daemon {
             resolvers,
             services,
             hooks,
+            kept,
             admission: strict::Admission::new(),
             control,
             started,
@@ -170,6 +178,7 @@ impl Daemon {
             _lock: lock,
         };
         daemon.settle();
+        daemon.let_kept_in();
         Ok(daemon)
     }
 
@@ -180,6 +189,13 @@ impl Daemon {
         self.reconciler.settle(&mut self.kernel, &self.config, &self.groups, &mut self.uplinks);
         self.tell_resolvers();
         self.forget_at = Some(now() + AT_REST);
+    }
+
+    /// Strict: where the peers were last is where a tunnel that is up may be, and no DNS server need answer for it to go on.
+    fn let_kept_in(&mut self) {
+        if self.config.strict {
+            self.admission.let_in(&mut self.kernel, &self.kept.addresses(&self.config));
+        }
     }
 
     fn tell_resolvers(&mut self) {
@@ -229,11 +245,23 @@ impl Daemon {
             }
             let in_order = self.reconciler.next_retry().is_none();
             self.hooks.step(&self.config, &self.uplinks, in_order, now());
+            self.learn_peers();
+            self.kept.on_timer(&self.config);
             self.resolvers.decide(&mut |addrs| self.admission.let_in(&mut self.kernel, addrs));
             if self.forget_at.take_if(|at| *at <= now()).is_some() {
                 // Nothing depends on it.
                 let _ = narrowgate_sys::memory::forget_start();
             }
+        }
+    }
+
+    fn learn_peers(&mut self) {
+        let mut changed = false;
+        for found in self.resolvers.take_found() {
+            changed |= self.kept.learn(&self.config, &found);
+        }
+        if changed {
+            self.resolvers.keep(self.kept.peers(&self.config));
         }
     }
 
@@ -261,6 +289,7 @@ impl Daemon {
             settle,
             self.resolvers.next_timeout(),
             self.hooks.next_timeout(),
+            self.kept.next_timeout(),
             self.forget_at,
         ];
         let next = timeouts.into_iter().flatten().min();
@@ -321,6 +350,8 @@ impl Daemon {
                 self.groups = groups::Groups::look_up(&self.config);
                 self.uplinks.configure(&self.config, &self.globals, now());
                 self.settle();
+                self.let_kept_in();
+                self.resolvers.keep(self.kept.peers(&self.config));
                 if let Err(message) = self.resolvers.launch(&self.config, acquired) {
                     log::error!("{message}");
                 }

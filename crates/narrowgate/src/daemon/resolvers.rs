@@ -10,7 +10,7 @@ use super::{now, strict};
 use crate::report::{CounterReport, ResolverReport};
 use crate::runtime::RuntimeDir;
 use narrowgate_forwarder::control::Stats;
-use narrowgate_forwarder::engine::{Counters, Limits, Upstreams};
+use narrowgate_forwarder::engine::{Counters, Limits, Peer, Upstreams};
 use narrowgate_forwarder::parent::{self, Event, Listener, Resolver};
 use narrowgate_model::config::{self, Via};
 use narrowgate_model::{Config, Facts, Mark, Server, Time};
@@ -34,6 +34,9 @@ pub struct Resolvers {
     /// Processes of a daemon before us that we have ended: ours to reap if we are that daemon's successor by exec.
     orphans: Vec<u32>,
     wake: Option<Time>,
+    /// Where the peers were last, and what has been found anew.
+    kept: Vec<Peer>,
+    found: Vec<Peer>,
 }
 
 struct Running {
@@ -59,7 +62,15 @@ pub struct Acquired {
 impl Resolvers {
     /// None yet.
     pub fn new(runtime: RuntimeDir) -> Resolvers {
-        Resolvers { runtime, list: Vec::new(), ways: Ways::default(), orphans: Vec::new(), wake: None }
+        Resolvers {
+            runtime,
+            list: Vec::new(),
+            ways: Ways::default(),
+            orphans: Vec::new(),
+            wake: None,
+            kept: Vec::new(),
+            found: Vec::new(),
+        }
     }
 
     /// Gets the listening sockets for all resolvers that are new or changed: from those that run, from the processes that a
@@ -125,9 +136,12 @@ impl Resolvers {
         for (resolver, listeners) in acquired.resolvers {
             let mark = (resolver.via == Via::Uplink).then_some((config.mark.value, config.mark.mask));
             let limits = Limits { cache: resolver.cache, ..Limits::default() };
-            let handle =
+            let mut handle =
                 Resolver::spawn(&resolver.name, limits, listeners, move |kind| socket::unbound(kind, mark))
                     .map_err(|e| format!("resolver {}: its process cannot be started: {e}", resolver.name))?;
+            if resolver.via == Via::Uplink {
+                handle.keep(self.kept.clone());
+            }
             self.list.push(Running {
                 config: resolver,
                 mark: config.mark,
@@ -214,6 +228,7 @@ impl Resolvers {
                         }
                     }
                     Event::Stats(stats) => running.stats = Some(stats),
+                    Event::Found(peer) => self.found.push(peer),
                     Event::Restarted { status, times } => {
                         running.restarts = times;
                         restarted = true;
@@ -233,6 +248,19 @@ impl Resolvers {
         if restarted {
             self.write_down();
         }
+    }
+
+    /// Where the peers were last, for the resolvers by the uplinks: those that run and those to come. One through the mesh asks one of those.
+    pub fn keep(&mut self, peers: Vec<Peer>) {
+        for running in self.list.iter_mut().filter(|r| r.config.via == Via::Uplink) {
+            running.handle.keep(peers.clone());
+        }
+        self.kept = peers;
+    }
+
+    /// Where peers were found since this was asked last.
+    pub fn take_found(&mut self) -> Vec<Peer> {
+        std::mem::take(&mut self.found)
     }
 
     /// Strict: asks about all addresses that answers wait for whether packets may go there, and tells the resolvers.

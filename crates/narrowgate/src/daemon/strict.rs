@@ -7,6 +7,7 @@ use narrowgate_forwarder::engine::wire_name;
 use narrowgate_kernel::Real;
 use narrowgate_model::Config;
 use narrowgate_model::nft::Set;
+use narrowgate_model::peers::is_host;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// Whether the guard lets marked packets go to these addresses from now on.
@@ -69,12 +70,6 @@ pub fn question(name: &[u8], qtype: u8) -> Vec<u8> {
     message
 }
 
-/// An address that some other host can have. A household's DNS may answer with anything, and none of the others is a tunnel's peer.
-fn is_host(addr: &IpAddr) -> bool {
-    let broadcast = matches!(addr, IpAddr::V4(a) if a.is_broadcast());
-    !(broadcast || addr.is_unspecified() || addr.is_loopback() || addr.is_multicast())
-}
-
 /// The types of records that hold an address (RFC 1035, RFC 3596).
 pub const A: u8 = 1;
 /// See [`A`].
@@ -90,23 +85,5 @@ mod tests {
         let message = question(&wire_name("vpn.example.net").unwrap(), AAAA);
         let query = Query::parse(&message).unwrap();
         assert_eq!((query.qtype, query.class, query.question_end), (28, 1, message.len()));
-    }
-
-    #[test]
-    fn what_is_no_other_host_is_not_let_out() {
-        for (addr, host) in [
-            ("198.51.100.1", true),
-            ("192.168.1.5", true),
-            ("2001:db8::1", true),
-            ("0.0.0.0", false),
-            ("::", false),
-            ("127.0.0.1", false),
-            ("::1", false),
-            ("224.0.0.251", false),
-            ("255.255.255.255", false),
-            ("ff02::fb", false),
-        ] {
-            assert_eq!(is_host(&addr.parse().unwrap()), host, "{addr}");
-        }
     }
 }

@@ -44,11 +44,8 @@ impl Ways {
         if resolver.via == Via::Uplink {
             let servers = policy::upstreams(config, resolver, facts);
             let set = self.set(config, resolver, facts, parent::resolve(&servers).0, at);
-            let upstreams = if config.strict {
-                Upstreams { sets: vec![set], names: peer_names(config, 0), default: None }
-            } else {
-                Upstreams::single(set)
-            };
+            let default = (!config.strict).then_some(0);
+            let upstreams = Upstreams { sets: vec![set], names: peer_names(config, 0), default };
             return (servers, upstreams);
         }
         // The mesh's servers for everything, the WAN resolver for the tunnels' own names.
