@@ -194,7 +194,7 @@ fn query(name: &str, v6: bool) -> Vec<u8> {
 }
 
 /// The addresses in an answer's records; an error code is an error.
-fn addresses(message: &[u8]) -> Result<Vec<IpAddr>> {
+pub fn addresses(message: &[u8]) -> Result<Vec<IpAddr>> {
     let code = response_code(message);
     if code != 0 {
         return Err(Error::new(format!("the answer has code {code}")));

@@ -3,6 +3,7 @@
 //! Rooms: `itself` holds what the laboratory promises about itself, and its positive control; `original` the original's
 //! way; `tunnel` how fast the tunnel comes up; `states` what leaks and what works in every state; `inbound` who may come in;
 //! `dns` the resolvers; `flaps` a cable that comes and goes; `hooks` programs that hear of it all; `gluon` what a Gluon node's own programs meet; `strict` what they and the guard refuse under `option strict`;
+//! `kept` where a node finds its gateway without DNS;
 //! `marking` whether the tunnel's sockets are marked; `lifecycle` start, stop, kill and reload; `takeover` another process in the
 //! daemon's place; `uplinks` several uplinks at once; `netifd` an uplink that netifd manages; `wireguard` the other VPN; `scene` what they share.
 
@@ -12,6 +13,7 @@ mod gluon;
 mod hooks;
 mod inbound;
 mod itself;
+mod kept;
 mod lifecycle;
 mod marking;
 mod netifd;

@@ -149,7 +149,7 @@ fn a_peer_that_is_an_address_is_in_the_set_from_the_start() {
     assert_eq!(peers(&lab), [IpAddr::from(GATE4)]);
 }
 
-fn strict_config() -> String {
+pub fn strict_config() -> String {
     format!("config narrowgate 'globals'\n\toption strict '1'\n\n{}", config())
 }
 
