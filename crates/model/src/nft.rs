@@ -58,9 +58,9 @@ impl Set {
     pub const PEERS6: &'static str = "peers6";
     /// Elements at most: a name has a handful of addresses, and what asks for more shall not fill the memory.
     pub const SIZE: u32 = 4096;
-    /// How long, in seconds, an element stays that no packet has gone to. Longer than any lifetime in DNS has to be, since a WireGuard asks
-    /// but once and may be silent for hours.
-    pub const TIMEOUT: u32 = 86_400;
+    /// How long, in seconds, an element stays that no packet has gone to: a week, which is the longest lifetime that a resolver has to honour (RFC 8767, 4), since
+    /// a WireGuard asks but once and may be silent for days.
+    pub const TIMEOUT: u32 = 604_800;
 
     /// The set of the peers that an address belongs in.
     pub fn peers(addr: &IpAddr) -> &'static str {

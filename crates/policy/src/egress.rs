@@ -1,11 +1,13 @@
 //! The last chain before the cable: `netdev egress` sees what the inet chains do not, frames of AF_PACKET sockets and ARP.
 //!
-//! It knows no connections, so it asks for the mark alone and leaves the rest to the inet chains before it.
+//! It knows no connections, so it asks for the mark alone and leaves the rest to the inet chains before it; under `option strict` for the
+//! destination as well, by sets of its own, since a table cannot see another's.
 
 use crate::desired::{Known, manages};
 use crate::guard::{chain, rule};
 use crate::housekeeping::{ETH_IPV4, ETH_IPV6, Place, outgoing};
 use crate::routes::onlink;
+use crate::strict;
 use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Rule, Table};
 use narrowgate_model::sort::sort;
 use narrowgate_model::{Config, Prefix};
@@ -23,23 +25,33 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], absent: bool) -> Opt
     }
     let mark = config.mark;
     let mut rules = Vec::new();
-    for ip in [ETH_IPV4, ETH_IPV6] {
-        let matches =
-            vec![Match::EtherType(ip), Match::Mark { value: mark.value, mask: mark.mask, eq: true }];
-        rules.push(rule("marked", matches, Some("egress_marked"), Action::Accept));
+    let marked = Match::Mark { value: mark.value, mask: mark.mask, eq: true };
+    for ip in [ETH_IPV4, ETH_IPV6].into_iter().filter(|_| !config.strict) {
+        let matches = vec![Match::EtherType(ip), marked.clone()];
+        rules.push(rule("marked", matches, Some(strict::MARKED), Action::Accept));
     }
     for uplink in present {
+        if config.strict {
+            rules.append(&mut strict::frames(config, uplink, &marked));
+        }
         let onlink = onlink(uplink);
         rules.extend(arp(uplink, &onlink));
         rules.extend(outgoing(Place::Netdev, &uplink.config.device, &onlink, "egress_housekeeping"));
     }
+    if config.strict {
+        rules.extend(strict::other_frames(&marked));
+    }
     rules.push(rule("EAPOL", vec![Match::EtherType(ETH_EAPOL)], Some("egress_housekeeping"), Action::Accept));
     rules.push(rule("leak", vec![Match::EtherType(ETH_ARP)], Some("leak_arp"), Action::Drop));
     rules.push(rule("leak", Vec::new(), Some("leak_egress"), Action::Drop));
+    let mut counters = COUNTERS.to_vec();
+    if config.strict {
+        counters.push(strict::FRAME_REFUSED);
+    }
     Some(Table {
         family: Family::Netdev,
-        counters: COUNTERS.to_vec(),
-        sets: Vec::new(),
+        counters,
+        sets: strict::sets(config),
         chains: vec![Chain { devices, ..chain("egress", Hook::Egress, 0, rules) }],
     })
 }
@@ -72,4 +84,4 @@ const ETH_ARP: u16 = 0x0806;
 /// IEEE 802.1X: a wireless uplink lives by it.
 const ETH_EAPOL: u16 = 0x888e;
 
-const COUNTERS: [&str; 4] = ["egress_marked", "egress_housekeeping", "leak_arp", "leak_egress"];
+const COUNTERS: [&str; 4] = [strict::MARKED, "egress_housekeeping", "leak_arp", "leak_egress"];

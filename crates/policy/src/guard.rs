@@ -204,7 +204,7 @@ fn request(service: Inbound) -> Vec<[Match; 2]> {
 }
 
 /// What a service answers.
-fn response(service: Inbound) -> Vec<[Match; 2]> {
+pub(crate) fn response(service: Inbound) -> Vec<[Match; 2]> {
     match service {
         Inbound::Ping => echo(0, 129),
         Inbound::Tcp(port) => vec![[Match::L4Proto(TCP), Match::SrcPort(port)]],

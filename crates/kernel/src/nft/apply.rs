@@ -26,7 +26,7 @@ pub(crate) fn set(socket: &mut Socket, can: Capabilities, wanted: &Ruleset) -> R
     transaction(socket, "loading", &mut |seen, requests| {
         for table in &wanted.tables {
             if table.family != Family::Netdev || can.egress {
-                set_table(requests, can, table, seen.tables.iter().find(|t| t.family == table.family));
+                set_table(requests, can, table, seen);
             }
         }
         let unwanted = |t: &&SeenTable| !wanted.tables.iter().any(|w| w.family == t.family);
@@ -109,7 +109,8 @@ fn culprit(message: Message<'_>) -> Option<String> {
     Some(format!("table {family}{rest}"))
 }
 
-fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, seen: Option<&SeenTable>) {
+fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, all: &Seen) {
+    let seen = all.tables.iter().find(|t| t.family == wanted.family);
     // Never owner alone: such a table dies with its process.
     let flags = if can.persist { OWNER | PERSIST } else { 0 };
     let keep = seen.filter(|t| t.flags == flags);
@@ -127,7 +128,7 @@ fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, seen: O
         }
     }
     set_counters(requests, wanted, seen, keep.is_some());
-    sets::set(requests, wanted, seen.map_or(&[], |t| &t.sets), keep.is_some());
+    sets::set(requests, wanted, all, keep.is_some());
     for chain in &wanted.chains {
         match old_chains.iter().find(|old| fits(wanted.family, chain, old)) {
             Some(old) if old.policy == policy(chain) => {}

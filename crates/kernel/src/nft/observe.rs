@@ -136,6 +136,11 @@ fn read_contents(socket: &mut Socket, table: &mut SeenTable) -> Result<(), netli
 }
 
 impl Seen {
+    /// The sets of a table; none if there is no such table.
+    pub(super) fn sets_of(&self, family: Family) -> &[SeenSet] {
+        self.tables.iter().find(|t| t.family == family).map_or(&[], |t| &t.sets)
+    }
+
     fn table(&mut self, family: Family) -> Option<&mut SeenTable> {
         self.tables.iter_mut().find(|t| t.family == family)
     }

@@ -3,6 +3,7 @@
 //! A set stays with all that is in it when the rules are replaced and when the table is adopted; a table that is made anew gets
 //! the elements of the old one, with the time that each has left.
 
+use super::observe::Seen;
 use super::{
     DELSET, DELSETELEM, GETSET, GETSETELEM, NEWSET, NEWSETELEM, family, header, kind, observe, transaction,
 };
@@ -47,25 +48,14 @@ pub struct SetSize {
 pub(crate) fn add(socket: &mut Socket, addrs: &[IpAddr], seconds: u32) -> Result<(), Error> {
     let mut once = || {
         transaction(socket, "adding addresses to", &mut |seen, requests| {
-            let table = seen.tables.iter().find(|t| t.family == Family::Inet);
-            let sets = table.map_or(&[][..], |t| &t.sets);
-            for name in [Set::PEERS4, Set::PEERS6] {
-                let there = sets.iter().find(|s| s.name == name).map_or(&[][..], |s| &s.elements);
-                let (mut old, mut new) = (Vec::new(), Vec::new());
-                for addr in addrs.iter().filter(|a| Set::peers(a) == name) {
-                    let time = u64::from(seconds) * 1000;
-                    // One that has nearly all of its time left stays as it is: that spares the kernel a commit.
-                    let stays = |e: &Element| e.time.is_none_or(|(_, left)| left >= time / 8 * 7);
-                    let element = there.iter().find(|e| e.addr == *addr);
-                    let fresh = Element { addr: *addr, time: Some((time, time)) };
-                    if element.is_none_or(|e| !stays(e)) && !new.contains(&fresh) {
-                        // Kernels before 6.12 leave the time of an element as it is that is added again.
-                        old.extend(element);
-                        new.push(fresh);
-                    }
+            let others = seen.tables.iter().filter(|t| t.family != Family::Inet && !t.sets.is_empty());
+            let inet = (Family::Inet, seen.sets_of(Family::Inet));
+            for (family, sets) in std::iter::once(inet).chain(others.map(|t| (t.family, &t.sets[..]))) {
+                for name in [Set::PEERS4, Set::PEERS6] {
+                    let there = sets.iter().find(|s| s.name == name).map_or(&[][..], |s| &s.elements);
+                    let of_it = addrs.iter().filter(|addr| Set::peers(addr) == name);
+                    add_to(requests, family, name, there, of_it, u64::from(seconds) * 1000);
                 }
-                change(requests, DELSETELEM, Family::Inet, name, &old);
-                change(requests, NEWSETELEM, Family::Inet, name, &new);
             }
         })
     };
@@ -73,8 +63,34 @@ pub(crate) fn add(socket: &mut Socket, addrs: &[IpAddr], seconds: u32) -> Result
     once().or_else(|_| once())
 }
 
+fn add_to<'a>(
+    requests: &mut Requests,
+    family: Family,
+    name: &str,
+    there: &[Element],
+    addrs: impl Iterator<Item = &'a IpAddr>,
+    time: u64,
+) {
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    for addr in addrs {
+        // One that has nearly all of its time left stays as it is: that spares the kernel a commit.
+        let stays = |e: &Element| e.time.is_none_or(|(_, left)| left >= time / 8 * 7);
+        let element = there.iter().find(|e| e.addr == *addr);
+        let fresh = Element { addr: *addr, time: Some((time, time)) };
+        if element.is_none_or(|e| !stays(e)) && !new.contains(&fresh) {
+            // Kernels before 6.12 leave the time of an element as it is that is added again.
+            old.extend(element);
+            new.push(fresh);
+        }
+    }
+    change(requests, DELSETELEM, family, name, &old);
+    change(requests, NEWSETELEM, family, name, &new);
+}
+
 /// Makes the sets of a table those that are wanted. `kept` tells whether it is the one that was seen; its rules are gone by now.
-pub(super) fn set(requests: &mut Requests, wanted: &Table, seen: &[SeenSet], kept: bool) {
+/// A set that is not there yet gets what a set of that name has in another table: families come and go with devices.
+pub(super) fn set(requests: &mut Requests, wanted: &Table, all: &Seen, kept: bool) {
+    let seen = all.sets_of(wanted.family);
     let fits = |set: &Set, old: &SeenSet| old.name == set.name && old.version == Some(set.version);
     for old in seen.iter().filter(|old| kept && !wanted.sets.iter().any(|set| fits(set, old))) {
         requests.push(kind(DELSET), 0, |body| {
@@ -85,7 +101,8 @@ pub(super) fn set(requests: &mut Requests, wanted: &Table, seen: &[SeenSet], kep
     }
     for (id, set) in (1..).zip(&wanted.sets) {
         let old = seen.iter().find(|old| fits(set, old));
-        let there = old.map_or(&[][..], |old| &old.elements);
+        let anywhere = all.tables.iter().flat_map(|t| &t.sets).find(|other| fits(set, other));
+        let there = old.or(anywhere).map_or(&[][..], |old| &old.elements);
         let stays = kept && old.is_some();
         let always = |e: &Element| set.elements.contains(&e.addr);
         if stays {
@@ -217,7 +234,9 @@ fn decode_element(element: &[u8]) -> Option<Element> {
 
 /// How many elements there are in our sets.
 pub(crate) fn sizes(socket: &mut Socket) -> Result<Vec<SetSize>, Error> {
-    let sets = observe(socket)?.tables.into_iter().flat_map(|t| t.sets);
+    // Those of the other tables are the same.
+    let tables = observe(socket)?.tables.into_iter().filter(|t| t.family == Family::Inet);
+    let sets = tables.flat_map(|t| t.sets);
     Ok(sets.map(|set| SetSize { elements: set.elements.len(), name: set.name }).collect())
 }
 

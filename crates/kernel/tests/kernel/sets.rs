@@ -3,7 +3,7 @@
 use crate::namespace::{NOW, apply_twice, enter, enter_with_wan, sh};
 use crate::ruleset::{chain, rule, table};
 use narrowgate_kernel::{Kernel, Real};
-use narrowgate_model::nft::{Action, Family, Hook, IpVersion, Match, Ruleset, Set};
+use narrowgate_model::nft::{Action, Chain, Family, Hook, IpVersion, Match, Ruleset, Set, Table};
 use narrowgate_model::state::Step;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -187,6 +187,50 @@ fn traffic_keeps_an_element_and_silence_ends_it() {
     assert!(!send(1), "after it was silent for {:?}", start.elapsed());
 }
 
+/// The same sets in the last chain, which packet sockets meet alone: what is added comes into both, and a table that comes later, with its
+/// device, gets what the other has.
+#[test]
+fn a_table_of_another_family_gets_the_same_elements_whenever_it_comes() {
+    let (mut real, _) = enter_with_wan();
+    if !real.capabilities().egress {
+        println!("this kernel has no netdev egress");
+        return;
+    }
+    let inet = strict("a", 3600, &["192.0.2.7"]);
+    let mut both = inet.clone();
+    let marked = |version, set| {
+        let matches = vec![
+            Match::EtherType(if version == IpVersion::V4 { 0x0800 } else { 0x86dd }),
+            Match::DstInSet(set, version),
+        ];
+        rule("peer", matches, Some("passed"), Action::AcceptAndRefresh { set, version, seconds: 3600 })
+    };
+    let rules = vec![marked(IpVersion::V4, Set::PEERS4), marked(IpVersion::V6, Set::PEERS6)];
+    let egress = Chain { devices: vec!["wan".to_owned()], ..chain("egress", Hook::Egress, rules) };
+    both.tables.push(Table {
+        sets: inet.tables[0].sets.clone(),
+        ..table(Family::Netdev, vec!["passed"], vec![egress])
+    });
+    crate::guard::assert_same_as_nft(&mut real, &both);
+    real.apply(&Step::SetGuard(inet), NOW).unwrap();
+    real.add_elements(&addrs(&["192.0.2.9", "2001:db8::9"]), 600).unwrap();
+    let observed = apply_twice(&mut real, &Step::SetGuard(both.clone())).guard;
+    assert_eq!(observed.chains, both.fingerprint());
+    assert_eq!(
+        listed_in("netdev", |_| true),
+        addrs(&["192.0.2.7", "192.0.2.9", "2001:db8::9"]),
+        "what was there before it"
+    );
+    assert_eq!(listed_in("netdev", |e| !e.contains("timeout")), addrs(&["192.0.2.7"]));
+    real.add_elements(&addrs(&["192.0.2.10"]), 600).unwrap();
+    for family in ["inet", "netdev"] {
+        let there = listed_in(family, |_| true);
+        assert_eq!(there, addrs(&["192.0.2.7", "192.0.2.9", "192.0.2.10", "2001:db8::9"]), "{family}");
+    }
+    let sizes: Vec<usize> = real.set_sizes().unwrap().iter().map(|s| s.elements).collect();
+    assert_eq!(sizes, [3, 1], "told once");
+}
+
 /// Closes the socket, and waits until its tables are orphans: a child that another test is just starting may hold a copy of it.
 fn release(real: Real) {
     drop(real);
@@ -213,9 +257,13 @@ fn lasting() -> Vec<IpAddr> {
 }
 
 fn listed(wanted: fn(&str) -> bool) -> Vec<IpAddr> {
+    listed_in("inet", wanted)
+}
+
+fn listed_in(family: &str, wanted: fn(&str) -> bool) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for set in [Set::PEERS4, Set::PEERS6] {
-        let text = sh(&format!("nft list set inet narrowgate {set}"));
+        let text = sh(&format!("nft list set {family} narrowgate {set}"));
         let Some((_, elements)) = text.split_once("elements = {") else { continue };
         let elements = elements.split('}').next().unwrap().split(',').map(str::trim).filter(|e| wanted(e));
         found.extend(elements.map(|e| e.split(' ').next().unwrap().parse::<IpAddr>().unwrap()));

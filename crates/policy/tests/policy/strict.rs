@@ -8,7 +8,7 @@ use narrowgate_model::nft::{
 };
 use narrowgate_model::{Config, Facts};
 use narrowgate_policy::desired;
-use narrowgate_policy::verdict::{Packet, walk};
+use narrowgate_policy::verdict::{Packet, Source, walk, way_out};
 use proptest::prelude::*;
 use std::net::IpAddr;
 
@@ -74,6 +74,67 @@ fn marked_packets_leave_to_peers_and_dns_servers_and_nobody_else() {
     ] {
         assert_eq!(leaves(&rules, &packet), (verdict.0, Some(verdict.1)), "{what}");
     }
+}
+
+/// A packet socket with the mark passes no chain but the last.
+#[test]
+fn marked_frames_of_packet_sockets_go_where_marked_packets_go() {
+    let rules = ruleset(&strict(), facts());
+    let frame = |packet: Packet| {
+        let passage = way_out(&rules, &Packet { ct: None, ..packet }, Source::Frame);
+        (passage.passes, passage.rule.and_then(|r| r.counter))
+    };
+    for (what, packet, verdict) in [
+        ("a peer", Packet { to_peer: true, ..marked("198.51.100.1") }, (true, "egress_marked")),
+        ("a peer, IPv6", Packet { to_peer: true, ..marked("2001:db8:f::1") }, (true, "egress_marked")),
+        (
+            "a peer, unmarked",
+            Packet { to_peer: true, mark: 0, ..marked("198.51.100.1") },
+            (false, "leak_egress"),
+        ),
+        ("no peer", marked("198.51.100.1"), (false, "egress_strict_refused")),
+        ("no peer, IPv6", marked("2001:db8:f::1"), (false, "egress_strict_refused")),
+        ("DNS", Packet { dport: 53, ..marked("192.168.1.1") }, (true, "egress_marked")),
+        ("DNS, link-local", Packet { dport: 53, ..marked("fe80::1") }, (true, "egress_marked")),
+        (
+            "another DNS server",
+            Packet { dport: 53, ..marked("198.51.100.1") },
+            (false, "egress_strict_refused"),
+        ),
+        (
+            "an answer of ssh",
+            Packet { l4proto: TCP, sport: 22, ..marked("192.168.1.9") },
+            (true, "egress_marked"),
+        ),
+        (
+            "a question to ssh",
+            Packet { l4proto: TCP, dport: 22, ..marked("192.168.1.9") },
+            (false, "egress_strict_refused"),
+        ),
+        (
+            "a ping",
+            Packet { l4proto: 1, icmp_type: 8, ..marked("192.168.1.9") },
+            (false, "egress_strict_refused"),
+        ),
+        (
+            "an answer to one",
+            Packet { l4proto: 1, icmp_type: 0, ..marked("192.168.1.9") },
+            (true, "egress_marked"),
+        ),
+        (
+            "an error",
+            Packet { l4proto: 58, icmp_type: 1, ..marked("2001:db8:1::9") },
+            (true, "egress_marked"),
+        ),
+        ("DHCP", Packet { sport: 68, dport: 67, ..marked("255.255.255.255") }, (true, "egress_marked")),
+    ] {
+        assert_eq!(frame(packet), (verdict.0, Some(verdict.1)), "{what}");
+    }
+    let rules = ruleset(&config(), facts());
+    assert!(
+        way_out(&rules, &marked("198.51.100.1"), Source::Frame).passes,
+        "without strict the mark is enough"
+    );
 }
 
 #[test]
@@ -186,6 +247,19 @@ proptest! {
         let original = packet.ct.is_some_and(|(direction, _)| direction == CtDirection::Original);
         let allowed = !looped && (housekeeping(&packet) || answers || original && (to_peer || dns || dhcp));
         prop_assert_eq!(leaves(&rules, &packet).0, allowed);
+        // The last chain, which a packet socket's frame meets alone, knows no connections.
+        let v6 = packet.dst.is_some_and(|d| d.is_ipv6());
+        let looks_like_an_answer = match packet.l4proto {
+            TCP => packet.sport == 22,
+            1 => packet.icmp_type == 0 || !v6 && matches!(packet.icmp_type, 3 | 11 | 12),
+            58 => packet.icmp_type == 129 || v6 && matches!(packet.icmp_type, 1..=4),
+            _ => false,
+        };
+        let frame = way_out(&rules, &packet, Source::Frame);
+        prop_assert_eq!(frame.passes, housekeeping(&packet) || to_peer || dns || dhcp || looks_like_an_answer);
+        if !frame.passes {
+            prop_assert_eq!(frame.rule.and_then(|r| r.counter), Some("egress_strict_refused"));
+        }
         prop_assert!(config.uplinks[0].inbound.contains(&Inbound::Tcp(22)));
     }
 }
