@@ -5,7 +5,7 @@
 //! `dns` the resolvers; `flaps` a cable that comes and goes; `hooks` programs that hear of it all; `gluon` what a Gluon node's own programs meet; `strict` what they and the guard refuse under `option strict`;
 //! `kept` where a node finds its gateway without DNS;
 //! `marking` whether the tunnel's sockets are marked; `lifecycle` start, stop, kill and reload; `takeover` another process in the
-//! daemon's place; `uplinks` several uplinks at once; `netifd` an uplink that netifd manages; `wireguard` the other VPN; `scene` what they share.
+//! daemon's place; `uplinks` several uplinks at once; `netifd` an uplink that netifd manages; `managers` one that others do; `wireguard` the other VPN; `scene` what they share.
 
 mod dns;
 mod flaps;
@@ -15,6 +15,7 @@ mod inbound;
 mod itself;
 mod kept;
 mod lifecycle;
+mod managers;
 mod marking;
 mod netifd;
 mod original;
