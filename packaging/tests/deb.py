@@ -8,6 +8,7 @@ FILES = {
     "./usr/share/doc/narrowgate/examples/minimal.conf", "./usr/share/doc/narrowgate/examples/50-fastd",
     "./usr/share/doc/narrowgate/examples/50-wireguard", "./usr/lib/dhcpcd/dhcpcd-hooks/70-narrowgate",
     "./etc/network/if-up.d/narrowgate", "./etc/network/if-down.d/narrowgate",
+    "./etc/dhcp/dhclient-exit-hooks.d/narrowgate",
 }
 
 

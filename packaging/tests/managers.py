@@ -3,6 +3,7 @@
 from place import *
 
 DHCPCD = f"{PACKAGING}/managers/dhcpcd/70-narrowgate"
+DHCLIENT = f"{PACKAGING}/managers/dhclient/narrowgate"
 IFUPDOWN = f"{PACKAGING}/managers/ifupdown/narrowgate"
 
 
@@ -82,6 +83,27 @@ def test_ifupdown(place):
     equal(handed(place), {})
 
 
+def dhclient(place, reason, **told):
+    place.write("script", f". {DHCLIENT}\necho goes on\n")
+    out = place.run(place.path("script"), NARROWGATE_UPLINK_DIR=place.path("uplink"), interface="eth0", reason=reason, **told)
+    equal(out, "goes on\n")
+
+
+def test_dhclient(place):
+    dhclient(place, "PREINIT")
+    dhclient(place, "EXPIRE")
+    equal(handed(place), {})
+    dhclient(place, "BOUND", new_domain_name_servers="192.0.2.53 192.0.2.54", new_domain_name="home.example")
+    dhclient(place, "RENEW6", new_dhcp6_name_servers="2001:db8::53")
+    four = {"eth0:dhclient.conf": "manager dhclient\nnameserver 192.0.2.53\nnameserver 192.0.2.54\nsearch home.example\n"}
+    equal(handed(place), four | {"eth0:dhclient6.conf": "manager dhclient\nnameserver 2001:db8::53\n"})
+    dhclient(place, "STOP6")
+    equal(handed(place), four)
+    dhclient(place, "TIMEOUT")
+    dhclient(place, "FAIL")
+    equal(handed(place), {})
+
+
 def test_shellcheck_of_what_is_sourced(place):
-    done = subprocess.run(["shellcheck", "-s", "dash", DHCPCD], capture_output=True, text=True)
+    done = subprocess.run(["shellcheck", "-s", "dash", DHCPCD, DHCLIENT], capture_output=True, text=True)
     equal((done.returncode, done.stdout), (0, ""))

@@ -109,8 +109,7 @@ impl Source for Hook {
     }
 
     fn mend(&self) -> (String, String) {
-        let mend =
-            "tell it not to (dhcpcd: `nogateway`; ifupdown: `narrowgate-gateway` in the place of `gateway`)";
+        let mend = "tell it not to (dhcpcd: `nogateway`; ifupdown: `narrowgate-gateway` in the place of `gateway`; dhclient cannot)";
         (self.manager().to_owned(), mend.to_owned())
     }
 

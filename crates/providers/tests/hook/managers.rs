@@ -158,31 +158,61 @@ fn a_dhcpcd_that_takes_the_main_table_is_told_to_leave_it() {
     node.until("the facts all the same", complete);
 }
 
+/// What a machine with ifupdown and dhclient has.
+fn ifupdown(place: &Place, interfaces: &str) -> System {
+    let mounts = [
+        ("/etc/network/if-up.d", "if-up.d"),
+        ("/etc/network/if-down.d", "if-down.d"),
+        ("/etc/network/if-pre-up.d", "if-pre-up.d"),
+        ("/etc/network/if-post-down.d", "if-post-down.d"),
+        ("/etc/dhcp/dhclient-enter-hooks.d", "enter"),
+        ("/etc/dhcp/dhclient-exit-hooks.d", "exit"),
+        ("/var/lib/dhcp", "lib"),
+    ];
+    let system = System::new(place, &mounts);
+    system.hook("ifupdown/narrowgate", "if-up.d/narrowgate");
+    system.hook("ifupdown/narrowgate", "if-down.d/narrowgate");
+    system.hook("dhclient/narrowgate", "exit/narrowgate");
+    let page = include_str!("../../../../docs/hook.md");
+    let own = page.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    system.write("enter/own", own);
+    system.write("run/interfaces", interfaces);
+    system
+}
+
+impl System {
+    fn run(&self, program: &str, device: &str) {
+        let words = [program, "--verbose", "--interfaces", "/run/interfaces", device];
+        let output = self.command(&words).output().expect("these tests need ifupdown");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_lease_of_dhclient_is_handed_over_and_taken_away() {
+    let mut place = Place::new();
+    place.dnsmasq(&HOUSEHOLD[..HOUSEHOLD.len() - 1]); // classless routes are for a hook of dhclient's own
+    let mut node = provider(&place);
+    let system = ifupdown(&place, &format!("iface {WAN} inet dhcp\n"));
+    system.run("ifup", WAN);
+    node.until("the lease", |facts| facts.state() == UplinkState::Up && dns(facts) == ["192.0.2.53"]);
+    assert_eq!(node.provider.facts().search, ["home.example"]);
+    let problem = "dhclient writes the default route of wan0 to the main table: ";
+    node.until_all("says so", |p| said(p, "problem").starts_with(problem));
+    system.run("ifdown", WAN);
+    node.until_all("gone", |p| said(p, "problem").contains("is the hook installed?"));
+}
+
 #[test]
 fn ifupdown_hands_over_what_is_written_and_takes_it_away() {
     let place = Place::new();
     let mut node = provider(&place);
-    let dirs = ["if-up.d", "if-down.d", "if-pre-up.d", "if-post-down.d"];
-    let mounts = [
-        ("/etc/network/if-up.d", dirs[0]),
-        ("/etc/network/if-down.d", dirs[1]),
-        ("/etc/network/if-pre-up.d", dirs[2]),
-        ("/etc/network/if-post-down.d", dirs[3]),
-    ];
-    let system = System::new(&place, &mounts);
-    system.hook("ifupdown/narrowgate", "if-up.d/narrowgate");
-    system.hook("ifupdown/narrowgate", "if-down.d/narrowgate");
     let manual = "\niface lo inet loopback\niface other inet manual\n";
-    system.write("run/interfaces", &(snippet("interfaces") + manual));
-    let run = |program: &str, device: &str| {
-        let words = [program, "--verbose", "--interfaces", "/run/interfaces", device];
-        let output = system.command(&words).output().expect("these tests need ifupdown");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
+    let system = ifupdown(&place, &(snippet("interfaces") + manual));
     place::ip(&["link", "add", "other", "type", "veth"]);
-    run("ifup", "other");
+    system.run("ifup", "other");
     assert_eq!(fs::read_dir(dir(&place)).unwrap().count(), 0, "manual is nobody's");
-    run("ifup", WAN);
+    system.run("ifup", WAN);
     let all = ["0.0.0.0/0 192.0.2.1", "192.0.2.0/24 ", "2001:db8:1::/64 ", "::/0 a router"];
     node.until("everything", |facts| {
         let known = routes(facts);
@@ -195,7 +225,7 @@ fn ifupdown_hands_over_what_is_written_and_takes_it_away() {
     );
     assert_eq!(said(&*node.provider, "problem"), "");
     assert_eq!(place::ip(&["route", "show", "default"]), "");
-    run("ifdown", WAN);
+    system.run("ifdown", WAN);
     node.until_all("gone", |p| said(p, "problem").contains("is the hook installed?"));
     hand_over(&dir(&place), "wan0.conf", "nameserver 192.0.2.53\n");
     node.until("by hand", |facts| facts.dns.len() == 1);
