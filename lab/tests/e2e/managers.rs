@@ -1,5 +1,7 @@
 //! An uplink that another manager brings up, with its routes in the main table, and that is known by what a hook hands over.
 
+use std::time::Duration;
+
 use narrowgate_lab::demo::config;
 use narrowgate_lab::fastd::Start;
 use narrowgate_lab::layout::{ROUTER_LL, WAN};
@@ -26,7 +28,7 @@ fn a_manager_that_takes_the_main_table_carries_the_tunnel_and_nothing_else() {
     let mut scene = Scene::with_config(lab, &config().replace("'builtin'", "'auto'"));
     scene.assert_wan_dns_works("by a hook");
     scene.start_fastd(Start::InGroup);
-    scene.wait_mesh();
+    scene.wait_mesh_within(Duration::from_secs(30));
     scene.assert_uplink_works("by a hook");
     scene.assert_no_leak("by a hook, with default routes in the main table");
     let (_, status, _) = scene.lab.narrowgate(&["status"]).unwrap();
