@@ -26,8 +26,8 @@ pub(crate) trait Source {
     fn origin(&self) -> Origin;
     /// Directories in which files come and go when something has changed. They need not be there.
     fn dirs(&self) -> Vec<PathBuf>;
-    /// To read anew, or to begin asking, about the device of that index, if there is one. `hint`: something has happened.
-    fn ask(&mut self, index: Option<u32>, hint: bool, now: Time);
+    /// To read anew, or to begin asking, about the device, if there is one. `hint`: something has happened.
+    fn ask(&mut self, link: Option<&Link>, hint: bool, now: Time);
     /// What is known, or in a sentence why nothing is.
     fn told(&self) -> Result<Told, String>;
     /// As [`Manager::claim`].
@@ -121,7 +121,7 @@ impl Foreign {
     fn ask(&mut self, hint: bool, now: Time) -> bool {
         self.look();
         self.poll_at = now + POLL;
-        self.source.ask(self.facts.link.as_ref().map(|link| link.index), hint, now);
+        self.source.ask(self.facts.link.as_ref(), hint, now);
         self.refresh()
     }
 

@@ -9,6 +9,7 @@ use crate::foreign::{Foreign, Source, Told};
 use narrowgate_model::Time;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::Origin;
+use narrowgate_model::net::Link;
 use narrowgate_model::sort::sort;
 use narrowgate_wire::handed::{Handed, parse};
 use std::io::Read;
@@ -52,7 +53,7 @@ impl Source for Hook {
         vec![self.dir.clone()]
     }
 
-    fn ask(&mut self, _: Option<u32>, _: bool, _: Time) {
+    fn ask(&mut self, _: Option<&Link>, _: bool, _: Time) {
         let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
         names.retain(|name| self.is_about_us(name));

@@ -6,6 +6,7 @@ use crate::foreign::{Foreign, Source, Told};
 use narrowgate_model::Time;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::Origin;
+use narrowgate_model::net::Link;
 use narrowgate_wire::networkd::{Lease, LinkState, lease, link_state};
 use std::path::{Path, PathBuf};
 
@@ -36,8 +37,8 @@ impl Source for Networkd {
         [LINKS, LEASES].iter().map(|part| self.dir.join(part)).collect()
     }
 
-    fn ask(&mut self, index: Option<u32>, _: bool, _: Time) {
-        let index = index.map(|index| index.to_string());
+    fn ask(&mut self, link: Option<&Link>, _: bool, _: Time) {
+        let index = link.map(|link| link.index.to_string());
         let file = |part: &str| std::fs::read(self.dir.join(part).join(index.as_ref()?)).ok();
         self.state = file(LINKS).map(|text| link_state(&text));
         self.lease = file(LEASES).map(|text| lease(&text)).unwrap_or_default();

@@ -11,6 +11,7 @@ use crate::foreign::{Foreign, POLL, Source, Told};
 use narrowgate_model::Time;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::Origin;
+use narrowgate_model::net::Link;
 use narrowgate_wire::nmcli::{Device, complaint, device};
 use nmcli::{Asking, Progress};
 use std::os::fd::BorrowedFd;
@@ -98,15 +99,15 @@ impl Source for NetworkManager {
         vec![self.dir.clone()]
     }
 
-    fn ask(&mut self, index: Option<u32>, hint: bool, now: Time) {
+    fn ask(&mut self, link: Option<&Link>, hint: bool, now: Time) {
+        let index = link.map(|link| link.index);
         if self.index != index {
             // Another device, or none: what was learnt on the old one's cable is worth nothing.
             self.index = index;
             self.stop();
         }
-        if index.is_none() || !hint {
-            return; // it is asked in its own rhythm
-        }
+        let Some(link) = link.filter(|_| hint) else { return }; // else it is asked in its own rhythm
+        self.device.clone_from(&link.name); // somebody may have given it another
         self.gap = GAP;
         if self.asking.is_some() {
             self.again = true;
