@@ -124,6 +124,25 @@ fn what_others_delete_is_back_within_a_second() {
 }
 
 #[test]
+fn what_is_taken_away_time_and_again_is_counted_each_time_and_told_once() {
+    let scene = Scene::uplink_up(Options::default());
+    let healed = || {
+        let (_, json, _) = scene.lab.narrowgate(&["status", "--json"])?;
+        Ok(demo::json_number(&json, "healed").unwrap_or(0))
+    };
+    let before: u64 = healed().map_err(|error: narrowgate_lab::Error| error).unwrap();
+    for n in 1..=10 {
+        scene.lab.run(Host::Node, "ip -6 rule del priority 100").unwrap();
+        wait::until("the rule to be back", Duration::from_secs(1), || {
+            Ok((healed()? >= before + n).then_some(()))
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    }
+    let told = scene.log().lines().filter(|line| line.contains("took away")).count();
+    assert_eq!(told, 1, "{}", scene.log());
+}
+
+#[test]
 fn sysctls_that_others_set_are_back_within_a_second() {
     let scene = Scene::uplink_up(Options::default());
     let ours = [("net.ipv4.fwmark_reflect", "1"), ("net.ipv4.conf.wan.src_valid_mark", "1")];
@@ -200,9 +219,7 @@ fn restarted_without_a_carrier_or_without_a_household_it_finds_all_of_it_when_it
     let flood = Flood::start(&scene.lab);
     let restart = |scene: &mut Scene| {
         scene.daemon.kill().unwrap();
-        let (daemon, ready) = scene.lab.start_narrowgate(&demo::config()).unwrap();
-        assert!(ready < Duration::from_secs(1), "{ready:?}");
-        scene.daemon = daemon;
+        scene.daemon = scene.lab.start_narrowgate(&demo::config()).unwrap().0;
     };
     scene.lab.set_carrier(false).unwrap();
     restart(&mut scene);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use narrowgate_lab::layout::{CABLE, FOREIGN4, FOREIGN6, Household, MODEM, ROUTER_LL, WAN};
+use narrowgate_lab::layout::{CABLE, FOREIGN4, FOREIGN6, GATE_NAME, Household, MODEM, ROUTER_LL, WAN};
 use narrowgate_lab::packet::PacketSocket;
 use narrowgate_lab::probe::build;
 use narrowgate_lab::usage::Usage;
@@ -153,7 +153,16 @@ fn an_uplink_that_becomes_a_bridges_port_lets_nothing_out_and_works_again_when_i
     .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
     flood.end();
     scene.lab.run(Host::Node, "ip link del br-wan").unwrap();
-    scene.wait_addresses();
+    // The kernel takes its routes away and gives them back.
+    let router = SocketAddr::new(scene.lab.network().router6.into(), 53);
+    let node = scene.lab.host(Host::Node);
+    wait::until("an answer from the router", SOON, || {
+        Ok(node.ask_marked(router, GATE_NAME, 1, PROMISE).ok())
+    })
+    .unwrap_or_else(|error| {
+        let routes = scene.lab.run(Host::Node, "ip -6 route show table all").unwrap();
+        panic!("{error}\n{routes}\n{}", scene.log())
+    });
     scene.assert_uplink_works("no port any more");
     scene.assert_wan_dns_works("no port any more");
     scene.capture.assert_no_leak("in a bridge").unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));

@@ -22,6 +22,8 @@ const ROUNDS: usize = 4;
 /// The first wait after a failure; doubled up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(8);
+/// When the log hears again of what is put back time and again.
+const AGAIN: Duration = Duration::from_secs(60);
 /// How long the providers have to learn again what a run before this one had learnt.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -50,6 +52,8 @@ pub struct Reconciler {
     inherited: Inherited,
     counts: Counts,
     complaints: BTreeSet<String>,
+    /// What was put back last, and when that was told.
+    healed: Option<(Time, String)>,
     retry: Option<(Time, Duration)>,
     /// The uplinks' addresses whose connections from before the guard are forgotten.
     wiped: Vec<IpAddr>,
@@ -68,6 +72,7 @@ impl Reconciler {
             inherited: Inherited::default(),
             counts: Counts::default(),
             complaints: BTreeSet::new(),
+            healed: None,
             retry: None,
             wiped: Vec::new(),
         }
@@ -123,7 +128,7 @@ impl Reconciler {
             if !ours {
                 self.counts.healed += plan.len() as u64;
                 let what: Vec<String> = plan.iter().map(policy::describe).collect();
-                self.complain(format!("put back what another program took away: {}", what.join("; ")));
+                self.tell_healed(what.join("; "), at);
             }
             let observed = std::mem::take(&mut self.observed);
             let done = self.carry_out(kernel, &observed, &plan);
@@ -241,6 +246,16 @@ impl Reconciler {
         let wait = self.retry.map_or(RETRY_MIN, |(_, wait)| (wait * 2).min(RETRY_MAX));
         self.retry = Some((now() + wait, wait));
         self.complain(message);
+    }
+
+    /// Says what was put back, and of the same thing in a row no more often than once in [`AGAIN`]: a program that takes it away by the
+    /// second shall not fill the log. The counter goes on.
+    fn tell_healed(&mut self, what: String, at: Time) {
+        let known = |(then, before): &(Time, String)| *before == what && at.since(*then) < AGAIN;
+        if !self.healed.as_ref().is_some_and(known) {
+            log::warn!("put back what another program took away: {what}");
+            self.healed = Some((at, what));
+        }
     }
 
     /// Says a thing once, until everything is in order again.
