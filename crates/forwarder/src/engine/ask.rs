@@ -270,8 +270,11 @@ impl Engine {
         } else if !asked.is_multiple_of(servers) {
             BETWEEN
         } else {
-            // The end of a round. Each pause is twice the one before.
-            expected.max(PAUSE) * (1 << (asked / servers - 1).min(5))
+            // The end of a round. Each pause is twice the one before; but while few queries wait, as on a node that comes up, a server that
+            // comes to life is to be noticed soon: as soon as the tries go round.
+            let pause = expected.max(PAUSE) * (1 << (asked / servers - 1).min(5));
+            let soon = (GIVE_UP * servers / MOST_TRIES as u32).max(SOON);
+            if self.queries.len() <= FEW { pause.min(soon) } else { pause }
         };
         let mut end = query.asking_since + GIVE_UP;
         if query.stale_at() > now {
@@ -308,6 +311,9 @@ const BETWEEN: Duration = Duration::from_millis(25);
 const AGAIN: Duration = Duration::from_millis(100);
 /// After the first round.
 const PAUSE: Duration = Duration::from_millis(150);
+/// The longest pause between two rounds, while no more than [`FEW`] queries are under way.
+const SOON: Duration = Duration::from_millis(300);
+const FEW: usize = 16;
 /// How late an answer has to be to be held against its server.
 const LATE: Duration = Duration::from_millis(300);
 /// With a refusal in hand, how long the others are given.

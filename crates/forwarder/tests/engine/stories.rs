@@ -300,6 +300,18 @@ fn a_dead_server_is_asked_again_by_copies_of_queries_and_found_alive() {
 }
 
 #[test]
+fn while_few_queries_wait_a_server_that_comes_to_life_is_noticed_soon() {
+    for late in [700, 1400, 2600, 4100] {
+        let mut world = World::with(1, &[host(Manner::Dead), host(Manner::Dead), host(Manner::Dead)]);
+        world.ask(udp_client(1), &query(1, "vpn.example.net", 1, 0));
+        world.run_for(MS(late));
+        world.net.hosts.insert(super::world::server(1), Host { rtt: 2, ..good() });
+        world.run_for(MS(380));
+        assert!(world.net.replies.iter().any(|r| rcode(&r.bytes) == 0), "after {late} ms");
+    }
+}
+
+#[test]
 fn when_nothing_is_asked_nothing_happens() {
     let mut world = World::with(1, &[good(), host(Manner::Dead)]);
     world.resolve(&query(1, "vpn.example.net", 1, 0));
