@@ -149,18 +149,37 @@ pub fn descriptor_of(process: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd
     Ok(rustix::process::pidfd_getfd(process, number, rustix::process::PidfdGetfdFlags::empty())?)
 }
 
-/// Starts a program in the root directory, in a process group of its own, with these variables and a PATH, and with no signal blocked. Its
+/// Starts a program in the root directory, in a process group of its own, with these variables and no others, and with no signal blocked. Its
 /// input is empty, its outputs are ours.
 ///
 /// # Errors
-/// Those of fork(2) and execve(2).
+/// Those of fork(2) and execve(2); EINVAL for a zero byte in a text.
 pub fn spawn_clean(program: &Path, variables: &[(&str, String)]) -> io::Result<Child> {
+    let path = CString::new(program.as_os_str().as_bytes())?;
+    let variables: Result<Vec<CString>, _> =
+        variables.iter().map(|(name, value)| CString::new([name, "=", value].concat())).collect();
+    let variables = variables?;
+    let pointers = |list: &[&CString]| -> Vec<usize> {
+        // As numbers, since pointers do not go into a closure that may be sent elsewhere. The texts stay where they are: it keeps them too.
+        list.iter().map(|text| text.as_ptr() as usize).chain([0]).collect()
+    };
+    let argv = pointers(&[&path]);
+    let envp = pointers(&variables.iter().collect::<Vec<_>>());
     let mut command = Command::new(program);
-    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command.envs(variables.iter().map(|(name, value)| (name, value)));
-    command.current_dir("/").process_group(0).stdin(Stdio::null());
-    // SAFETY: between fork and exec only pthread_sigmask is called, which is async-signal-safe, on memory of its own.
-    unsafe { command.pre_exec(crate::signal::unblock_all) };
+    command.process_group(0).stdin(Stdio::null());
+    let exec = move || {
+        crate::signal::unblock_all()?;
+        let _kept = &variables;
+        // SAFETY: the texts end with a zero byte and the lists with a null pointer, as both functions want them, and the closure owns them.
+        unsafe {
+            libc::chdir(c"/".as_ptr());
+            libc::execve(path.as_ptr(), argv.as_ptr().cast(), envp.as_ptr().cast());
+        }
+        Err(io::Error::last_os_error())
+    };
+    // SAFETY: between fork and exec there are only system calls, on memory that was made before. That the standard library would give the
+    // program our whole environment is why it does not come to that.
+    unsafe { command.pre_exec(exec) };
     command.spawn()
 }
 

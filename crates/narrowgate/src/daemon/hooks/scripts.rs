@@ -49,6 +49,7 @@ impl Scripts {
         self.event.insert(0, ("ACTION", action.to_owned()));
         let program = std::env::current_exe().unwrap_or_default();
         self.event.push(("NARROWGATE", program.to_string_lossy().into_owned()));
+        self.event.push(("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()));
         self.queue = self.list();
         self.step(now);
     }
