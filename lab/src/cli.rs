@@ -24,6 +24,7 @@ pub fn main() -> ExitCode {
         "probe" => probes(&rest),
         "marker" => marker(&rest),
         "serve" => serve_ports(&rest),
+        "time" => serve::serve_time(layout::FOREIGN4.into()).map(|()| ExitCode::SUCCESS),
         "--help" | "-h" | "help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)
