@@ -5,7 +5,7 @@ BIN := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 # What OpenWrt's package is built with (packaging/openwrt): the network is netifd's there, and no other provider is needed.
 ROUTER := --no-default-features --features netifd
 
-.PHONY: all demo test lint build deps fuzz simulate bench bench-dns bench-marking soak sizes install clean
+.PHONY: all demo test lint build deps fuzz simulate bench bench-dns bench-marking bench-uplink soak sizes install clean
 
 all: build
 
@@ -31,9 +31,9 @@ deps:
 	@./packaging/debian-deps
 
 ## bench: everything that is measured; prints ratios against peers of the same run
-bench: bench-dns bench-marking
+bench: bench-dns bench-marking bench-uplink
 
-bench-dns bench-marking: deps build
+bench-dns bench-marking bench-uplink: deps build
 	@./bench/$(@:bench-%=%)/run
 
 ## fuzz: each fuzz target for FUZZ_SECONDS (default 30)

@@ -18,12 +18,16 @@ pub struct Original {
     pub fastd: Running,
     /// When the WAN was brought up.
     pub started: Instant,
-    resolvers: Vec<Child>,
+    _resolvers: Resolvers,
 }
 
-impl Drop for Original {
+/// The two dnsmasq of the original's way; they end when dropped.
+#[derive(Debug)]
+pub struct Resolvers(Vec<Child>);
+
+impl Drop for Resolvers {
     fn drop(&mut self) {
-        for resolver in &mut self.resolvers {
+        for resolver in &mut self.0 {
             let _ = resolver.kill();
             let _ = resolver.wait();
         }
@@ -34,6 +38,13 @@ impl Drop for Original {
 /// has its addresses and servers at once.
 pub fn original_way(lab: &Lab) -> Result<Original> {
     let started = Instant::now();
+    let resolvers = original_node(lab)?;
+    let fastd = lab.start_fastd(Start::Plain)?;
+    Ok(Original { fastd, started, _resolvers: resolvers })
+}
+
+/// The same without a VPN.
+pub fn original_node(lab: &Lab) -> Result<Resolvers> {
     let network = lab.network();
     let wan = WAN.0;
     let mut segments = network.router6.segments();
@@ -87,10 +98,9 @@ pub fn original_way(lab: &Lab) -> Result<Original> {
         mesh.as_str(),
     ]);
     let first = first.log_to(&lab.log("original-first"))?.spawn()?;
-    let resolvers = vec![second, first];
+    let resolvers = Resolvers(vec![second, first]);
     for name in ["original-first", "original-second"] {
         lab.wait_log(name, "started, version", 0, Duration::from_secs(10))?;
     }
-    let fastd = lab.start_fastd(Start::Plain)?;
-    Ok(Original { fastd, started, resolvers })
+    Ok(resolvers)
 }
