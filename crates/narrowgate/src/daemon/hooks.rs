@@ -30,6 +30,8 @@ pub struct Hooks {
     /// When the last events were told.
     recent: Vec<Time>,
     wake: Option<Time>,
+    /// Until then, or until the providers have learnt it again, the end of what a run before this one has told is not told.
+    grace: Option<Time>,
 }
 
 /// Something that is so: an uplink is up, or a tunnel may try. A line of the file that remembers it.
@@ -51,7 +53,8 @@ impl Hooks {
     /// Picks up what a run before this one has told.
     pub fn new(runtime: RuntimeDir) -> Hooks {
         let told = std::fs::read_to_string(runtime.file(FILE)).unwrap_or_default();
-        let told = told.lines().filter_map(State::parse).collect();
+        let told: Vec<State> = told.lines().filter_map(State::parse).collect();
+        let grace = (!told.is_empty()).then(|| now() + GRACE);
         Hooks {
             runtime,
             scripts: Scripts::new(),
@@ -59,6 +62,7 @@ impl Hooks {
             told,
             recent: Vec::new(),
             wake: None,
+            grace,
         }
     }
 
@@ -74,9 +78,8 @@ impl Hooks {
         let deaf = !waiting.is_empty() && !self.scripts.any();
         let listen = config.uplink_resolvers().flat_map(|r| &r.listen).next().copied();
         self.peers.ask(if deaf { &[] } else { &waiting }, listen, now);
-        // While the providers still learn what a run before this one knew, its end is not told.
-        let settled = uplinks.are_settled(now);
-        if self.scripts.is_idle() && in_order && (up || settled) {
+        self.grace.take_if(|until| *until <= now || uplinks.are_settled(now));
+        if self.scripts.is_idle() && in_order {
             let waits = |t: &&Tunnel| !deaf && waiting.contains(t) && !self.peers.are_known(t, now);
             let tunnels = config.tunnels.iter().filter(|tunnel| up && !waits(tunnel));
             let mut wanted = uplinks_up(config, uplinks.facts());
@@ -85,14 +88,14 @@ impl Hooks {
                 name: tunnel.name.clone(),
                 detail: String::new(),
             }));
-            self.tell(config, wanted, settled, now);
+            self.tell(config, wanted, now);
         }
     }
 
     /// Tells the first difference.
-    fn tell(&mut self, config: &Config, wanted: Vec<State>, settled: bool, now: Time) {
+    fn tell(&mut self, config: &Config, wanted: Vec<State>, now: Time) {
         let known = |list: &[State], s: &State| list.iter().any(|other| other.is(s.kind, &s.name));
-        let gone = self.told.iter().find(|s| settled && !known(&wanted, s)).cloned();
+        let gone = self.told.iter().find(|s| self.grace.is_none() && !known(&wanted, s)).cloned();
         let new = wanted.iter().find(|s| !known(&self.told, s));
         let changed = wanted.iter().find(|s| !self.told.contains(s));
         let (action, state, stays) = match (gone, new, changed) {
@@ -127,7 +130,10 @@ impl Hooks {
 
     /// When [`step`](Self::step) has something to do though nothing has happened.
     pub fn next_timeout(&self) -> Option<Time> {
-        [self.wake, self.scripts.next_timeout(), self.peers.next_timeout(now())].into_iter().flatten().min()
+        [self.wake, self.grace, self.scripts.next_timeout(), self.peers.next_timeout(now())]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The config was read anew: what was complained of may be in order now.
@@ -236,6 +242,8 @@ fn endpoint(host: &Host, port: Option<u16>) -> String {
 
 /// In the runtime directory: what the hooks were told.
 const FILE: &str = "hooks";
+/// See [`Hooks::grace`].
+const GRACE: Duration = Duration::from_secs(10);
 /// So many events at most…
 const MOST: usize = 6;
 /// …in so long a time.
