@@ -1,9 +1,11 @@
 //! `narrowgate exec`: becomes a command whose sockets are marked and whose DNS goes to the WAN resolver.
 //! It needs neither the daemon nor a config, and leaves no process behind: the command takes its place.
 
+mod configured;
 mod options;
 mod preload;
 
+use crate::cli::Globals;
 use narrowgate_kernel::cgroup::{self, Programs};
 use narrowgate_sys::cgroup::{Group, Tree};
 use narrowgate_sys::process;
@@ -19,8 +21,8 @@ pub use options::{HELP, VALUE_OPTIONS};
 
 /// Runs the command with the arguments behind the word `exec`. Returns only when the command was not started: 2 usage,
 /// 1 it cannot be marked, 126 it cannot be executed, 127 it is not there.
-pub fn main(args: &[OsString]) -> ExitCode {
-    let options = match options::parse(args) {
+pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
+    let mut options = match options::parse(args) {
         Ok(Parsed::Help) => {
             let _ = io::stdout().write_all(HELP.as_bytes());
             return ExitCode::SUCCESS;
@@ -28,6 +30,9 @@ pub fn main(args: &[OsString]) -> ExitCode {
         Ok(Parsed::Options(options)) => options,
         Err(usage) => return fail("exec", usage, 2),
     };
+    if let Err(refusal) = configured::fill(&mut options, globals) {
+        return fail("exec", refusal, 2);
+    }
     match run(&options) {
         Ok(code) => code,
         Err(refusal) => fail("exec", refusal, 1),
@@ -49,6 +54,9 @@ pub fn gluon_wan(name: &'static str, args: &[OsString]) -> ExitCode {
         ..Identity::default()
     };
     let mut options = Options::new(args.to_vec());
+    if let Err(refusal) = configured::fill(&mut options, &Globals::default()) {
+        let _ = io::stderr().write_all(format!("narrowgate: {name}: {refusal}\n").as_bytes());
+    }
     let way = by_cgroup(&options, &identity).or_else(|_| by_preload(&options, &identity)).or_else(|why| {
         let _ = io::stderr().write_all(format!("narrowgate: {name}: not marked: {why}\n").as_bytes());
         // What it starts in its turn may be reached.
@@ -104,7 +112,7 @@ fn run(options: &Options) -> Result<ExitCode, Refusal> {
 /// In a cgroup of its own, with programs that mark and redirect. The command needs no privilege then.
 fn by_cgroup(options: &Options, identity: &Identity) -> Result<ExitCode, Refusal> {
     let (resolver4, resolver6) = resolvers(options);
-    let programs = Programs { mark: (!options.dns_only).then_some(options.mark), resolver4, resolver6 };
+    let programs = Programs { mark: (!options.dns_only).then_some(options.mark()), resolver4, resolver6 };
     let (group, tree_path) = enter(&programs)?;
     if options.verbose {
         let mark = programs.mark.map_or("none".to_owned(), |mark| mark.to_string());
@@ -175,12 +183,12 @@ fn by_preload(options: &Options, identity: &Identity) -> Result<ExitCode, Refusa
         let library = plan.library.display();
         say(&format!(
             "via preload {library}, mark {}, group {group}; not reached: {}",
-            options.mark,
+            options.mark(),
             preload::MISSED
         ));
     }
     identity.assume()?;
-    let mark = options.mark.to_string();
+    let mark = options.mark().to_string();
     let mut set: Vec<(&str, &OsStr)> =
         vec![("LD_PRELOAD", &plan.ld_preload), ("LIBPACKETMARK_MARK", OsStr::new(&mark))];
     if !options.best_effort {

@@ -56,7 +56,7 @@ pub const TABLE: &[Command] = &[
         help: exec::HELP,
         value_options: exec::VALUE_OPTIONS,
         stops_at_word: true,
-        run: |_, args| exec::main(args),
+        run: exec::main,
     },
     Command {
         name: "status",

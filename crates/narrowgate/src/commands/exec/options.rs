@@ -18,15 +18,15 @@ Runs COMMAND in its own place: its sockets are marked, and its DNS goes to the W
                     auto: cgroup where that works, else preload (default)
   --group GROUP     the command's primary group, by name or number
   --user USER       the command's user, by name or number
-  --mark V[/M]      the mark, decimal or 0x (default 1/1)
-  --resolver A:P    where DNS goes, once or once a family (default 127.0.0.1:54 and [::1]:54)
+  --mark V[/M]      the mark, decimal or 0x (default: the config's, else 1/1)
+  --resolver A:P    where DNS goes, once or once a family (default: the config's, else 127.0.0.1:54 and [::1]:54)
   --no-dns          marks only; DNS stays as it is
   --dns-only        DNS only; sockets stay unmarked
   --library FILE    libpacketmark.so, where it is not beside the program or in /usr/lib
   --best-effort     by preload: starts also what it cannot reach fully
   -v, --verbose     says which way is taken
 
-The exit status is the command's. 1: it cannot be marked, 2: usage, 126: it cannot be executed, 127: it is not there.
+The exit status is the command's. 1: it cannot be marked, 2: usage or config, 126: it cannot be executed, 127: it is not there.
 ";
 
 /// The options that take a value.
@@ -50,7 +50,8 @@ pub(super) struct Options {
     pub(super) via: Via,
     pub(super) group: Option<String>,
     pub(super) user: Option<String>,
-    pub(super) mark: Mark,
+    /// `None`: as the config says, or else [`Mark::DEFAULT`].
+    pub(super) mark: Option<Mark>,
     pub(super) resolvers: Vec<SocketAddr>,
     pub(super) no_dns: bool,
     pub(super) dns_only: bool,
@@ -74,7 +75,7 @@ impl Options {
             via: Via::Auto,
             group: None,
             user: None,
-            mark: Mark::DEFAULT,
+            mark: None,
             resolvers: Vec::new(),
             no_dns: false,
             dns_only: false,
@@ -83,6 +84,11 @@ impl Options {
             verbose: false,
             command,
         }
+    }
+
+    /// What the sockets get.
+    pub(super) fn mark(&self) -> Mark {
+        self.mark.unwrap_or(Mark::DEFAULT)
     }
 }
 
@@ -100,7 +106,7 @@ pub(super) fn parse(args: &[OsString]) -> Result<Parsed, Refusal> {
             Long("mark") => {
                 let mark = text(&mut parser)?;
                 let bad = |error| Refusal::new(format!("--mark {mark}"), error, "write for example 0x1/0x1");
-                options.mark = mark.parse().map_err(bad)?;
+                options.mark = Some(mark.parse().map_err(bad)?);
             }
             Long("resolver") => resolver(&text(&mut parser)?, &mut options.resolvers)?,
             Long("no-dns") => options.no_dns = true,
@@ -188,7 +194,7 @@ mod tests {
     #[test]
     fn without_options_gluons_mark_is_set_in_whatever_way_works() {
         let parsed = options("true").expect("good");
-        assert_eq!((parsed.via, parsed.mark, parsed.resolvers.len()), (Via::Auto, Mark::DEFAULT, 0));
+        assert_eq!((parsed.via, parsed.mark(), parsed.resolvers.len()), (Via::Auto, Mark::DEFAULT, 0));
     }
 
     #[test]
