@@ -130,6 +130,8 @@ impl Reconciler {
                 let what: Vec<String> = plan.iter().map(policy::describe).collect();
                 self.tell_healed(what.join("; "), at);
             }
+            // Whatever comes of it, the kernel is not as it was in order before: a cable that flaps while we are at it is nobody's doing.
+            self.settled.take_if(|_| ours);
             let observed = std::mem::take(&mut self.observed);
             let done = self.carry_out(kernel, &observed, &plan);
             self.observed = observed;
