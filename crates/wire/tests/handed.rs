@@ -54,7 +54,7 @@ proptest! {
     #[test]
     fn anything_is_read_and_little_is_believed(
         bytes in proptest::collection::vec(any::<u8>(), 0..400),
-        lines in proptest::collection::vec("(nameserver|gateway|route|search|manager|portal) [0-9a-f.:/%]{0,12}( [0-9a-f.:]{0,9})?", 0..200),
+        lines in proptest::collection::vec("(nameserver|gateway|route|search|manager|portal) [0-9a-f.:/%]{0,12}( [0-9a-f.:]{0,9})?", 0..60),
     ) {
         for text in [bytes, lines.join("\n").into_bytes()] {
             let handed = parse(&text);
