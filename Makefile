@@ -5,7 +5,7 @@ BIN := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 # What OpenWrt's package is built with (packaging/openwrt): the network is netifd's there, and no other provider is needed.
 ROUTER := --no-default-features --features netifd
 
-.PHONY: all demo test lint build deps fuzz simulate bench bench-dns bench-marking bench-uplink soak sizes install clean
+.PHONY: all demo test lint build deps fuzz simulate bench bench-dns bench-marking bench-uplink soak sizes cross install clean
 
 all: build
 
@@ -54,6 +54,11 @@ soak: deps build
 ## sizes: bytes of what is shipped, and whether they are within the promised
 sizes: deps build
 	@ROUTER='$(ROUTER)' ./packaging/sizes
+
+## cross: builds for other machines, and runs the pure rooms' tests there, under qemu-user
+CROSS ?= powerpc-unknown-linux-gnu aarch64-unknown-linux-gnu
+cross: deps
+	./packaging/cross/run $(CROSS)
 
 PREFIX ?= /usr
 DESTDIR ?=

@@ -154,9 +154,19 @@ pub const SOCKET_LOOP: &[libc::c_long] = &[
     libc::SYS_sendto,
     libc::SYS_recvmmsg,
     libc::SYS_sendmmsg,
-    #[cfg(any(target_arch = "mips", target_arch = "arm"))]
+    #[cfg(any(
+        target_arch = "mips",
+        target_arch = "arm",
+        target_arch = "powerpc",
+        target_arch = "powerpc64"
+    ))]
     libc::SYS_recv,
-    #[cfg(any(target_arch = "mips", target_arch = "arm"))]
+    #[cfg(any(
+        target_arch = "mips",
+        target_arch = "arm",
+        target_arch = "powerpc",
+        target_arch = "powerpc64"
+    ))]
     libc::SYS_send,
     // to a server, and back to no server with connect(AF_UNSPEC)
     libc::SYS_connect,
@@ -181,6 +191,8 @@ pub const SOCKET_LOOP: &[libc::c_long] = &[
     libc::SYS_madvise,
     libc::SYS_brk,
     libc::SYS_futex,
+    #[cfg(target_pointer_width = "32")]
+    422, // futex_time64
     // the last words of a panic, and the end
     libc::SYS_write,
     libc::SYS_writev,
@@ -205,6 +217,8 @@ const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") {
     0xc000_00b7
 } else if cfg!(all(target_arch = "arm", target_endian = "little")) {
     0x4000_0028
+} else if cfg!(target_arch = "arm") {
+    0x0000_0028
 } else if cfg!(all(target_arch = "mips", target_endian = "little")) {
     0x4000_0008
 } else if cfg!(target_arch = "mips") {
@@ -215,8 +229,16 @@ const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") {
     0x8000_0008
 } else if cfg!(target_arch = "riscv64") {
     0xc000_00f3
+} else if cfg!(target_arch = "riscv32") {
+    0x4000_00f3
+} else if cfg!(target_arch = "loongarch64") {
+    0xc000_0102
+} else if cfg!(target_arch = "powerpc") {
+    0x0000_0014
 } else if cfg!(all(target_arch = "powerpc64", target_endian = "little")) {
     0xc000_0015
+} else if cfg!(target_arch = "powerpc64") {
+    0x8000_0015
 } else if cfg!(target_arch = "s390x") {
     0x8000_0016
 } else {

@@ -210,15 +210,16 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_endian = "little")]
     fn instructions_are_what_the_kernel_reads() {
-        // The bytes are those of RFC 9669, as `llvm-mc -triple bpfel` prints them.
+        // The bytes are those of RFC 9669, as `llvm-mc -triple bpfel` prints them; `bpfeb` has the registers the other way round.
+        let registers = |b: u8| if cfg!(target_endian = "little") { b } else { b.rotate_left(4) };
         let mut program = Assembler::default();
         program.load(Reg::R2, Reg::R1, 16);
         program.op(Op::And, Reg::R2, !1);
         program.map(Reg::R1, 5);
         let insns: Vec<_> =
             program.finish().iter().map(|i| (i.code, i.registers, i.offset, i.constant)).collect();
-        assert_eq!(insns, [(0x61, 0x12, 16, 0), (0x54, 0x02, 0, -2), (0x18, 0x11, 0, 5), (0, 0, 0, 0)]);
+        let (load, and, map) = (registers(0x12), registers(0x02), registers(0x11));
+        assert_eq!(insns, [(0x61, load, 16, 0), (0x54, and, 0, -2), (0x18, map, 0, 5), (0, 0, 0, 0)]);
     }
 }
