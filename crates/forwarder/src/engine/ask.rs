@@ -204,7 +204,8 @@ impl Engine {
                     return self.answered(now, index, out);
                 }
                 self.blame_the_late(now, index, LATE);
-                if let Some(later) = self.start_over_if_all_broke(now, index) {
+                let later = self.start_over_if_all_broke(now, index).or_else(|| self.later(now, index));
+                if let Some(later) = later {
                     return self.queries.wake_at(index, later);
                 }
                 let hedges = self.queries.get(index).is_some_and(|q| q.tries.iter().any(Try::is_pending));
@@ -232,6 +233,22 @@ impl Engine {
             self.servers.release(attempt.server);
         }
         None
+    }
+
+    /// When to ask again where some say at once that nobody listens and others are silent (so does one server, as Linux sends so many ICMP
+    /// errors a second and no more): not whenever an error comes, or the tries are used up before the last one is worth it.
+    fn later(&self, now: Time, index: u32) -> Option<Time> {
+        let query = self.queries.get(index)?;
+        let next = query.tries.last()?.sent + self.apart(query)?;
+        (next > now).then(|| next.min(query.asking_since + GIVE_UP))
+    }
+
+    /// How far apart the tries behind the second round are, where errors have come: so that they last.
+    fn apart(&self, query: &Query) -> Option<Duration> {
+        let servers = self.sets.get(usize::from(query.set)).map_or(0, Vec::len);
+        let errors = query.tries.iter().any(|t| t.outcome == Outcome::Broken);
+        let left = MOST_TRIES.saturating_sub(2 * servers).max(MOST_TRIES / 4) as u32;
+        (errors && query.tries.len() >= 2 * servers).then(|| AGAIN.max(GIVE_UP / left))
     }
 
     /// Servers that were given more than their time and `grace`, and did not use it.
@@ -265,6 +282,8 @@ impl Engine {
             .map_or(BETWEEN, |server| server.expected());
         let pause = if !query.tries.iter().any(Try::is_pending) {
             AGAIN
+        } else if let Some(apart) = self.apart(query) {
+            apart
         } else if asked < servers {
             expected.min(ROUND / servers)
         } else if !asked.is_multiple_of(servers) {

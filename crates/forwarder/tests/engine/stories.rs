@@ -341,6 +341,26 @@ fn a_route_that_comes_late_is_used_at_once() {
 }
 
 #[test]
+fn a_server_that_begins_to_listen_is_noticed_though_its_host_has_not_refused_each_query() {
+    // Linux sends so many ICMP errors a second and no more (icmp_ratelimit).
+    for (refused, silent) in [(1, 1), (1, 3), (2, 1), (6, 10), (1, 9)] {
+        let mut world = World::with(1, &[host(Manner::Closed), host(Manner::Closed)]);
+        world.ask(udp_client(9), &query(1, "vpn.example.net", 1, 0));
+        let servers: Vec<SocketAddr> = world.net.hosts.keys().copied().collect();
+        for n in 0..30 {
+            let manner = if n % (refused + silent) < refused { Manner::Closed } else { Manner::Dead };
+            servers.iter().for_each(|server| drop(world.net.hosts.insert(*server, host(manner))));
+            world.run_for(MS(100));
+        }
+        assert!(world.net.replies.is_empty());
+        servers.iter().for_each(|server| drop(world.net.hosts.insert(*server, good())));
+        world.run_for(MS(330));
+        assert_eq!(world.net.replies.len(), 1, "{refused} refused, {silent} silent");
+        assert_eq!(rcode(&world.net.replies[0].bytes), 0);
+    }
+}
+
+#[test]
 fn a_server_that_nobody_listens_at_is_not_asked_without_end() {
     // It says so as soon as it is asked, as on this host.
     let closed = Host { manner: Manner::Closed, rtt: 0, loss: 0 };
