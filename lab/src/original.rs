@@ -85,6 +85,7 @@ pub fn original_node(lab: &Lab) -> Result<Resolvers> {
         "--no-hosts",
         "--bind-interfaces",
         "--listen-address=127.0.0.1",
+        "--pid-file=", // none: every laboratory has the machine's /run
     ];
     let second =
         node.command("dnsmasq").args(common).args(["--conf-file=/dev/null", "--port=54", resolv.as_str()]);
