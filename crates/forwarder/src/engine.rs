@@ -158,8 +158,7 @@ impl Engine {
         let name = message::question_name(bytes, &query);
         let Some(set) = self.upstreams.route(name).or_else(|| self.aliases.find(name)) else {
             self.counters.blocked += 1;
-            let why = (Reason::Blocked, "only the tunnel's names are resolved here");
-            return refuse(out, &client, bytes, rcode::REFUSED, Some(why));
+            return refuse(out, &client, bytes, rcode::REFUSED, Some(BLOCKED));
         };
         let case = message::case_of(message::question_name(bytes, &query));
         let waiter = Waiter { client, id: query.id, case };
@@ -273,8 +272,11 @@ impl Engine {
 
     fn set_changed(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
         let Some(query) = self.queries.get_mut(index) else { return };
-        if usize::from(query.set) >= self.sets.len() {
-            query.set = self.upstreams.default.unwrap_or(0);
+        // It may have come before anybody knew which names are the tunnels', and what is asked of whom.
+        let name = message::question_name(&query.message, &query.parsed);
+        match self.upstreams.route(name).or_else(|| self.aliases.find(name)) {
+            Some(set) => query.set = set,
+            None => return self.block(now, index, out),
         }
         match query.phase {
             Phase::Waiting => self.begin(now, index, out),
@@ -290,6 +292,17 @@ impl Engine {
             }
             Phase::Answered => {}
         }
+    }
+
+    /// Its name is none of the tunnels', as is known now.
+    fn block(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        self.counters.blocked += query.waiters.len() as u64;
+        for waiter in &query.waiters {
+            address(&mut query.message, &query.parsed, waiter);
+            refuse(out, &waiter.client, &query.message, rcode::REFUSED, Some(BLOCKED));
+        }
+        self.answered(now, index, out);
     }
 
     fn fail_for_uplink(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
@@ -379,3 +392,5 @@ const LINGER: Duration = Duration::from_secs(1);
 const MAX_WAITERS: usize = 64;
 /// Longer ones are no stub's.
 const MAX_QUERY: usize = 2048;
+/// What is said of a name that is not resolved here.
+const BLOCKED: (Reason, &str) = (Reason::Blocked, "only the tunnel's names are resolved here");

@@ -271,6 +271,37 @@ fn peers_names_go_to_their_own_servers_whoever_asks() {
 }
 
 #[test]
+fn what_is_asked_before_anybody_has_said_whom_to_ask_goes_where_it_belongs() {
+    let (mesh, wan): (SocketAddr, SocketAddr) =
+        ("[fd42::1]:53".parse().unwrap(), "127.0.0.1:54".parse().unwrap());
+    let set = |server| Set { servers: vec![server], state: UplinkState::Up, detail: String::new() };
+    let upstreams = Upstreams {
+        sets: vec![set(mesh), set(wan)],
+        names: vec![(wire_name("vpn.example.net").unwrap(), 1)],
+        default: Some(0),
+    };
+    for strict in [false, true] {
+        let mut world = World::new(1, Limits::default());
+        world.net.hosts.extend([(mesh, host(Manner::NoRoute)), (wan, good())]);
+        world.ask(udp_client(1), &query(1, "vpn.example.net", 1, 0));
+        world.ask(udp_client(2), &query(2, "www.example.net", 1, 1232));
+        let default = (!strict).then_some(0);
+        world.engine.update(world.net.now, Upstreams { default, ..upstreams.clone() }, &mut world.net);
+        world.run_for(MS(50));
+        let of = |port| world.net.replies.iter().find(|r| r.client == udp_client(port));
+        assert_eq!(of(1).map(|r| rcode(&r.bytes)), Some(0), "a peer's name");
+        let other = of(2).map(|r| (rcode(&r.bytes), extended_error(&r.bytes)));
+        assert_eq!(
+            other,
+            strict.then_some((5, Some(15))),
+            "what is no tunnel's name waits for the mesh, or is refused"
+        );
+        assert!(world.net.sent.iter().all(|(_, server, ..)| *server == wan));
+        assert_eq!(world.net.sent.len(), 1);
+    }
+}
+
+#[test]
 fn a_flood_from_one_client_leaves_room_for_others() {
     let mut world = World::new(1, Limits { queries: 100, cache: 0 });
     world.serve(&[host(Manner::Dead)], UplinkState::Up, "");
@@ -349,11 +380,11 @@ fn a_server_that_begins_to_listen_is_noticed_though_its_host_has_not_refused_eac
         let servers: Vec<SocketAddr> = world.net.hosts.keys().copied().collect();
         for n in 0..30 {
             let manner = if n % (refused + silent) < refused { Manner::Closed } else { Manner::Dead };
-            servers.iter().for_each(|server| drop(world.net.hosts.insert(*server, host(manner))));
+            servers.iter().for_each(|server| _ = world.net.hosts.insert(*server, host(manner)));
             world.run_for(MS(100));
         }
         assert!(world.net.replies.is_empty());
-        servers.iter().for_each(|server| drop(world.net.hosts.insert(*server, good())));
+        servers.iter().for_each(|server| _ = world.net.hosts.insert(*server, good()));
         world.run_for(MS(330));
         assert_eq!(world.net.replies.len(), 1, "{refused} refused, {silent} silent");
         assert_eq!(rcode(&world.net.replies[0].bytes), 0);
