@@ -13,6 +13,9 @@ use std::time::Duration;
 /// A cable or device that is missing for less long than this may be about to come: queries wait, as they do for an address.
 /// It is what a query waits at most, and what a network chip takes to find its link partner.
 const MAY_COME: Duration = Duration::from_secs(4);
+/// A link-local server can be asked before there is a router. But what the tunnel then learns it may not be able to reach: fastd that
+/// takes an address of the IP version that comes last is back after 20 s. So this long a router may take that comes with the server.
+const ROUTER_MAY_COME: Duration = Duration::from_secs(1);
 
 /// The ways to the servers, and since when one is missing.
 #[derive(Default)]
@@ -82,18 +85,25 @@ impl Ways {
             UplinkState::Up => match policy::ip_versions(config, facts) {
                 (true, false) => Reach::Ipv4Only,
                 (false, true) => Reach::Ipv6Only,
+                (false, false) if at.since(since) < ROUTER_MAY_COME => {
+                    self.wake_at(since + ROUTER_MAY_COME);
+                    Reach::Waiting
+                }
                 _ => Reach::Up,
             },
             UplinkState::NoCarrier if gone => Reach::NoCarrier,
             UplinkState::NoDevice if gone => Reach::NoDevice,
             UplinkState::NoCarrier | UplinkState::NoDevice => {
-                let end = since + MAY_COME;
-                self.wake = Some(self.wake.map_or(end, |wake| wake.min(end)));
+                self.wake_at(since + MAY_COME);
                 Reach::Waiting
             }
             UplinkState::Down | UplinkState::Waiting => Reach::Waiting,
         };
         Set { servers, state: reach, detail }
+    }
+
+    fn wake_at(&mut self, end: Time) {
+        self.wake = Some(self.wake.map_or(end, |wake| wake.min(end)));
     }
 }
 
@@ -122,4 +132,41 @@ fn peer_names(config: &Config, set: u8) -> Vec<(Vec<u8>, u8)> {
     narrowgate_model::sort::sort(&mut names);
     names.dedup();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use narrowgate_model::config::{ProviderKind, Uplink};
+    use narrowgate_model::facts::{DnsFact, Origin, RouteFact};
+    use narrowgate_model::net::Link;
+
+    #[test]
+    fn a_server_that_is_there_before_the_router_is_not_asked_yet_but_not_for_long() {
+        let uplink = Uplink { provider: ProviderKind::Networkd, ..Uplink::new("wan", "wan") };
+        let config = Config { uplinks: vec![uplink], ..Config::default() };
+        let resolver = config.resolvers[0].clone();
+        let dns = DnsFact { server: "fe80::1%wan".parse().unwrap(), origin: Origin::Ra, until: None };
+        let link = Link { index: 7, name: "wan".to_owned(), mac: None, up: true, carrier: true, mtu: 1500 };
+        let mut known = Facts { link: Some(link), dns: vec![dns], ..Facts::default() };
+        let mut ways = Ways::default();
+        let mut state = |known: &Facts, at: u64| {
+            ways.begin();
+            let facts = BTreeMap::from([("wan".to_owned(), known.clone())]);
+            let (_, told) = ways.upstreams(&config, &resolver, &facts, Time(at));
+            (told.sets[0].state, ways.wake())
+        };
+        assert_eq!(state(&known, 5000), (Reach::Waiting, Some(Time(6000))));
+        let route = RouteFact {
+            dst: "::/0".parse().unwrap(),
+            via: Some("fe80::1".parse().unwrap()),
+            preference: Default::default(),
+            until: None,
+            origin: Origin::Ra,
+        };
+        known.routes.push(route);
+        assert_eq!(state(&known, 5100), (Reach::Ipv6Only, None));
+        known.routes.clear();
+        assert_eq!(state(&known, 6000), (Reach::Up, None), "a gateway may be on the link itself");
+    }
 }
