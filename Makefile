@@ -11,7 +11,7 @@ all: build
 
 ## demo: boot a node in the laboratory, print what happens and the leak count
 demo: deps build
-	$(BIN)/narrowgate-lab demo
+	NARROWGATE_BIN_DIR=$(BIN) $(BIN)/narrowgate-lab demo
 
 ## test: formatting, clippy, every test
 test: deps lint build
