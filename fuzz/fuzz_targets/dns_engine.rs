@@ -25,7 +25,7 @@ fuzz_target!(|script: &[u8]| {
     let mut hosts = Vec::new();
     for _ in 0..seed % 5 {
         let [manner, rtt, loss] = [bytes.next(), bytes.next(), bytes.next()].map(|byte| byte.unwrap_or(0));
-        let manner = MANNERS[usize::from(manner) % MANNERS.len()];
+        let manner = Manner::ALL[usize::from(manner) % Manner::ALL.len()];
         hosts.push(Host { manner, rtt: u64::from(rtt) * 8 + 1, loss: u64::from(loss) % 60 });
     }
     world.serve(&hosts, UplinkState::Up, "");
@@ -58,27 +58,3 @@ fuzz_target!(|script: &[u8]| {
     assert_eq!(world.engine.in_flight(), 0);
     assert_eq!(world.engine.next_tick(), None);
 });
-
-const MANNERS: [Manner; 21] = [
-    Manner::Good,
-    Manner::Dead,
-    Manner::Closed,
-    Manner::NoRoute,
-    Manner::WrongId,
-    Manner::WrongQuestion,
-    Manner::Refuses,
-    Manner::Fails,
-    Manner::NotImplemented,
-    Manner::DropsEdns,
-    Manner::HatesEdns,
-    Manner::DropsAaaa,
-    Manner::LowersCase,
-    Manner::Truncates,
-    Manner::DropsTcp,
-    Manner::OnlyTcp,
-    Manner::WantsCookies,
-    Manner::GivesCookies,
-    Manner::DropsCookies,
-    Manner::HatesCookies,
-    Manner::WrongCookie,
-];

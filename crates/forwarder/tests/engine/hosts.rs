@@ -47,6 +47,33 @@ pub enum Manner {
     WrongCookie,
 }
 
+impl Manner {
+    /// Every one.
+    pub const ALL: [Manner; 21] = [
+        Manner::Good,
+        Manner::Dead,
+        Manner::Closed,
+        Manner::NoRoute,
+        Manner::WrongId,
+        Manner::WrongQuestion,
+        Manner::Refuses,
+        Manner::Fails,
+        Manner::NotImplemented,
+        Manner::DropsEdns,
+        Manner::HatesEdns,
+        Manner::DropsAaaa,
+        Manner::LowersCase,
+        Manner::Truncates,
+        Manner::DropsTcp,
+        Manner::OnlyTcp,
+        Manner::WantsCookies,
+        Manner::GivesCookies,
+        Manner::DropsCookies,
+        Manner::HatesCookies,
+        Manner::WrongCookie,
+    ];
+}
+
 /// A server.
 #[derive(Debug, Clone, Copy)]
 pub struct Host {

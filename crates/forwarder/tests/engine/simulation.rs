@@ -131,7 +131,7 @@ impl City {
         for n in 0..self.random(6) as usize {
             let manner = match self.random(5) {
                 0 | 1 => Manner::Good,
-                _ => ALL[self.random(ALL.len() as u64) as usize],
+                _ => Manner::ALL[self.random(Manner::ALL.len() as u64) as usize],
             };
             let rtt = if self.random(20) == 0 { 5000 } else { 1 + self.random(150) };
             let loss = self.random(2) * self.random(40);
@@ -325,27 +325,3 @@ const SOME: u64 = 200_000;
 /// For the uplink, then for servers, then for the guard.
 const PATIENCE: Duration = Duration::from_millis(4000 + 4500 + 500);
 const GARBAGE: Client = Client::Tcp(999);
-
-const ALL: [Manner; 21] = [
-    Manner::Good,
-    Manner::Dead,
-    Manner::Closed,
-    Manner::NoRoute,
-    Manner::WrongId,
-    Manner::WrongQuestion,
-    Manner::Refuses,
-    Manner::Fails,
-    Manner::NotImplemented,
-    Manner::DropsEdns,
-    Manner::HatesEdns,
-    Manner::DropsAaaa,
-    Manner::LowersCase,
-    Manner::Truncates,
-    Manner::DropsTcp,
-    Manner::OnlyTcp,
-    Manner::WantsCookies,
-    Manner::GivesCookies,
-    Manner::DropsCookies,
-    Manner::HatesCookies,
-    Manner::WrongCookie,
-];

@@ -172,12 +172,7 @@ fn an_event_that_comes_while_an_answer_is_awaited_makes_another_question() {
     ubusd.set(&[("wan", "wan.down.json")]);
     let mut node = place.node(&uplink());
     ubusd_ready(&ubusd, &mut node);
-    let asked = ubusd.dumps();
-    ubusd.hold(true);
-    ubusd.event(EVENT, ("action", "ifdown"));
-    let due_in = |p: &dyn Provider| p.next_timeout().unwrap().since(now());
-    node.until_all("awaits", |p| due_in(p) > Duration::from_secs(2) && due_in(p) < Duration::from_secs(10));
-    ubusd.wait_for_dumps(asked + 1);
+    owes_an_answer(&ubusd, &mut node, "ifdown");
     ubusd.set(&UP);
     ubusd.event(EVENT, ("action", "ifup"));
     let now = node.now();
@@ -193,6 +188,16 @@ fn ubusd_ready(ubusd: &Ubusd, node: &mut Node) {
     node.until_all("idle", |provider| provider.settled(now()) && idle(provider));
     ubusd.wait_for_ears(EVENT);
     ubusd.wait_for_ears("ubus.object.add");
+}
+
+/// An event comes, and netifd owes the answer to the question that it leads to.
+fn owes_an_answer(ubusd: &Ubusd, node: &mut Node, action: &str) {
+    let asked = ubusd.dumps();
+    ubusd.hold(true);
+    ubusd.event(EVENT, ("action", action));
+    let due_in = |p: &dyn Provider| p.next_timeout().unwrap().since(now());
+    node.until_all("awaits", |p| due_in(p) > Duration::from_secs(2) && due_in(p) < Duration::from_secs(10));
+    ubusd.wait_for_dumps(asked + 1);
 }
 
 #[test]
@@ -233,12 +238,7 @@ fn a_netifd_that_ends_before_it_has_answered_is_asked_again_when_it_is_back() {
     ubusd.set(&[("wan", "wan.down.json")]);
     let mut node = place.node(&uplink());
     ubusd_ready(&ubusd, &mut node);
-    let asked = ubusd.dumps();
-    ubusd.hold(true);
-    ubusd.event(EVENT, ("action", "ifup"));
-    let due_in = |p: &dyn Provider| p.next_timeout().unwrap().since(now());
-    node.until_all("awaits", |p| due_in(p) > Duration::from_secs(2) && due_in(p) < Duration::from_secs(10));
-    ubusd.wait_for_dumps(asked + 1);
+    owes_an_answer(&ubusd, &mut node, "ifup");
     ubusd.restart_netifd();
     ubusd.hold(false);
     ubusd.set(&UP);
