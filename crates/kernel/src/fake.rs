@@ -82,7 +82,15 @@ impl Fake {
         let index = self.links.iter().map(|l| l.index).max().unwrap_or(0) + 1;
         let number = index.to_be_bytes();
         let mac = (name != "lo").then_some([2, 0, number[0], number[1], number[2], number[3]]);
-        self.links.push(Link { index, name: name.to_owned(), mac, up: false, carrier, mtu: 1500 });
+        self.links.push(Link {
+            index,
+            name: name.to_owned(),
+            mac,
+            up: false,
+            carrier,
+            carrier_losses: 0,
+            mtu: 1500,
+        });
         index
     }
 

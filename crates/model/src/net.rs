@@ -16,6 +16,8 @@ pub struct Link {
     pub up: bool,
     /// `IFF_LOWER_UP`: something is at the other end.
     pub carrier: bool,
+    /// `IFLA_CARRIER_DOWN_COUNT`: how often the carrier was lost, which tells of a loss that was over before anybody looked.
+    pub carrier_losses: u32,
     /// Bytes.
     pub mtu: u32,
 }

@@ -8,7 +8,7 @@ mod send;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -149,34 +149,42 @@ impl Lab {
 #[derive(Debug)]
 pub struct Flood {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<u64>>>,
+    rounds: Arc<AtomicU64>,
+    thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Flood {
-    /// Starts it on the node, for the household's network of now.
-    pub fn start(lab: &Lab) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+    /// Starts it on the node, for the household's network of now; returns when the first round was sent.
+    pub fn start(lab: &Lab) -> Result<Self> {
+        let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (place, network) = (lab.host(Host::Node), lab.network());
-        let stopped = Arc::clone(&stop);
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&rounds));
         let thread = std::thread::spawn(move || {
             place.in_network(|| {
                 send::stay_on_one_cpu();
-                let mut rounds = 0;
                 while !stopped.load(Ordering::Relaxed) {
                     send::quietly(network.router4, network.router6, &FLOOD);
-                    rounds += 1;
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
-                rounds
             })
         });
-        Self { stop, thread: Some(thread) }
+        let flood = Self { stop, rounds, thread: Some(thread) };
+        flood.wait(1)?;
+        Ok(flood)
     }
 
-    /// Ends it; returns how many rounds it sent.
-    pub fn end(mut self) -> Result<u64> {
+    /// Ends it once it has sent so many rounds in all.
+    pub fn end_after(mut self, rounds: u64) -> Result<()> {
+        self.wait(rounds)?;
         self.stop.store(true, Ordering::Relaxed);
         let joined = self.thread.take().map(JoinHandle::join);
         joined.and_then(std::result::Result::ok).unwrap_or_else(|| Err(Error::new("the flood died")))
+    }
+
+    fn wait(&self, rounds: u64) -> Result<()> {
+        wait::until(&format!("{rounds} rounds of the flood"), Duration::from_secs(20), || {
+            Ok((self.rounds.load(Ordering::Relaxed) >= rounds).then_some(()))
+        })
     }
 }
 

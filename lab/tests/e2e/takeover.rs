@@ -11,7 +11,7 @@ use crate::scene::{SOON, Scene};
 /// Calls `change` some times while unmarked packets and a ping through the tunnel go on.
 fn nothing_is_lost(what: &str, mut change: impl FnMut(&mut Scene)) {
     let mut scene = Scene::tunnel_up(Options::default());
-    let flood = Flood::start(&scene.lab);
+    let flood = Flood::start(&scene.lab).unwrap();
     let far = scene.lab.host(Host::Far);
     let ping = std::thread::spawn(move || {
         far.command("ping").args(["-q", "-i", "0.01", "-c", "200", "10.42.0.2"]).output()
@@ -23,7 +23,7 @@ fn nothing_is_lost(what: &str, mut change: impl FnMut(&mut Scene)) {
     let output = ping.join().unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains(" 0% packet loss"), "{what}: {said}\n{}", scene.log());
-    assert!(flood.end().unwrap() > 10);
+    flood.end_after(10).unwrap();
     scene.assert_no_leak(what);
     scene.assert_uplink_works(what);
     scene.assert_mesh_works(what);

@@ -35,6 +35,7 @@ pub(crate) fn decode(body: &[u8]) -> Option<Link> {
         mac: None,
         up: header.ifi_flags & IFF_UP != 0,
         carrier: header.ifi_flags & IFF_LOWER_UP != 0,
+        carrier_losses: 0,
         mtu: 0,
     };
     for attribute in attributes.flatten() {
@@ -44,6 +45,7 @@ pub(crate) fn decode(body: &[u8]) -> Option<Link> {
                 link.mac = address.try_into().ok()
             }
             LinkAttrs::Mtu(mtu) => link.mtu = mtu,
+            LinkAttrs::CarrierDownCount(losses) => link.carrier_losses = losses,
             _ => {}
         }
     }

@@ -24,6 +24,17 @@ fn a_link_is_switched_on_and_off() {
 }
 
 #[test]
+fn a_carrier_that_was_away_between_two_looks_has_been_counted() {
+    let (mut real, _) = enter_with_wan();
+    let mut wan = || real.links().unwrap().into_iter().find(|l| l.name == "wan").unwrap();
+    let before = wan();
+    sh("ip link set lan down; ip link set lan up");
+    let after = wan();
+    assert!(before.carrier && after.carrier);
+    assert_eq!(after.carrier_losses, before.carrier_losses + 1);
+}
+
+#[test]
 fn a_link_that_is_not_there_is_named_in_the_error() {
     let mut real = enter();
     let error = real.apply(&Step::SetLink { name: "wan".to_owned(), up: true }, NOW).unwrap_err();

@@ -29,7 +29,15 @@ pub fn config() -> Config {
 }
 
 pub fn link(index: u32, name: &str, up: bool) -> Link {
-    Link { index, name: name.into(), mac: Some([2, 0, 0, 0, 0, 1]), up, carrier: up, mtu: 1500 }
+    Link {
+        index,
+        name: name.into(),
+        mac: Some([2, 0, 0, 0, 0, 1]),
+        up,
+        carrier: up,
+        carrier_losses: 0,
+        mtu: 1500,
+    }
 }
 
 pub fn on_link(dst: &str) -> RouteFact {

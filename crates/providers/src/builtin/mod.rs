@@ -225,6 +225,11 @@ impl Provider for Builtin {
     fn on_link(&mut self, link: Option<&Link>, now: Time) -> bool {
         let before = self.facts.link.clone();
         let link = link.cloned();
+        if let Some((before, link)) = before.as_ref().zip(link.as_ref())
+            && was_away(before, link)
+        {
+            self.on_link(Some(&Link { carrier: false, ..link.clone() }), now);
+        }
         self.facts.link = link.clone();
         if before.as_ref().map(|l| l.index) != link.as_ref().map(|l| l.index) {
             self.reset(link.as_ref(), now);
@@ -377,6 +382,12 @@ fn wanted(ra: &Ra) -> Wanted {
         (false, true) => Wanted::Information,
         (false, false) => Wanted::Nothing,
     }
+}
+
+/// Whether the carrier was lost and came back between two looks: the cable may lead elsewhere now.
+fn was_away(before: &Link, now: &Link) -> bool {
+    let same = before.index == now.index && before.carrier && now.carrier;
+    same && before.carrier_losses != now.carrier_losses
 }
 
 fn has_carrier(facts: &Facts) -> bool {

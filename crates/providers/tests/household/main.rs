@@ -255,6 +255,22 @@ fn a_device_that_goes_and_comes_back_is_taken_up_again() {
 }
 
 #[test]
+fn a_cable_that_was_put_elsewhere_while_nobody_looked_leads_to_the_other_network() {
+    let mut place = Place::new();
+    place.dnsmasq(DHCP);
+    wait_for_daemon(&place);
+    ip(&["link", "set", WAN, "up"]);
+    let mut node = Node::new(&place);
+    node.until("a lease", 5, |f| has_address(f, "192.0.2."));
+    place.stop_dnsmasq();
+    place.dnsmasq(&["--dhcp-range=198.51.100.100,198.51.100.150,255.255.255.0,120", "--no-ping"]);
+    wait_for_daemon(&place);
+    node.carrier_losses += 1;
+    node.observe();
+    node.until("the other network alone", 10, |f| has_address(f, "198.51.100.") && f.addresses.len() == 1);
+}
+
+#[test]
 fn a_thousand_flaps_leave_nothing_behind() {
     let mut place = Place::new();
     place.dnsmasq(&[DHCP, RA].concat());

@@ -16,6 +16,8 @@ use std::time::Duration;
 /// The provider with everything around it that the daemon would be.
 pub struct Node {
     pub provider: Box<dyn Provider>,
+    /// What the kernel would have counted.
+    pub carrier_losses: u32,
     netlink: OwnedFd,
     set: BTreeSet<String>,
 }
@@ -33,7 +35,7 @@ impl Node {
         let provider =
             narrowgate_providers::open(uplink, Mark::DEFAULT, &place.state_dir(), &place.state_dir(), now())
                 .unwrap();
-        let mut node = Node { provider, netlink, set: BTreeSet::new() };
+        let mut node = Node { provider, carrier_losses: 0, netlink, set: BTreeSet::new() };
         node.observe();
         node
     }
@@ -89,10 +91,10 @@ impl Node {
         }
     }
 
-    fn observe(&mut self) {
+    pub fn observe(&mut self) {
         let mut buffer = [0u8; 8192];
         while rustix::net::recv(&self.netlink, &mut buffer[..], RecvFlags::empty()).is_ok() {}
-        self.provider.on_link(link().as_ref(), now());
+        self.provider.on_link(link(self.carrier_losses).as_ref(), now());
         self.provider.on_addresses(&addresses(), now());
         self.apply();
     }
@@ -134,7 +136,7 @@ pub fn now() -> Time {
     Time(t.tv_sec as u64 * 1000 + t.tv_nsec as u64 / 1_000_000)
 }
 
-fn link() -> Option<Link> {
+fn link(carrier_losses: u32) -> Option<Link> {
     let text = ip(&["-o", "link", "show"]);
     let text = text.lines().find(|line| line.contains(&format!(" {WAN}@")))?;
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -150,6 +152,7 @@ fn link() -> Option<Link> {
         mac: Some(mac),
         up: flags.contains(&"UP"),
         carrier: flags.contains(&"LOWER_UP"),
+        carrier_losses,
         mtu: after("mtu").unwrap().parse().unwrap(),
     })
 }

@@ -82,5 +82,13 @@ pub fn now() -> Time {
 
 /// A device that is up with a carrier.
 pub fn link(name: &str, index: u32) -> Link {
-    Link { index, name: name.to_owned(), mac: Some([2, 0, 0, 0, 0, 1]), up: true, carrier: true, mtu: 1500 }
+    Link {
+        index,
+        name: name.to_owned(),
+        mac: Some([2, 0, 0, 0, 0, 1]),
+        up: true,
+        carrier: true,
+        carrier_losses: 0,
+        mtu: 1500,
+    }
 }

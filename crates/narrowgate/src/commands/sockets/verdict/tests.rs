@@ -17,8 +17,15 @@ fn config() -> Config {
 }
 
 fn observed() -> Observed {
-    let link =
-        |index, name: &str| Link { index, name: name.into(), mac: None, up: true, carrier: true, mtu: 1500 };
+    let link = |index, name: &str| Link {
+        index,
+        name: name.into(),
+        mac: None,
+        up: true,
+        carrier: true,
+        carrier_losses: 0,
+        mtu: 1500,
+    };
     let address = |link, prefix: &str| Address {
         link,
         prefix: prefix.parse().unwrap(),
