@@ -93,6 +93,7 @@ pub fn link() -> Link {
         mac: None,
         up: flags.contains(&"UP"),
         carrier: flags.contains(&"LOWER_UP"),
+        carrier_losses: 0,
         mtu: mtu.parse().unwrap(),
     }
 }
