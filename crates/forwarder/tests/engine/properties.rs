@@ -114,7 +114,7 @@ proptest! {
         world.peers.dedup();
         if seed % 3 > 0 {
             let known = |name: &String| (wire_name(name).unwrap(), vec![[192, 0, 2, 1].into()]);
-            world.engine.keep(world.peers.iter().step_by(seed as usize % 3).map(known).collect());
+            world.engine.keep(world.peers.iter().step_by((seed % 3) as usize).map(known).collect());
         }
         world.serve(&hosts, UplinkState::Up, "");
         let mut plan: Vec<(u64, Result<usize, u8>)> = questions.iter().enumerate().map(|(n, q)| (q.0, Ok(n))).collect();
