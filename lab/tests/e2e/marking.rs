@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use narrowgate_lab::daemon::Running;
 use narrowgate_lab::fastd::Start;
@@ -10,7 +9,7 @@ use narrowgate_lab::place::Place;
 use narrowgate_lab::snapshot::Snapshot;
 use narrowgate_lab::{Host, Lab, Options, demo, wait};
 
-use crate::scene::{SOON, Scene};
+use crate::scene::{READY, SOON, Scene};
 
 /// `narrowgate status --sockets`: its exit code, and the table.
 fn sockets(lab: &Lab) -> (i32, String) {
@@ -164,7 +163,7 @@ fn a_service_is_marked_by_its_cgroup_each_time_it_starts() {
     let (daemon, ready) = scene.lab.start_narrowgate(&unit.config()).unwrap();
     scene.daemon = daemon;
     assert_eq!(unit.mark(), "1", "before READY");
-    assert!(ready < Duration::from_millis(200), "{ready:?}");
+    assert!(ready < READY, "{ready:?}");
     assert!(scene.daemon.terminate(SOON).unwrap().success(), "{}", scene.log());
     assert_eq!(unit.mark(), "0");
     unit.remove();
@@ -178,7 +177,7 @@ fn what_exec_left_behind_is_swept_at_the_start() {
     let left = node.cgroup.clone().expect("the lab needs cgroup v2").join("narrowgate-exec.0");
     fs::create_dir(&left).unwrap();
     let (_daemon, ready) = lab.start_narrowgate(&demo::config()).unwrap();
-    assert!(ready < Duration::from_millis(200), "{ready:?}");
+    assert!(ready < READY, "{ready:?}");
     wait::until("the sweep", SOON, || Ok((!left.exists()).then_some(()))).unwrap();
 }
 

@@ -21,6 +21,8 @@ pub struct Scene {
 
 /// How long something that is not timed may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(10);
+/// How long the daemon may take to be READY: far less than any wait for a network; the milliseconds are the demo's to tell.
+pub const READY: Duration = Duration::from_secs(2);
 /// How long silence is listened to before it counts as silence.
 pub const SILENCE: Duration = Duration::from_millis(300);
 

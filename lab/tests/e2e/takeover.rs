@@ -1,12 +1,10 @@
 //! Another process in the daemon's place, with nothing lost in between.
 
-use std::time::Duration;
-
 use narrowgate_lab::probe::Flood;
 use narrowgate_lab::{Host, Options, demo};
 use rustix::process::Signal;
 
-use crate::scene::{SOON, Scene};
+use crate::scene::{READY, SOON, Scene};
 
 /// Calls `change` some times while unmarked packets and a ping through the tunnel go on.
 fn nothing_is_lost(what: &str, mut change: impl FnMut(&mut Scene)) {
@@ -36,7 +34,7 @@ fn restarted_by_its_service_manager_it_leaves_everything_standing_for_the_next()
         assert_eq!(scene.daemon.wait(SOON).unwrap().code(), Some(0));
         let (daemon, ready) = scene.lab.start_narrowgate(&demo::config()).unwrap();
         scene.daemon = daemon;
-        assert!(ready < Duration::from_millis(200), "{ready:?}");
+        assert!(ready < READY, "{ready:?}");
     });
 }
 

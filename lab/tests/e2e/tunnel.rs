@@ -1,4 +1,4 @@
-//! How fast the tunnel comes up, whichever way fastd is started and whichever family the household has.
+//! The tunnel comes up at the first try, whichever way fastd is started and whichever family the household has.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,9 @@ use narrowgate_lab::{Families, Options};
 
 use crate::scene::Scene;
 
-/// From `narrowgate run` on a bare WAN to the tunnel.
-const BOUND: Duration = Duration::from_secs(2);
-/// From the household's answer that made it possible.
-const AFTER_ANSWER: Duration = Duration::from_millis(500);
+/// From the household's answer that made it possible to the tunnel: less than the first try that was wasted costs, which is
+/// 5 s with glibc and 15 or more with fastd. How many milliseconds it is says `make bench-uplink`.
+const AT_THE_FIRST_TRY: Duration = Duration::from_secs(4);
 
 fn comes_up(start: Start, families: Families, dhcp_ping: bool) {
     let options = Options { household: families, gate_name: families, dhcp_ping, ..Options::default() };
@@ -22,11 +21,7 @@ fn comes_up(start: Start, families: Families, dhcp_ping: bool) {
         first_answer(&scene).unwrap_or_else(|| panic!("no answer of the household's seen\n{}", scene.log()));
     let since = up.saturating_duration_since(answer);
     println!("{start:?} {families:?}: tunnel after {took:?}, {since:?} after the household's answer");
-    assert!(since < AFTER_ANSWER, "{since:?} after the household's answer\n{}", scene.log());
-    // A household that pings a new address first cannot be hurried.
-    if !dhcp_ping || families.v6() {
-        assert!(took < BOUND, "{took:?}\n{}", scene.log());
-    }
+    assert!(since < AT_THE_FIRST_TRY, "{since:?} after the household's answer\n{}", scene.log());
     scene.capture.assert_no_leak("while coming up").unwrap();
 }
 
