@@ -95,7 +95,7 @@ fn a_fastd_that_asks_before_the_uplink_exists_waits_for_it() {
     let mut scene = Scene::ready(Options::default());
     // READY comes before any answer of the household's; fastd asks at once.
     let up = scene.start_fastd(Start::InGroup);
-    assert!(up - scene.daemon.started < BOUND, "{}", scene.log());
+    assert!(up - scene.daemon.started < AT_THE_FIRST_TRY, "{}", scene.log());
     scene.wait_mesh();
     scene.assert_mesh_works("after the tunnel came up");
 }
