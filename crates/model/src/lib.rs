@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod facts;
+mod gather;
 mod mark;
 pub mod net;
 pub mod nft;
@@ -18,6 +19,7 @@ mod time;
 
 pub use config::Config;
 pub use facts::Facts;
+pub use gather::Gather;
 pub use mark::{Mark, ParseMarkError};
 pub use prefix::{ParsePrefixError, Prefix};
 pub use server::{ParseServerError, Server};

@@ -1,6 +1,7 @@
 //! The command line: the global options, before or behind the command word, and the way to the command.
 
 use crate::commands::{self, Command};
+use narrowgate_model::Gather;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -109,12 +110,12 @@ fn behind_word(command: &'static Command, mut globals: Globals, args: &[OsString
             Taken::Version => return Ok(Asked::Version),
             Taken::No => {
                 let values = usize::from(command.value_options.iter().any(|o| arg == *o));
-                rest.extend(args.iter().skip(at).take(1 + values).cloned());
+                args.iter().skip(at).take(1 + values).cloned().add_to(&mut rest);
                 at += 1 + values;
             }
         }
     }
-    rest.extend(args.iter().skip(at).cloned());
+    args.iter().skip(at).cloned().add_to(&mut rest);
     Ok(Asked::Run(command, globals, rest))
 }
 

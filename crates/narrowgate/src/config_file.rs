@@ -1,6 +1,7 @@
 //! The config file on disk, and Gluon's beside it.
 
 use narrowgate_model::Config;
+use narrowgate_model::Gather;
 use narrowgate_wire::config;
 use std::io::{self, Read};
 use std::path::Path;
@@ -65,8 +66,8 @@ fn parse(path: &Path, beside: Option<(&str, &str)>) -> Result<(Config, Vec<Strin
         }
     };
     match config::read(&name, &text, beside) {
-        Ok(config) => Ok((config, config::notes(&name, &text).iter().map(ToString::to_string).collect())),
-        Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+        Ok(config) => Ok((config, config::notes(&name, &text).iter().map(ToString::to_string).gather())),
+        Err(problems) => Err(problems.iter().map(ToString::to_string).gather()),
     }
 }
 

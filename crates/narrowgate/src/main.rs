@@ -10,6 +10,7 @@ mod report;
 mod runtime;
 mod watch;
 
+use narrowgate_model::Gather;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -18,5 +19,5 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
         let _ = writeln!(std::io::stderr(), "narrowgate: {info}");
     }));
-    cli::main(std::env::args_os().collect())
+    cli::main(std::env::args_os().gather())
 }

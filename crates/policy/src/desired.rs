@@ -1,6 +1,7 @@
 //! What the kernel is to look like.
 
 use crate::{egress, guard, routes, rules};
+use narrowgate_model::Gather;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::{AddressFact, UplinkState};
 use narrowgate_model::net::{Address, Link};
@@ -49,7 +50,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
             .iter()
             .filter(|u| manages(u.config) && u.link.is_some())
             .map(|u| u.config.device.clone())
-            .collect(),
+            .gather(),
         rules: rules::desired(inputs.config, inputs.observed),
         routes: routes::desired(inputs.config, &uplinks, inputs.observed, inputs.now),
         addresses: addresses(&uplinks, inputs.now),
@@ -59,7 +60,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
 
 /// The devices that have to be observed: the uplinks', once each.
 pub fn scope_devices(config: &Config) -> Vec<String> {
-    let mut devices: Vec<String> = config.uplinks.iter().map(|u| u.device.clone()).collect();
+    let mut devices: Vec<String> = config.uplinks.iter().map(|u| u.device.clone()).gather();
     sort(&mut devices);
     devices.dedup();
     devices
@@ -68,13 +69,13 @@ pub fn scope_devices(config: &Config) -> Vec<String> {
 /// The sysctls that have to be observed, as paths below `/proc/sys/`. On the way down, and when an uplink was taken out of
 /// the config, those in [`Before`](narrowgate_model::state::Before) have to be observed besides.
 pub fn sysctl_paths(config: &Config) -> Vec<String> {
-    let mut paths: Vec<String> = GLOBAL.iter().map(|(path, _)| (*path).to_owned()).collect();
+    let mut paths: Vec<String> = GLOBAL.iter().map(|(path, _)| (*path).to_owned()).gather();
     for device in scope_devices(config) {
         paths.push(path_of("ipv4", &device, SRC_VALID_MARK));
         if config.uplinks.len() > 1 {
             paths.push(path_of("ipv4", &device, RP_FILTER));
         }
-        paths.extend(MANAGED.iter().map(|(name, _)| path_of("ipv6", &device, name)));
+        MANAGED.iter().map(|(name, _)| path_of("ipv6", &device, name)).add_to(&mut paths);
         paths.push(path_of("ipv6", &device, MTU));
     }
     paths
@@ -107,7 +108,7 @@ fn uplinks<'a>(inputs: &Inputs<'a>) -> Vec<Known<'a>> {
             dead: facts.is_some_and(|f| f.state() == UplinkState::NoCarrier),
         }
     };
-    inputs.config.uplinks.iter().map(known).collect()
+    inputs.config.uplinks.iter().map(known).gather()
 }
 
 /// A device of the same name may be another one: facts learnt on the old one's cable are not this one's.

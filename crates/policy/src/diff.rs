@@ -5,6 +5,7 @@
 //! come, except where the kernel would take the two for one.
 
 use crate::rules::{collide, is_twin};
+use narrowgate_model::Gather;
 use narrowgate_model::net::{Address, Link, Route, RouteKind, Rule};
 use narrowgate_model::sort::{sort, sort_by_key};
 use narrowgate_model::state::{Desired, Observed, Step};
@@ -22,7 +23,7 @@ pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
     let up = |link: &Link| link.up || desired.links_up.contains(&link.name);
     let usable =
         |r: &&Route| r.link.is_none_or(|index| observed.links.iter().any(|l| l.index == index && up(l)));
-    let routes: Vec<&Route> = desired.routes.iter().filter(usable).collect();
+    let routes: Vec<&Route> = desired.routes.iter().filter(usable).gather();
     let (dead_ends, mut ways): (Vec<&Route>, Vec<&Route>) =
         routes.iter().partition(|r| r.kind != RouteKind::Unicast);
     // A router has to be on-link before its route comes; and what takes another one's place comes when that has a new one.
@@ -37,7 +38,7 @@ pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
     let stale = stale_addresses(desired, observed);
     // With the last IPv4 address of a device the kernel forgets all IPv4 routes over it: so those that are not wanted any
     // more go before, and the others are set again behind.
-    let shaken: Vec<u32> = stale.iter().filter(|a| !a.prefix.is_ipv6()).map(|a| a.link).collect();
+    let shaken: Vec<u32> = stale.iter().filter(|a| !a.prefix.is_ipv6()).map(|a| a.link).gather();
     let forgotten = |r: &Route| !r.dst.is_ipv6() && r.link.is_some_and(|link| shaken.contains(&link));
     remove_routes(&routes, observed, &forgotten, &mut plan);
     addresses(desired, observed, &stale, &shaken, now, &mut plan);
@@ -72,9 +73,9 @@ fn rules(desired: &Desired, observed: &Observed, plan: &mut Vec<Step>) {
     let stale = ours.filter(|(_, stays)| !**stays).map(|(r, _)| r);
     let (in_the_way, others): (Vec<&Rule>, Vec<&Rule>) =
         stale.partition(|old| desired.rules.iter().any(|new| collide(old, new)));
-    plan.extend(in_the_way.into_iter().map(|r| Step::RemoveRule(r.clone())));
-    plan.extend(missing.into_iter().map(|r| Step::AddRule(r.clone())));
-    plan.extend(others.into_iter().map(|r| Step::RemoveRule(r.clone())));
+    in_the_way.into_iter().map(|r| Step::RemoveRule(r.clone())).add_to(plan);
+    missing.into_iter().map(|r| Step::AddRule(r.clone())).add_to(plan);
+    others.into_iter().map(|r| Step::RemoveRule(r.clone())).add_to(plan);
 }
 
 /// Whether a foreign rule of the same priority comes behind this twin, which would jump over it.
@@ -88,7 +89,7 @@ fn overtaken(rules: &[Rule], n: usize) -> bool {
 fn stale_addresses<'a>(desired: &Desired, observed: &'a Observed) -> Vec<&'a Address> {
     let wanted =
         |is: &Address| desired.addresses.iter().any(|want| same_address(is, want) && !immutable(is, want));
-    observed.addresses.iter().filter(|a| a.protocol == PROTOCOL && !wanted(a)).collect()
+    observed.addresses.iter().filter(|a| a.protocol == PROTOCOL && !wanted(a)).gather()
 }
 
 /// What is stale goes backwards, secondary addresses before the primary one of their network. With the primary one the
@@ -101,7 +102,7 @@ fn addresses(
     now: Time,
     plan: &mut Vec<Step>,
 ) {
-    plan.extend(stale.iter().rev().map(|a| Step::RemoveAddress((*a).clone())));
+    stale.iter().rev().map(|a| Step::RemoveAddress((*a).clone())).add_to(plan);
     for want in &desired.addresses {
         let shaken = !want.prefix.is_ipv6() && shaken.contains(&want.link);
         let there = |is: &&Address| is.link == want.link && is.prefix.addr == want.prefix.addr;
@@ -161,7 +162,7 @@ fn add_routes(
         if want.dst.is_ipv6() {
             // IPv6 would join the two to a multipath route.
             let others = observed.routes.iter().filter(|is| same_place(is, want));
-            plan.extend(others.map(|is| Step::RemoveRoute(is.clone())));
+            others.map(|is| Step::RemoveRoute(is.clone())).add_to(plan);
         }
         plan.push(Step::AddRoute((*want).clone()));
     }

@@ -8,6 +8,7 @@ use crate::guard::{chain, rule};
 use crate::housekeeping::{ETH_IPV4, ETH_IPV6, Place, outgoing};
 use crate::routes::onlink;
 use crate::strict;
+use narrowgate_model::Gather;
 use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Rule, Table};
 use narrowgate_model::sort::sort;
 use narrowgate_model::{Config, Prefix};
@@ -16,8 +17,8 @@ use std::net::{IpAddr, Ipv4Addr};
 /// The table of the family `netdev`; none while there is no device to hook it to. With `absent` it waits for those that are
 /// not there: else a device that comes, or gets its name back, could send before we have seen it.
 pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], absent: bool) -> Option<Table> {
-    let present: Vec<&Known<'_>> = uplinks.iter().filter(|u| absent || u.link.is_some()).collect();
-    let mut devices: Vec<String> = present.iter().map(|u| u.config.device.clone()).collect();
+    let present: Vec<&Known<'_>> = uplinks.iter().filter(|u| absent || u.link.is_some()).gather();
+    let mut devices: Vec<String> = present.iter().map(|u| u.config.device.clone()).gather();
     sort(&mut devices);
     devices.dedup();
     if devices.is_empty() {
@@ -70,13 +71,13 @@ fn arp(uplink: &Known<'_>, onlink: &[Prefix]) -> Vec<Rule> {
     let near = || onlink.iter().filter(|p| !p.is_ipv6());
     let mut rules: Vec<Rule> = Vec::new();
     if manages(uplink.config) {
-        rules.extend(near().map(|p| with("ARP answer", &[Match::ArpOp(2), Match::ArpSender(*p)])));
+        near().map(|p| with("ARP answer", &[Match::ArpOp(2), Match::ArpSender(*p)])).add_to(&mut rules);
     } else {
         rules.push(with("ARP answer", &[Match::ArpOp(2)]));
         let nobody = Prefix { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 32 };
         rules.push(with("ARP probe", &[Match::ArpOp(1), Match::ArpSender(nobody)]));
     }
-    rules.extend(near().map(|p| with("ARP request", &[Match::ArpOp(1), Match::ArpTarget(*p)])));
+    near().map(|p| with("ARP request", &[Match::ArpOp(1), Match::ArpTarget(*p)])).add_to(&mut rules);
     rules
 }
 

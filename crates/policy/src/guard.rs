@@ -8,6 +8,7 @@ use crate::desired::Known;
 use crate::housekeeping::{ICMP, ICMPV6, Place, TCP, UDP, incoming, outgoing};
 use crate::routes::onlink;
 use crate::strict;
+use narrowgate_model::Gather;
 use narrowgate_model::config::Inbound;
 use narrowgate_model::nft::{
     Action, CT_RELATED, Chain, ChainKind, CtDirection, Family, Hook, IpVersion, Match, Policy, Rule, Table,
@@ -86,7 +87,7 @@ fn set_mark(devices: &[&str], mark: Mark) -> Vec<Rule> {
     devices
         .iter()
         .map(|d| rule("came by the uplink", vec![Match::Iif((*d).to_owned())], None, action))
-        .collect()
+        .gather()
 }
 
 fn input(device: &str, inbound: &[Inbound]) -> Vec<Rule> {
@@ -128,7 +129,7 @@ fn output(config: &Config, uplink: &Known<'_>) -> Vec<Rule> {
                 Match::L4Proto(protocol),
                 Match::DstPort(listen.port()),
             ];
-            rules.push(rule("redirected", [oif()].into_iter().chain(to).collect(), None, Action::Accept));
+            rules.push(rule("redirected", [oif()].into_iter().chain(to).gather(), None, Action::Accept));
         }
     }
     for protocol in [ICMP, ICMPV6] {
@@ -217,7 +218,7 @@ fn echo(v4: u8, v6: u8) -> Vec<[Match; 2]> {
 }
 
 fn devices(config: &Config) -> Vec<&str> {
-    let mut devices: Vec<&str> = config.uplinks.iter().map(|u| u.device.as_str()).collect();
+    let mut devices: Vec<&str> = config.uplinks.iter().map(|u| u.device.as_str()).gather();
     sort(&mut devices);
     devices.dedup();
     devices

@@ -6,6 +6,7 @@
 //! Not in the model: an IPv4 socket that is bound to a device sends even where nothing is found; IPv6 looks up again when it
 //! has chosen a source address, so ask twice.
 
+use narrowgate_model::Gather;
 use narrowgate_model::net::{Link, Route, RouteKind, Rule, RuleAction, Selector};
 use std::net::IpAddr;
 
@@ -94,7 +95,7 @@ impl Verdict<'_> {
 
 /// Goes through the rules as the kernel does.
 pub fn lookup<'a>(tables: Tables<'a>, flow: &Flow) -> Outcome<'a> {
-    let rules: Vec<&Rule> = tables.rules.iter().filter(|r| r.ipv6 == flow.dst.is_ipv6()).collect();
+    let rules: Vec<&Rule> = tables.rules.iter().filter(|r| r.ipv6 == flow.dst.is_ipv6()).gather();
     let mut doubt = None;
     let mut next = 0;
     while let Some(rule) = rules.get(next).copied() {

@@ -5,6 +5,7 @@
 //! multipath route of them, foreign ones included.
 
 use crate::desired::{Known, alive, manages};
+use narrowgate_model::Gather;
 use narrowgate_model::config::Uplink;
 use narrowgate_model::facts::{AddressFact, Preference, RouteFact};
 use narrowgate_model::net::{Route, RouteKind};
@@ -16,7 +17,7 @@ use std::net::IpAddr;
 /// All routes that should be there. Those over a device that is off are for [`crate::diff`] to leave out.
 pub(crate) fn desired(config: &Config, uplinks: &[Known<'_>], observed: &Observed, now: Time) -> Vec<Route> {
     let mut table = Wan { number: config.table, observed, routes: Vec::new() };
-    let mut order: Vec<&Known<'_>> = uplinks.iter().collect();
+    let mut order: Vec<&Known<'_>> = uplinks.iter().gather();
     sort_by_key(&mut order, |u| u.config.metric);
     let mut next = 1; // IPv6 reads 0 as 1024
     for uplink in order {
@@ -52,7 +53,7 @@ pub(crate) fn onlink(uplink: &Known<'_>) -> Vec<Prefix> {
         .chain(routers)
         .map(Prefix::network)
         .filter(|p| !p.is_default() && !is_link_local(p.addr))
-        .collect();
+        .gather();
     sort(&mut prefixes);
     prefixes.dedup();
     let all = prefixes.clone();
@@ -81,7 +82,7 @@ impl Wan<'_> {
         let mut facts: Vec<RouteFact> = Vec::new();
         if let Some(known) = uplink.facts {
             let leads = |r: &&RouteFact| alive(r.until, now) && leads(uplink.config, known, r);
-            facts.extend(known.routes.iter().filter(leads).cloned());
+            known.routes.iter().filter(leads).cloned().add_to(&mut facts);
             facts.extend(known.addresses.iter().filter(|a| alive(a.valid_until, now)).filter_map(|a| {
                 // An IPv4 address tells its network; an IPv6 address does not (RFC 5942).
                 let network = a.prefix.network();
@@ -109,7 +110,7 @@ impl Wan<'_> {
         // On-link ones first: a router has to be reachable when the kernel gets the route by it.
         sort_by_key(&mut facts, |f| (f.via.is_some(), f.dst, rank(f.preference), f.origin, f.via));
         facts.dedup_by_key(|f| (f.dst, f.via));
-        let near: Vec<Prefix> = facts.iter().filter(|f| f.via.is_none()).map(|f| f.dst).collect();
+        let near: Vec<Prefix> = facts.iter().filter(|f| f.via.is_none()).map(|f| f.dst).gather();
         for fact in facts.iter().filter(|f| !(uplink.no_ipv6 && f.dst.is_ipv6())) {
             let seen = |r: &&Route| r.dst == fact.dst && r.link == Some(link.index) && r.via == fact.via;
             let sane = fact.via.is_none_or(|via| via.is_ipv6() == fact.dst.is_ipv6());

@@ -10,6 +10,7 @@
 //! their priority with another one, since a jump leads to a priority and not to a rule.
 
 use crate::routes::has_ipv6;
+use narrowgate_model::Gather;
 use narrowgate_model::net::{FwMark, Rule, RuleAction, Selector};
 use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::state::Observed;
@@ -23,7 +24,7 @@ pub(crate) fn desired(config: &Config, observed: &Observed) -> Vec<Rule> {
             continue;
         }
         let mut foreign: Vec<&Rule> =
-            observed.rules.iter().filter(|r| r.ipv6 == ipv6 && r.protocol != PROTOCOL).collect();
+            observed.rules.iter().filter(|r| r.ipv6 == ipv6 && r.protocol != PROTOCOL).gather();
         sort_by_key(&mut foreign, |r| r.priority); // stable: the kernel's order among equals
         let marked = marked(config, ipv6, &foreign);
         let twins = twins(config, marked.priority, &foreign);
@@ -155,7 +156,7 @@ fn unmarked(selector: &Selector, mark: Mark, behind: bool) -> Option<Vec<Selecto
     let free = mark.mask & !own.mask;
     let bits = (0..u32::BITS).map(|n| 1u32 << n).filter(|bit| free & bit != 0);
     let flipped = |bit: u32| FwMark { value: own.value & own.mask | !mark.value & bit, mask: own.mask | bit };
-    Some(bits.map(|bit| Selector { mark: Some(flipped(bit)), ..selector.clone() }).collect())
+    Some(bits.map(|bit| Selector { mark: Some(flipped(bit)), ..selector.clone() }).gather())
 }
 
 #[cfg(test)]

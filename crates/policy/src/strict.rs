@@ -6,6 +6,7 @@
 use crate::desired::{Known, manages};
 use crate::guard::{response, rule};
 use crate::housekeeping::{ICMP, ICMPV6, Place, TCP, UDP};
+use narrowgate_model::Gather;
 use narrowgate_model::config::Host;
 use narrowgate_model::nft::{Action, CtDirection, IpVersion, Match, Rule, Set};
 use narrowgate_model::sort::sort;
@@ -23,7 +24,7 @@ pub(crate) fn sets(config: &Config) -> Vec<Set> {
             Host::Addr(addr) if addr.is_ipv6() == ipv6 => Some(addr),
             _ => None,
         });
-        let mut elements: Vec<IpAddr> = written.collect();
+        let mut elements: Vec<IpAddr> = written.gather();
         sort(&mut elements);
         elements.dedup();
         Set { name, version, elements }
@@ -118,8 +119,8 @@ fn lease(uplink: &Known<'_>) -> Option<[Match; 3]> {
 /// All servers that a resolver may come to ask by this uplink, whether there is a route to them now or not.
 fn servers<'a>(config: &'a Config, uplink: &Known<'a>) -> Vec<&'a Server> {
     let learnt = uplink.facts.map_or(&[][..], |f| &f.dns).iter().map(|d| &d.server);
-    let offered: Vec<&Server> = uplink.config.dns.iter().collect();
-    let offered = if offered.is_empty() { learnt.collect() } else { offered };
+    let offered: Vec<&Server> = uplink.config.dns.iter().gather();
+    let offered = if offered.is_empty() { learnt.gather() } else { offered };
     let mut servers: Vec<&Server> = Vec::new();
     for resolver in config.uplink_resolvers() {
         let written = resolver.servers.iter();

@@ -1,5 +1,6 @@
 //! The way down, and what has to be remembered for it.
 
+use narrowgate_model::Gather;
 use narrowgate_model::PROTOCOL;
 use narrowgate_model::net::{Route, RouteKind};
 use narrowgate_model::state::{Before, Desired, Observed, Step};
@@ -10,14 +11,14 @@ pub fn teardown(observed: &Observed, before: &Before) -> Vec<Step> {
     let ours = |r: &&Route| r.protocol == PROTOCOL;
     let (ways, dead_ends): (Vec<&Route>, Vec<&Route>) =
         observed.routes.iter().filter(ours).partition(|r| r.kind == RouteKind::Unicast);
-    plan.extend(ways.into_iter().rev().map(|r| Step::RemoveRoute(r.clone())));
+    ways.into_iter().rev().map(|r| Step::RemoveRoute(r.clone())).add_to(&mut plan);
     let addresses = observed.addresses.iter().filter(|a| a.protocol == PROTOCOL);
-    plan.extend(addresses.rev().map(|a| Step::RemoveAddress(a.clone())));
-    plan.extend(before.links_down.iter().filter_map(|name| switch_off(observed, name)));
+    addresses.rev().map(|a| Step::RemoveAddress(a.clone())).add_to(&mut plan);
+    before.links_down.iter().filter_map(|name| switch_off(observed, name)).add_to(&mut plan);
     let rules = observed.rules.iter().filter(|r| r.protocol == PROTOCOL);
-    plan.extend(rules.rev().map(|r| Step::RemoveRule(r.clone())));
-    plan.extend(dead_ends.into_iter().rev().map(|r| Step::RemoveRoute(r.clone())));
-    plan.extend(before.sysctls.iter().filter_map(|(path, value)| restore(observed, path, value)));
+    rules.rev().map(|r| Step::RemoveRule(r.clone())).add_to(&mut plan);
+    dead_ends.into_iter().rev().map(|r| Step::RemoveRoute(r.clone())).add_to(&mut plan);
+    before.sysctls.iter().filter_map(|(path, value)| restore(observed, path, value)).add_to(&mut plan);
     let guard = &observed.guard;
     if guard.owned || guard.persistent || !guard.chains.is_empty() {
         plan.push(Step::RemoveGuard);
@@ -29,9 +30,9 @@ pub fn teardown(observed: &Observed, before: &Before) -> Vec<Step> {
 /// in `before` have to be observed.
 pub fn give_back(desired: &Desired, observed: &Observed, before: &Before) -> Vec<Step> {
     let links = before.links_down.iter().filter(|name| !desired.links_up.contains(name));
-    let mut plan: Vec<Step> = links.filter_map(|name| switch_off(observed, name)).collect();
+    let mut plan: Vec<Step> = links.filter_map(|name| switch_off(observed, name)).gather();
     let sysctls = before.sysctls.iter().filter(|(path, _)| !desired.sysctls.contains_key(*path));
-    plan.extend(sysctls.filter_map(|(path, value)| restore(observed, path, value)));
+    sysctls.filter_map(|(path, value)| restore(observed, path, value)).add_to(&mut plan);
     plan
 }
 

@@ -2,6 +2,7 @@
 
 use crate::desired::manages;
 use crate::routes::leads;
+use narrowgate_model::Gather;
 use narrowgate_model::config::{Resolver, Uplink, Via};
 use narrowgate_model::facts::UplinkState;
 use narrowgate_model::sort::sort_by_key;
@@ -27,14 +28,14 @@ pub fn upstreams(config: &Config, resolver: &Resolver, facts: &BTreeMap<String, 
         for server in &resolver.servers {
             let way = |u: &&Uplink| facts.get(&u.name).is_some_and(|f| reachable(u, f, server));
             let ways = uplinks.iter().copied().filter(live).filter(way);
-            servers.extend(ways.map(|u| by(config, server, &u.device)));
+            ways.map(|u| by(config, server, &u.device)).add_to(&mut servers);
         }
         return unique(servers.into_iter());
     }
     for uplink in uplinks.iter().copied().filter(live) {
         let Some(known) = facts.get(&uplink.name) else { continue };
         let offered = offered(uplink, known).filter(|s| reachable(uplink, known, s));
-        servers.extend(offered.map(|s| by(config, s, &uplink.device)));
+        offered.map(|s| by(config, s, &uplink.device)).add_to(&mut servers);
     }
     unique(servers.into_iter())
 }
@@ -129,7 +130,7 @@ fn reachable(uplink: &Uplink, facts: &Facts, server: &Server) -> bool {
 }
 
 fn by_metric(config: &Config) -> Vec<&Uplink> {
-    let mut uplinks: Vec<&Uplink> = config.uplinks.iter().collect();
+    let mut uplinks: Vec<&Uplink> = config.uplinks.iter().gather();
     sort_by_key(&mut uplinks, |u| u.metric);
     uplinks
 }

@@ -2,6 +2,7 @@
 //!
 //! Chains of one hook are gone through by priority. `accept` ends its chain only, `drop` ends everything.
 
+use narrowgate_model::Gather;
 use narrowgate_model::nft::{
     Action, Chain, CtDirection, Family, Hook, IpVersion, Match, Policy, Rule, Ruleset,
 };
@@ -159,7 +160,7 @@ fn chains<'a>(ruleset: &'a Ruleset, family: Family, hook: Hook, packet: &Packet)
             && (family != Family::Netdev || packet.oif.as_ref().is_some_and(|o| c.devices.contains(o)))
     };
     let tables = ruleset.tables.iter().filter(|t| t.family == family);
-    let mut chains: Vec<&Chain> = tables.flat_map(|t| &t.chains).filter(hooked).collect();
+    let mut chains: Vec<&Chain> = tables.flat_map(|t| &t.chains).filter(hooked).gather();
     sort_by_key(&mut chains, |c| c.priority);
     chains
 }

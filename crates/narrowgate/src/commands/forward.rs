@@ -6,6 +6,7 @@ mod resolv_file;
 use arguments::{Arguments, Source};
 use narrowgate_forwarder::engine::{Limits, Set, UplinkState, Upstreams};
 use narrowgate_forwarder::parent::{Event, Listener, Resolver, resolve};
+use narrowgate_model::Gather;
 use narrowgate_model::{Mark, Server};
 use narrowgate_sys::signal::{Signal, Signals};
 use narrowgate_sys::socket;
@@ -132,7 +133,7 @@ fn say_servers(upstreams: &Upstreams) {
         if set.servers.is_empty() {
             log::warn!("forward: {}; queries wait", set.detail);
         } else {
-            let servers: Vec<String> = set.servers.iter().map(ToString::to_string).collect();
+            let servers: Vec<String> = set.servers.iter().map(ToString::to_string).gather();
             log::info!("forward: servers {}", servers.join(", "));
         }
     }

@@ -15,6 +15,7 @@ use crate::report::{SocketReport, SocketsReport};
 use crate::runtime::RuntimeDir;
 use narrowgate_kernel::sockets::{self, InetSocket, Transport};
 use narrowgate_kernel::{Kernel, Real, Scope};
+use narrowgate_model::Gather;
 use narrowgate_model::{Config, Time};
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -57,7 +58,7 @@ pub fn examine(config: &Config, runtime: &RuntimeDir) -> Result<SocketsReport, S
     let listed = sockets::all().map_err(|e| e.to_string())?;
     let needs_root = |what: &str| format!("{what}; run as root (CAP_NET_ADMIN)");
     let mut kernel = Real::open().map_err(|e| needs_root(&e.to_string()))?;
-    let devices = kernel.links().map_err(|e| e.to_string())?.into_iter().map(|link| link.name).collect();
+    let devices = kernel.links().map_err(|e| e.to_string())?.into_iter().map(|link| link.name).gather();
     let scope = Scope { table: config.table, devices, sysctls: Vec::new() };
     let observed = kernel.observe(&scope, Time(narrowgate_sys::link::now_ms())).map_err(|e| e.to_string())?;
     let place = Place::new(config, &observed);

@@ -3,6 +3,7 @@
 use crate::cli::{Globals, no_more_arguments, print_out};
 use crate::report::{FactReport, Report};
 use crate::runtime::RuntimeDir;
+use narrowgate_model::Gather;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Read;
@@ -15,7 +16,7 @@ pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
     let mut format: fn(&str, &Report) -> String = |_, report| table(report);
     if args.iter().any(|arg| arg == "--sockets") {
         let others: Vec<OsString> =
-            args.iter().filter(|arg| *arg != "--sockets" && *arg != "--json").cloned().collect();
+            args.iter().filter(|arg| *arg != "--sockets" && *arg != "--json").cloned().gather();
         let json = args.iter().any(|arg| arg == "--json");
         return no_more_arguments("status", &others).unwrap_or_else(|| super::sockets::main(globals, json));
     }
@@ -131,7 +132,7 @@ fn table(report: &Report) -> String {
             .iter()
             .filter(|c| c.value > 0)
             .map(|c| format!("{} {}", c.name, c.value))
-            .collect();
+            .gather();
         if !counts.is_empty() {
             let _ = writeln!(out, "  counted   {}", counts.join(", "));
         }
@@ -220,20 +221,20 @@ fn prometheus(report: &Report) -> String {
         .uplinks
         .iter()
         .map(|u| (format!("{{uplink=\"{}\",device=\"{}\"}}", u.name, u.device), u64::from(u.state == "up")))
-        .collect();
+        .gather();
     metric("uplink_up", "gauge", "1 if a DNS server and a way to it are known.", &samples);
     let samples: Vec<_> =
-        report.guard.counters.iter().map(|c| (format!("{{counter=\"{}\"}}", c.name), c.packets)).collect();
+        report.guard.counters.iter().map(|c| (format!("{{counter=\"{}\"}}", c.name), c.packets)).gather();
     metric("guard_packets_total", "counter", "Packets that the guard counted.", &samples);
     let samples: Vec<_> =
-        report.guard.sets.iter().map(|s| (format!("{{set=\"{}\"}}", s.name), s.value)).collect();
+        report.guard.sets.iter().map(|s| (format!("{{set=\"{}\"}}", s.name), s.value)).gather();
     metric("guard_set_addresses", "gauge", "Addresses that strict lets marked packets go to.", &samples);
     let samples: Vec<_> = report
         .resolvers
         .iter()
         .flat_map(|r| r.counters.iter().map(move |c| (r, c)))
         .map(|(r, c)| (format!("{{resolver=\"{}\",counter=\"{}\"}}", r.name, c.name), c.value))
-        .collect();
+        .gather();
     metric("resolver_total", "counter", "What a resolver counted.", &samples);
     out
 }

@@ -3,6 +3,7 @@
 use super::{Daemon, groups, now, uplinks};
 use crate::report::*;
 use crate::runtime::RuntimeDir;
+use narrowgate_model::Gather;
 use narrowgate_model::config::{Group, Host, Peer, Tunnel};
 use narrowgate_model::{Facts, Time};
 use std::io::Write;
@@ -64,7 +65,7 @@ impl Daemon {
                     .addresses
                     .iter()
                     .map(|a| fact(a.prefix.to_string(), a.origin.as_str(), a.valid_until, at))
-                    .collect(),
+                    .gather(),
                 routes: facts
                     .routes
                     .iter()
@@ -72,24 +73,24 @@ impl Daemon {
                         let via = r.via.map_or("on-link".to_owned(), |via| format!("by {via}"));
                         fact(format!("{} {via}", r.dst), r.origin.as_str(), r.until, at)
                     })
-                    .collect(),
+                    .gather(),
                 dns: facts
                     .dns
                     .iter()
                     .map(|d| fact(d.server.to_string(), d.origin.as_str(), d.until, at))
-                    .collect(),
+                    .gather(),
                 portals: facts
                     .portals
                     .iter()
                     .map(|p| fact(p.uri.clone(), p.origin.as_str(), None, at))
-                    .collect(),
+                    .gather(),
                 nat64: facts
                     .nat64
                     .iter()
                     .map(|n| fact(n.prefix.to_string(), n.origin.as_str(), n.until, at))
-                    .collect(),
+                    .gather(),
                 mtu: facts.mtu,
-                details: details.into_iter().map(|(name, value)| Detail { name, value }).collect(),
+                details: details.into_iter().map(|(name, value)| Detail { name, value }).gather(),
             }
         });
         let mut report = Report {
@@ -99,8 +100,8 @@ impl Daemon {
             config: self.globals.config.display().to_string(),
             mark: self.config.mark.to_string(),
             table: self.config.table,
-            uplinks: uplinks.collect(),
-            tunnels: self.config.tunnels.iter().map(|t| self.tunnel(t)).collect(),
+            uplinks: uplinks.gather(),
+            tunnels: self.config.tunnels.iter().map(|t| self.tunnel(t)).gather(),
             resolvers: self.resolvers.report(),
             guard: self.guard(),
             policy: PolicyReport {
@@ -135,8 +136,8 @@ impl Daemon {
             gid: tunnel.group.as_ref().and_then(groups::id),
             device: tunnel.device.clone(),
             state: state.to_owned(),
-            peers: tunnel.peers.iter().map(peer).collect(),
-            known: tunnel.peers.iter().filter_map(|peer| self.known(peer)).collect(),
+            peers: tunnel.peers.iter().map(peer).gather(),
+            known: tunnel.peers.iter().filter_map(|peer| self.known(peer)).gather(),
             cgroup: tunnel.cgroup.clone(),
             cgroup_state: tunnel.cgroup.as_deref().map(|path| self.services.state(path).to_owned()),
         }
@@ -162,7 +163,7 @@ impl Daemon {
                 .unwrap_or_default()
                 .into_iter()
                 .map(|c| PacketCounter { name: c.name, packets: c.packets, bytes: c.bytes })
-                .collect(),
+                .gather(),
         }
     }
 
@@ -171,16 +172,16 @@ impl Daemon {
             return Vec::new();
         }
         let sizes = self.kernel.set_sizes().unwrap_or_default().into_iter();
-        sizes.map(|s| CounterReport { name: s.name, value: s.elements as u64 }).collect()
+        sizes.map(|s| CounterReport { name: s.name, value: s.elements as u64 }).gather()
     }
 
     /// What a person should know without asking.
     fn problems(&self, report: &Report) -> Vec<String> {
-        let mut problems: Vec<String> = self.uplinks.problems().map(str::to_owned).collect();
-        problems.extend(self.reconciler.complaints().map(str::to_owned));
+        let mut problems: Vec<String> = self.uplinks.problems().map(str::to_owned).gather();
+        self.reconciler.complaints().map(str::to_owned).add_to(&mut problems);
         problems.extend(self.admission.problem().map(str::to_owned));
         problems.extend(self.kept.problem().map(str::to_owned));
-        problems.extend(self.services.problems().map(str::to_owned));
+        self.services.problems().map(str::to_owned).add_to(&mut problems);
         let guard = &report.guard;
         if guard.standing && !guard.owned {
             problems.push(

@@ -11,6 +11,7 @@ use super::uplinks::Uplinks;
 use crate::runtime::{RuntimeDir, replace};
 use narrowgate_kernel::conntrack::{self, Flow};
 use narrowgate_model::Config;
+use narrowgate_model::Gather;
 use narrowgate_model::config::{Group, Host, Tunnel};
 use narrowgate_model::facts::UplinkState;
 use narrowgate_model::{Facts, Time};
@@ -53,7 +54,7 @@ impl Hooks {
     /// Picks up what a run before this one has told.
     pub fn new(runtime: RuntimeDir) -> Hooks {
         let told = std::fs::read_to_string(runtime.file(FILE)).unwrap_or_default();
-        let told: Vec<State> = told.lines().filter_map(State::parse).collect();
+        let told: Vec<State> = told.lines().filter_map(State::parse).gather();
         let grace = (!told.is_empty()).then(|| now() + GRACE);
         Hooks {
             runtime,
@@ -73,7 +74,7 @@ impl Hooks {
         self.scripts.step(now);
         let up = config.uplinks.iter().any(|u| is_up(uplinks.facts(), &u.name));
         let untold = |t: &&Tunnel| up && !self.told.iter().any(|s| s.is(Kind::Tunnel, &t.name));
-        let waiting: Vec<&Tunnel> = config.tunnels.iter().filter(untold).collect();
+        let waiting: Vec<&Tunnel> = config.tunnels.iter().filter(untold).gather();
         // Where nobody hears it, nothing is asked.
         let deaf = !waiting.is_empty() && !self.scripts.any();
         let listen = config.uplink_resolvers().flat_map(|r| &r.listen).next().copied();
@@ -150,7 +151,7 @@ impl Hooks {
     }
 
     fn write_down(&self) {
-        let lines: Vec<String> = self.told.iter().map(State::line).collect();
+        let lines: Vec<String> = self.told.iter().map(State::line).gather();
         if let Err(error) = replace(&self.runtime.file(FILE), &lines.concat()) {
             log::warn!("hooks: {error}: the next run may tell them again what they know");
         }
@@ -217,9 +218,9 @@ fn environment(config: &Config, state: &State) -> Vec<(&'static str, String)> {
     set.push(("INTERFACE", tunnel.device.clone().unwrap_or_default()));
     set.push(("GROUP", group.map(|g| g.to_string()).unwrap_or_default()));
     set.push(("CGROUP", tunnel.cgroup.clone().unwrap_or_default()));
-    let peers: Vec<String> = tunnel.peers.iter().map(|p| endpoint(&p.host, p.port)).collect();
+    let peers: Vec<String> = tunnel.peers.iter().map(|p| endpoint(&p.host, p.port)).gather();
     set.push(("PEERS", peers.join(" ")));
-    let ports: Vec<u16> = tunnel.peers.iter().filter_map(|p| p.port).collect();
+    let ports: Vec<u16> = tunnel.peers.iter().filter_map(|p| p.port).gather();
     let flow = match conntrack::recent_flow(&ports) {
         Ok(Flow::Answered) => "answered",
         Ok(Flow::Sent) => "sent",

@@ -10,6 +10,7 @@
 
 use super::now;
 use narrowgate_forwarder::engine::{self, wire_name};
+use narrowgate_model::Gather;
 use narrowgate_model::peers::renew;
 use narrowgate_model::{Config, Time};
 use narrowgate_sys::file::{self, Sync};
@@ -49,12 +50,12 @@ impl Kept {
     /// The peers of this config, as a resolver is told of them.
     pub fn peers(&self, config: &Config) -> Vec<engine::Peer> {
         let known = |name: &str| Some((wire_name(name)?, find(&self.peers, name).to_vec()));
-        config.peer_names().filter_map(known).filter(|(_, addresses)| !addresses.is_empty()).collect()
+        config.peer_names().filter_map(known).filter(|(_, addresses)| !addresses.is_empty()).gather()
     }
 
     /// All addresses of the peers of this config.
     pub fn addresses(&self, config: &Config) -> Vec<IpAddr> {
-        config.peer_names().flat_map(|name| find(&self.peers, name)).copied().collect()
+        config.peer_names().flat_map(|name| find(&self.peers, name)).copied().gather()
     }
 
     /// A resolver found a peer there. Its process talks to strangers: names that are no peers do not count. Whether anything has changed.
@@ -94,7 +95,7 @@ impl Kept {
 
     /// What `status` says of a peer.
     pub fn describe(&self, name: &str) -> Option<String> {
-        let addresses: Vec<String> = find(&self.peers, name).iter().map(IpAddr::to_string).collect();
+        let addresses: Vec<String> = find(&self.peers, name).iter().map(IpAddr::to_string).gather();
         (!addresses.is_empty()).then(|| addresses.join(" "))
     }
 

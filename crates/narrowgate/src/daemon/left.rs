@@ -3,6 +3,7 @@
 use crate::runtime::RuntimeDir;
 use narrowgate_forwarder::child;
 use narrowgate_forwarder::parent::Listener;
+use narrowgate_model::Gather;
 use std::net::SocketAddr;
 
 /// The files in the runtime directory that name a resolver's process.
@@ -15,7 +16,7 @@ pub fn known(runtime: &RuntimeDir, ours: &[u32]) -> Vec<u32> {
     let mut pids: Vec<u32> = named
         .filter_map(|f| std::fs::read_to_string(f.path()).ok()?.trim().parse().ok())
         .filter(|pid| !ours.contains(pid) && is_resolver(*pid))
-        .collect();
+        .gather();
     narrowgate_model::sort::sort(&mut pids);
     pids.dedup();
     pids

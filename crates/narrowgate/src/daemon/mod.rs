@@ -25,7 +25,7 @@ use crate::config_file;
 use crate::runtime::{Lock, RuntimeDir};
 use control::Control;
 use narrowgate_kernel::Real;
-use narrowgate_model::{Config, Time};
+use narrowgate_model::{Config, Gather, Time};
 use narrowgate_sys::signal::{Signal, Signals};
 use reconcile::Reconciler;
 use resolvers::Resolvers;
@@ -274,14 +274,18 @@ impl Daemon {
         let provider_at = fds.len();
         // What cannot be acted on yet waits in the sockets, and what is too much for them is dropped by the kernel.
         let heard = if self.unsettled { Vec::new() } else { self.uplinks.fds() };
-        fds.extend(heard.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        heard.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).add_to(&mut fds);
         let gluon_at = fds.len();
         fds.extend(self.gluon.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let service_at = fds.len();
-        fds.extend(self.services.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        self.services.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).add_to(&mut fds);
         let hooks_at = fds.len();
-        fds.extend(self.hooks.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        fds.extend(self.resolvers.fds().into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        self.hooks.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).add_to(&mut fds);
+        self.resolvers
+            .fds()
+            .into_iter()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .add_to(&mut fds);
 
         let settle = if self.unsettled { Some(self.pace.next()) } else { self.reconciler.next_retry() };
         let timeouts = [

@@ -8,6 +8,7 @@ use super::now;
 use super::uplinks::Uplinks;
 use crate::runtime::RuntimeDir;
 use narrowgate_kernel::{Kernel, Real, Scope, conntrack};
+use narrowgate_model::Gather;
 use narrowgate_model::net::Route;
 use narrowgate_model::nft::ChainPrint;
 use narrowgate_model::state::{Before, Desired, Observed, Step};
@@ -127,7 +128,7 @@ impl Reconciler {
             }
             if !ours {
                 self.counts.healed += plan.len() as u64;
-                let what: Vec<String> = plan.iter().map(policy::describe).collect();
+                let what: Vec<String> = plan.iter().map(policy::describe).gather();
                 self.tell_healed(what.join("; "), at);
             }
             // Whatever comes of it, the kernel is not as it was in order before: a cable that flaps while we are at it is nobody's doing.
@@ -230,7 +231,7 @@ impl Reconciler {
         for uplink in &config.uplinks {
             let Some(link) = observed.links.iter().find(|l| l.name == uplink.device) else { continue };
             let all = observed.addresses.iter().chain(&desired.addresses);
-            let own: Vec<IpAddr> = all.filter(|a| a.link == link.index).map(|a| a.prefix.addr).collect();
+            let own: Vec<IpAddr> = all.filter(|a| a.link == link.index).map(|a| a.prefix.addr).gather();
             if own.iter().any(|addr| !self.wiped.contains(addr)) {
                 match conntrack::forget_incoming(&own, &uplink.inbound) {
                     Ok(0) => {}
@@ -272,7 +273,7 @@ impl Reconciler {
 /// What has to be observed for this config.
 fn scope(config: &Config, before: &Before) -> Scope {
     let mut sysctls = policy::sysctl_paths(config);
-    sysctls.extend(before.sysctls.keys().cloned());
+    before.sysctls.keys().cloned().add_to(&mut sysctls);
     narrowgate_model::sort::sort(&mut sysctls);
     sysctls.dedup();
     Scope { table: config.table, devices: policy::scope_devices(config), sysctls }
@@ -280,12 +281,12 @@ fn scope(config: &Config, before: &Before) -> Scope {
 
 /// The facts before any provider has told one: which devices there are.
 fn bare_facts(config: &Config, observed: &Observed) -> BTreeMap<String, Facts> {
-    let link = |device: &str| observed.links.iter().find(|l| l.name == device).cloned();
-    config
-        .uplinks
-        .iter()
-        .map(|u| (u.name.clone(), Facts { link: link(&u.device), ..Facts::default() }))
-        .collect()
+    let mut facts = BTreeMap::new();
+    for uplink in &config.uplinks {
+        let link = observed.links.iter().find(|l| l.name == uplink.device).cloned();
+        facts.insert(uplink.name.clone(), Facts { link, ..Facts::default() });
+    }
+    facts
 }
 
 fn desire(
@@ -328,9 +329,9 @@ struct Inherited {
 
 impl Inherited {
     fn from(observed: &Observed, now: Time) -> Inherited {
-        let routes: Vec<_> = observed.routes.iter().filter(|r| r.protocol == PROTOCOL).cloned().collect();
+        let routes: Vec<_> = observed.routes.iter().filter(|r| r.protocol == PROTOCOL).cloned().gather();
         let ours = observed.addresses.iter().filter(|a| a.protocol == PROTOCOL);
-        let addresses: Vec<_> = ours.map(|a| (a.link, a.prefix)).collect();
+        let addresses: Vec<_> = ours.map(|a| (a.link, a.prefix)).gather();
         let until = (!routes.is_empty() || !addresses.is_empty()).then(|| now + GRACE);
         Inherited { routes, addresses, until }
     }
@@ -357,7 +358,7 @@ impl Inherited {
             Step::RemoveAddress(address) => self.addresses.contains(&(address.link, address.prefix)),
             _ => false,
         };
-        plan.iter().filter(|step| !spared(step) || replaced(step)).cloned().collect()
+        plan.iter().filter(|step| !spared(step) || replaced(step)).cloned().gather()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::runtime::RuntimeDir;
 use narrowgate_forwarder::control::Stats;
 use narrowgate_forwarder::engine::{Counters, Limits, Peer, Upstreams};
 use narrowgate_forwarder::parent::{self, Event, Listener, Resolver};
+use narrowgate_model::Gather;
 use narrowgate_model::config::{self, Via};
 use narrowgate_model::{Config, Facts, Mark, Server, Time};
 use narrowgate_sys::{process, socket};
@@ -170,10 +171,10 @@ impl Resolvers {
     /// For the log.
     pub fn describe(&self) -> String {
         let one = |r: &Running| {
-            let listen: Vec<String> = r.config.listen.iter().map(SocketAddr::to_string).collect();
+            let listen: Vec<String> = r.config.listen.iter().map(SocketAddr::to_string).gather();
             format!("resolver {} listens on {}", r.config.name, listen.join(" "))
         };
-        self.list.iter().map(one).collect::<Vec<_>>().join(", ")
+        self.list.iter().map(one).gather().join(", ")
     }
 
     /// Tells each resolver whom to ask now, if that has changed.
@@ -183,7 +184,7 @@ impl Resolvers {
         self.ways.begin();
         for running in &mut self.list {
             let (servers, upstreams) = self.ways.upstreams(config, &running.config, facts, at);
-            running.servers = servers.iter().map(Server::to_string).collect();
+            running.servers = servers.iter().map(Server::to_string).gather();
             if running.told.as_ref() == Some(&upstreams) {
                 continue;
             }
@@ -275,7 +276,7 @@ impl Resolvers {
 
     /// What to poll for reading.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.list.iter().filter(|r| !r.down).map(|r| r.handle.fd()).collect()
+        self.list.iter().filter(|r| !r.down).map(|r| r.handle.fd()).gather()
     }
 
     /// Buries the processes of a daemon before us, if they are our children.
@@ -307,7 +308,7 @@ impl Resolvers {
                 .iter()
                 .zip(values)
                 .map(|(name, value)| CounterReport { name: (*name).to_owned(), value })
-                .collect()
+                .gather()
         };
         let one = |running: &Running| ResolverReport {
             name: running.config.name.clone(),
@@ -315,14 +316,14 @@ impl Resolvers {
                 Via::Uplink => "uplink".to_owned(),
                 Via::Mesh => "mesh".to_owned(),
             },
-            listen: running.config.listen.iter().map(SocketAddr::to_string).collect(),
+            listen: running.config.listen.iter().map(SocketAddr::to_string).gather(),
             servers: running.servers.clone(),
             pid: running.handle.pid(),
             restarts: running.restarts,
             lacks: running.lacks.map(str::to_owned),
             counters: running.stats.as_ref().map(counters).unwrap_or_default(),
         };
-        self.list.iter().map(one).collect()
+        self.list.iter().map(one).gather()
     }
 
     fn gather_stats(&mut self) {
@@ -338,7 +339,7 @@ impl Resolvers {
                 .iter()
                 .filter(|r| !r.down && r.stats.is_none())
                 .map(|r| rustix::event::PollFd::from_borrowed_fd(r.handle.fd(), rustix::event::PollFlags::IN))
-                .collect();
+                .gather();
             let left =
                 rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from((end - now()).subsec_nanos()) as _ };
             if rustix::event::poll(&mut fds, Some(&left)) == Ok(0) {
@@ -355,7 +356,7 @@ impl Resolvers {
     /// Processes of a daemon before us, those ended already left out.
     fn left_processes(&self) -> Vec<u32> {
         let running = self.list.iter().map(|r| r.handle.pid());
-        let ours: Vec<u32> = running.chain(self.orphans.iter().copied()).collect();
+        let ours: Vec<u32> = running.chain(self.orphans.iter().copied()).gather();
         left::known(&self.runtime, &ours)
     }
 

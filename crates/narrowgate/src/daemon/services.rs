@@ -7,6 +7,7 @@
 use crate::commands::exec::CGROUP_PREFIX;
 use crate::runtime::{RuntimeDir, replace};
 use narrowgate_kernel::cgroup::{self, Programs, Seen, Service};
+use narrowgate_model::Gather;
 use narrowgate_model::{Config, Time};
 use narrowgate_sys::cgroup::Tree;
 use std::net::SocketAddr;
@@ -54,7 +55,7 @@ impl Services {
             let (id, path) = line.split_once(' ')?;
             Some((id.parse().ok()?, path.to_owned()))
         });
-        let attached = attached.collect();
+        let attached = attached.gather();
         Services { runtime, list: Vec::new(), attached, retry_at: Time(0), sweep_at: Time(0) }
     }
 
@@ -142,7 +143,7 @@ impl Services {
     }
 
     fn write_down(&self) {
-        let lines: Vec<_> = self.attached.iter().map(|(id, path)| format!("{id} {path}\n")).collect();
+        let lines: Vec<_> = self.attached.iter().map(|(id, path)| format!("{id} {path}\n")).gather();
         let file = self.runtime.file(FILE);
         if let Err(error) = replace(&file, &lines.concat()) {
             log::warn!("{}: {error}: after a crash programs may stay on cgroups", file.display());

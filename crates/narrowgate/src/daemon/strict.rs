@@ -6,6 +6,7 @@
 use narrowgate_forwarder::engine::wire_name;
 use narrowgate_kernel::Real;
 use narrowgate_model::Config;
+use narrowgate_model::Gather;
 use narrowgate_model::nft::Set;
 use narrowgate_model::peers::is_host;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -23,7 +24,7 @@ impl Admission {
 
     /// Puts them into the sets. False, and once a line in the log, if that cannot be done.
     pub fn let_in(&mut self, kernel: &mut Real, addrs: &[IpAddr]) -> bool {
-        let hosts: Vec<IpAddr> = addrs.iter().copied().filter(is_host).collect();
+        let hosts: Vec<IpAddr> = addrs.iter().copied().filter(is_host).gather();
         if hosts.is_empty() {
             return true;
         }

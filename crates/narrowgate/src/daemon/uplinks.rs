@@ -1,6 +1,7 @@
 //! The uplinks with their providers: what is known of each, and what changed, for the log.
 
 use crate::cli::Globals;
+use narrowgate_model::Gather;
 use narrowgate_model::config::{Config, ProviderKind, Uplink};
 use narrowgate_model::facts::{RouteFact, UplinkState};
 use narrowgate_model::net::Link;
@@ -82,14 +83,14 @@ impl Uplinks {
 
     /// Tells the providers what the kernel shows.
     pub fn learn(&mut self, observed: &Observed, now: Time) {
-        let taken: Vec<String> = self.list.iter().map(|r| r.config.device.clone()).collect();
+        let taken: Vec<String> = self.list.iter().map(|r| r.config.device.clone()).gather();
         for running in &mut self.list {
             let link = running.follow(&observed.links, &taken);
             let Some(provider) = &mut running.provider else { continue };
             provider.on_link(link, now);
             if let Some(link) = link {
                 let addresses: Vec<_> =
-                    observed.addresses.iter().filter(|a| a.link == link.index).cloned().collect();
+                    observed.addresses.iter().filter(|a| a.link == link.index).cloned().gather();
                 provider.on_addresses(&addresses, now);
             }
         }
@@ -224,14 +225,14 @@ fn tell(name: &str, old: &Facts, new: &Facts) {
 }
 
 fn addresses(facts: &Facts) -> Vec<String> {
-    facts.addresses.iter().map(|a| format!("address {} ({})", a.prefix, a.origin.as_str())).collect()
+    facts.addresses.iter().map(|a| format!("address {} ({})", a.prefix, a.origin.as_str())).gather()
 }
 
 fn routes(facts: &Facts) -> Vec<String> {
     let by = |r: &RouteFact| r.via.map(|via| format!("route {} by {via} ({})", r.dst, r.origin.as_str()));
-    facts.routes.iter().filter_map(by).collect()
+    facts.routes.iter().filter_map(by).gather()
 }
 
 fn dns(facts: &Facts) -> Vec<String> {
-    facts.dns.iter().map(|d| format!("DNS server {} ({})", d.server, d.origin.as_str())).collect()
+    facts.dns.iter().map(|d| format!("DNS server {} ({})", d.server, d.origin.as_str())).gather()
 }

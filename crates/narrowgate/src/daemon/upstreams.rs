@@ -2,6 +2,7 @@
 
 use narrowgate_forwarder::engine::{Set, UplinkState as Reach, Upstreams, wire_name};
 use narrowgate_forwarder::parent;
+use narrowgate_model::Gather;
 use narrowgate_model::config::{self, Via};
 use narrowgate_model::facts::UplinkState;
 use narrowgate_model::{Config, Facts, Server, Time};
@@ -124,11 +125,11 @@ pub fn stub_without_route() -> Vec<String> {
                 )
             })
     };
-    narrowgate_wire::resolv::parse(&text).servers.iter().filter_map(lost).collect()
+    narrowgate_wire::resolv::parse(&text).servers.iter().filter_map(lost).gather()
 }
 
 fn peer_names(config: &Config, set: u8) -> Vec<(Vec<u8>, u8)> {
-    let mut names: Vec<_> = config.peer_names().filter_map(|name| Some((wire_name(name)?, set))).collect();
+    let mut names: Vec<_> = config.peer_names().filter_map(|name| Some((wire_name(name)?, set))).gather();
     narrowgate_model::sort::sort(&mut names);
     names.dedup();
     names

@@ -4,6 +4,7 @@ use super::Refusal;
 use super::options::Options;
 use crate::cli::Globals;
 use crate::config_file;
+use narrowgate_model::Gather;
 use std::io::ErrorKind;
 
 /// Fills in what the options leave open. A config is not needed: where none is, or this user may not read it, the defaults stay.
@@ -29,7 +30,7 @@ pub(super) fn fill(options: &mut Options, globals: &Globals) -> Result<(), Refus
     options.mark.get_or_insert(config.mark);
     if !dns_is_known && let Some(resolver) = config.uplink_resolvers().next() {
         let first = |v6: bool| resolver.listen.iter().find(move |addr| addr.is_ipv6() == v6);
-        options.resolvers = first(false).into_iter().chain(first(true)).copied().collect();
+        options.resolvers = first(false).into_iter().chain(first(true)).copied().gather();
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use super::Refusal;
 use super::options::Options;
+use narrowgate_model::Gather;
 use narrowgate_sys::process::{self, CAP_NET_ADMIN, CAP_NET_RAW};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -51,7 +52,7 @@ fn library(given: Option<&Path>) -> Result<PathBuf, Refusal> {
     let usual = ["/usr/lib/libpacketmark.so", "/usr/local/lib/libpacketmark.so"].map(PathBuf::from);
     let mut places = match given {
         Some(path) => vec![std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())],
-        None => beside.into_iter().chain(usual).collect(),
+        None => beside.into_iter().chain(usual).gather(),
     }
     .into_iter();
     let mend = "write --library FILE";

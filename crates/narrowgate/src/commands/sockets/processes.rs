@@ -5,6 +5,7 @@ use super::verdict::Want;
 use crate::runtime::RuntimeDir;
 use narrowgate_forwarder::child;
 use narrowgate_model::Config;
+use narrowgate_model::Gather;
 use narrowgate_model::config::{Group, Via};
 use narrowgate_model::sort::{sort, sort_by_key};
 use std::fs;
@@ -76,7 +77,7 @@ fn running(signs: &[Signs<'_>], notes: &mut Vec<String>) -> Vec<Process> {
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
+        .gather();
     sort(&mut pids);
     let ours = network(std::process::id());
     let mut found = Vec::new();

@@ -4,6 +4,7 @@
 //! to networks that other devices have routes to. An unmarked one that goes to the uplink's networks, or to where only a default
 //! route leads, is dropped by the guard or, worse for the tunnel, sent into the tunnel itself.
 
+use narrowgate_model::Gather;
 use narrowgate_model::config::Config;
 use narrowgate_model::net::RouteKind;
 use narrowgate_model::state::Observed;
@@ -84,11 +85,11 @@ impl<'a> Place<'a> {
     pub fn new(config: &Config, observed: &'a Observed) -> Place<'a> {
         let is_uplink = |name: &String| config.uplinks.iter().any(|uplink| uplink.device == *name);
         let uplinks: Vec<u32> =
-            observed.links.iter().filter(|link| is_uplink(&link.name)).map(|link| link.index).collect();
+            observed.links.iter().filter(|link| is_uplink(&link.name)).map(|link| link.index).gather();
         let addresses =
             observed.addresses.iter().filter(|a| uplinks.contains(&a.link)).map(|a| a.prefix.network());
         let routes = observed.routes.iter().filter(|r| r.link.is_some_and(|link| uplinks.contains(&link)));
-        let networks = addresses.chain(routes.map(|r| r.dst)).filter(|p| !is_default(*p)).collect();
+        let networks = addresses.chain(routes.map(|r| r.dst)).filter(|p| !is_default(*p)).gather();
         Place { mark: config.mark, uplinks, networks, observed }
     }
 

@@ -1,5 +1,6 @@
 //! The programs in the hooks' directory: one at a time, in the order of their names, none longer than [`LIMIT`].
 
+use narrowgate_model::Gather;
 use narrowgate_model::Time;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
@@ -113,7 +114,7 @@ impl Scripts {
     /// What is to be run, in the reverse order of names.
     fn list(&mut self) -> Vec<PathBuf> {
         let mut names: Vec<OsString> =
-            std::fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
+            std::fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.file_name()).gather();
         narrowgate_model::sort::sort(&mut names);
         names.reverse();
         let mut paths = Vec::new();
