@@ -12,6 +12,7 @@ mod events;
 mod fake;
 mod nft;
 mod real;
+mod renamed;
 mod rtnl;
 pub mod sockets;
 mod sysctl;

@@ -4,6 +4,7 @@ mod change;
 
 use crate::events::{EventSockets, Events, Watched};
 use crate::nft::{self, Capabilities, Counter, SetSize};
+use crate::renamed::Gates;
 use crate::rtnl::{address, link, route, rule};
 use crate::{Error, Kernel, Scope, describe, sysctl};
 use narrowgate_model::net::{Address, Link, Route, Rule};
@@ -22,6 +23,7 @@ pub struct Real {
     events: EventSockets,
     capabilities: Capabilities,
     watched: Option<Watched>,
+    gates: Gates,
 }
 
 impl Real {
@@ -45,7 +47,7 @@ impl Real {
         let failed = |e| Error::io("opening a netlink socket", &e);
         let route = Socket::open(Protocol::Route).map_err(failed)?;
         let events = EventSockets::open().map_err(failed)?;
-        Ok(Real { route, nft, events, capabilities, watched: None })
+        Ok(Real { route, nft, events, capabilities, watched: None, gates: Gates::default() })
     }
 
     /// What nftables can do in this kernel. Without `egress`, [`Step::SetGuard`] leaves the table of family `netdev` out: whoever makes the
@@ -169,8 +171,16 @@ impl Kernel for Real {
 
     fn apply(&mut self, step: &Step, now: Time) -> Result<(), Error> {
         match step {
-            Step::SetGuard(ruleset) => nft::set(&mut self.nft, self.capabilities, ruleset),
-            Step::RemoveGuard => nft::remove(&mut self.nft),
+            Step::SetGuard(ruleset) => {
+                nft::set(&mut self.nft, self.capabilities, ruleset)?;
+                self.gates.follow(ruleset);
+                Ok(())
+            }
+            Step::RemoveGuard => {
+                // First: they drop what does not come by the guard.
+                self.gates = Gates::default();
+                nft::remove(&mut self.nft)
+            }
             Step::SetSysctl { path, value } => {
                 let written = sysctl::write(path, value);
                 self.events.skip_sysctls();

@@ -93,6 +93,8 @@ fn write_match(out: &mut String, one: &Match, l4: Option<u8>) -> std::fmt::Resul
     match one {
         Match::Oif(name) => write!(out, "oifname {name:?}"),
         Match::Iif(name) => write!(out, "iifname {name:?}"),
+        Match::OifIndex(index) => write!(out, "oif {index}"),
+        Match::IifIndex(index) => write!(out, "iif {index}"),
         Match::Mark { value, mask, eq } => {
             write!(out, "meta mark & {mask:#010x} {} {value:#010x}", if *eq { "==" } else { "!=" })
         }

@@ -136,6 +136,10 @@ pub enum Match {
     Oif(String),
     /// `iifname NAME`.
     Iif(String),
+    /// `oif INDEX`: the device of that number, whatever it is called.
+    OifIndex(u32),
+    /// `iif INDEX`.
+    IifIndex(u32),
     /// `meta mark & mask == value` (or `!=` where `eq` is false).
     Mark {
         /// Compared with.
@@ -281,6 +285,10 @@ impl Set {
 }
 
 impl Chain {
+    /// Of the `netdev` chain behind the others: its rule sets a bit of the mark, which tells whoever stands behind nftables that the
+    /// frame came by the guard. The bit is taken off again there.
+    pub const SEEN: &'static str = "seen";
+
     fn print(&self, family: Family) -> ChainPrint {
         let mut devices = self.devices.clone();
         sort(&mut devices);

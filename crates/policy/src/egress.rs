@@ -49,12 +49,14 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], absent: bool) -> Opt
     if config.strict {
         counters.push(strict::FRAME_REFUSED);
     }
-    Some(Table {
-        family: Family::Netdev,
-        counters,
-        sets: strict::sets(config),
-        chains: vec![Chain { devices, ..chain("egress", Hook::Egress, 0, rules) }],
-    })
+    let mut chains = vec![Chain { devices: devices.clone(), ..chain("egress", Hook::Egress, 0, rules) }];
+    // Where hooks go by name, a device that is renamed loses its own: `kernel` drops what does not have this bit.
+    if absent {
+        let bit = 1 << 31u32.saturating_sub(mark.mask.leading_ones());
+        let seen = rule("seen", Vec::new(), None, Action::SetMark { value: bit, mask: bit });
+        chains.push(Chain { devices, ..chain(Chain::SEEN, Hook::Egress, i32::MAX, vec![seen]) });
+    }
+    Some(Table { family: Family::Netdev, counters, sets: strict::sets(config), chains })
 }
 
 /// Answers for what is on-link, and requests for it, probes for a new address (RFC 5227) among them. A request for anything

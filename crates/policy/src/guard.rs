@@ -1,7 +1,8 @@
 //! The guard, the marking of what arrives, and the redirect: the tables `inet` and `arp`. Why each rule is there is told in
 //! docs/policy.md, in the same order.
 //!
-//! Devices are matched by name, so that the guard stands before there is a device. A packet that no rule of ours is for (it
+//! Devices are matched by name, so that the guard stands before there is a device. Behind that, all that goes by the number
+//! of a device that had the name is dropped: so it is until we have heard that somebody gave it another one. A packet that no rule of ours is for (it
 //! neither comes nor goes by an uplink) passes all chains untouched.
 
 use crate::desired::Known;
@@ -20,11 +21,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// The tables of the families `inet` and `arp`.
 pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>]) -> Vec<Table> {
     let devices: Vec<&str> = devices(config);
+    let mut input_rules = each(&config.uplinks, &|u| input(&u.device, &u.inbound));
+    let mut forward_rules = each(&devices, &|d| forward(d));
+    let mut output_rules = each(uplinks, &|u| output(config, u));
+    for index in uplinks.iter().filter_map(|u| Some(u.link?.index)) {
+        let (comes, goes) = (|| vec![Match::IifIndex(index)], || vec![Match::OifIndex(index)]);
+        input_rules.push(drop("renamed", "in_refused", comes()));
+        forward_rules.push(drop("renamed", "leak_forward", goes()));
+        forward_rules.push(drop("renamed", "in_forward", comes()));
+        output_rules.push(drop("renamed", "leak_output", goes()));
+    }
     let mut chains = vec![
         chain("mark_in", Hook::Prerouting, RAW, set_mark(&devices, config.mark)),
-        chain("input", Hook::Input, FILTER, each(&config.uplinks, &|u| input(&u.device, &u.inbound))),
-        chain("forward", Hook::Forward, FILTER, each(&devices, &|d| forward(d))),
-        chain("output", Hook::Output, LATE, each(uplinks, &|u| output(config, u))),
+        chain("input", Hook::Input, FILTER, input_rules),
+        chain("forward", Hook::Forward, FILTER, forward_rules),
+        chain("output", Hook::Output, LATE, output_rules),
         chain("postrouting", Hook::Postrouting, LATE, each(&devices, &|d| loopback(d))),
     ];
     let redirect = redirect(config, groups);

@@ -18,6 +18,8 @@ pub struct Packet {
     pub iif: Option<String>,
     /// Where it goes out.
     pub oif: Option<String>,
+    /// That device's number, or the one's that it came by.
+    pub index: Option<u32>,
     /// Its mark.
     pub mark: u32,
     /// Source address, of IP packets.
@@ -51,6 +53,7 @@ impl Packet {
             ether_type: if dst.is_ipv6() { IPV6 } else { IPV4 },
             iif: None,
             oif: Some(oif.to_owned()),
+            index: None,
             mark: 0,
             src: Some(src),
             dst: Some(dst),
@@ -171,6 +174,8 @@ pub fn matches(m: &Match, packet: &Packet) -> bool {
     match m {
         Match::Oif(name) => packet.oif.as_ref() == Some(name),
         Match::Iif(name) => packet.iif.as_ref() == Some(name),
+        Match::OifIndex(index) => packet.oif.is_some() && packet.index == Some(*index),
+        Match::IifIndex(index) => packet.iif.is_some() && packet.index == Some(*index),
         Match::Mark { value, mask, eq } => (packet.mark & mask == *value) == *eq,
         Match::NfProto(IpVersion::V4) => packet.ether_type == IPV4,
         Match::NfProto(IpVersion::V6) => packet.ether_type == IPV6,

@@ -1,4 +1,4 @@
-//! bpf(2): load a program, make a map, attach to a cgroup. The instructions are written by the caller (narrowgate-kernel);
+//! bpf(2): load a program, make a map, attach to a cgroup or a device. The instructions are written by the caller (narrowgate-kernel);
 //! here they are only handed over. Kernel document: Documentation/userspace-api/ebpf/syscall.rst.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -20,7 +20,7 @@ pub struct Insn {
     pub constant: i32,
 }
 
-/// Where in a cgroup a program is attached; it says the program's type too.
+/// Where a program is attached, in a cgroup but for the last; it says the program's type too.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
@@ -46,12 +46,15 @@ pub enum Hook {
     Getpeername4 = 29,
     /// getpeername(2) on an IPv6 socket.
     Getpeername6 = 30,
+    /// A frame on its way out by a device (Linux 6.6), behind nftables' egress hook.
+    DeviceEgress = 47,
 }
 
 impl Hook {
     fn program_type(self) -> u32 {
         match self {
             Hook::SocketCreate => 9, // BPF_PROG_TYPE_CGROUP_SOCK
+            Hook::DeviceEgress => 3, // BPF_PROG_TYPE_SCHED_CLS
             _ => 18,                 // BPF_PROG_TYPE_CGROUP_SOCK_ADDR
         }
     }
@@ -157,6 +160,24 @@ pub fn attach(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>, hook: Hook) -> io
     let mut attr = AttachAttr::new(cgroup, program, hook, ALLOW_MULTI);
     // SAFETY: the attributes hold no pointers.
     unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
+}
+
+/// Attaches a program to the device of that number at [`Hook::DeviceEgress`], behind others, whatever the device is called. It stays until the descriptor is closed
+/// or the device is gone.
+///
+/// # Errors
+/// EINVAL before Linux 6.6 or without CONFIG_NET_XGRESS, ENODEV, EPERM without CAP_NET_ADMIN.
+pub fn link_to_device(program: BorrowedFd<'_>, index: u32) -> io::Result<OwnedFd> {
+    let mut attr = LinkAttr {
+        program: program.as_raw_fd(),
+        target: index,
+        attach_type: Hook::DeviceEgress as u32,
+        ..LinkAttr::default()
+    };
+    // SAFETY: the attributes hold no pointers.
+    let fd = unsafe { bpf(LINK_CREATE, &mut attr) }?;
+    // SAFETY: the kernel made this descriptor for us (close on exec, as all of bpf(2)'s).
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Takes a program off a cgroup.
@@ -277,6 +298,15 @@ impl AttachAttr {
 
 #[repr(C)]
 #[derive(Default)]
+struct LinkAttr {
+    program: i32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
 struct QueryAttr {
     target: i32,
     attach_type: u32,
@@ -314,3 +344,4 @@ const PROG_DETACH: libc::c_long = 9;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const PROG_QUERY: libc::c_long = 16;
+const LINK_CREATE: libc::c_long = 28;

@@ -4,7 +4,7 @@
 //! They stay attached when the process that attached them ends, so a tunnel's sockets are marked although the daemon has
 //! crashed; the next [`attach`] replaces them.
 
-mod asm;
+pub(crate) mod asm;
 mod dns;
 mod mark;
 mod service;

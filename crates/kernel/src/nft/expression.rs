@@ -36,6 +36,8 @@ impl List {
         match one {
             Match::Oif(name) => self.meta(MetaKeys::Oifname, &device(name)),
             Match::Iif(name) => self.meta(MetaKeys::Iifname, &device(name)),
+            Match::OifIndex(index) => self.meta(MetaKeys::Oif, &index.to_ne_bytes()),
+            Match::IifIndex(index) => self.meta(MetaKeys::Iif, &index.to_ne_bytes()),
             Match::Mark { value, mask, eq } => {
                 self.load_meta(MetaKeys::Mark);
                 self.mask(&mask.to_ne_bytes(), &[0; 4]);

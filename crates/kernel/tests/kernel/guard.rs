@@ -3,8 +3,10 @@
 use crate::namespace::{NOW, apply_twice, enter, enter_with_wan, observe, sh};
 use crate::ruleset::{chain, everything, rule, table};
 use narrowgate_kernel::{Kernel, Real, text};
-use narrowgate_model::nft::{Action, Family, Hook, Match, Policy, Ruleset};
+use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Policy, Ruleset};
 use narrowgate_model::state::Step;
+use narrowgate_sys::link;
+use narrowgate_sys::packet::{Interest, PacketSocket};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -169,6 +171,51 @@ fn a_device_that_vanishes_and_comes_back_is_guarded_or_seen_to_be_not() {
     let observed = apply_twice(&mut real, &Step::SetGuard(everything())).guard;
     assert_eq!(observed.chains, everything().fingerprint());
     assert!(drops_on_egress(), "the egress hook is not on the new device");
+}
+
+/// In the kernel's own words the chain is gone with the name.
+#[test]
+fn a_renamed_device_lets_no_frame_out_before_the_guard_goes_by_its_new_name() {
+    let (mut real, index) = enter_with_wan();
+    let guard = |device: &str| {
+        let bit = Action::SetMark { value: 1 << 31, mask: 1 << 31 };
+        let seen = chain(Chain::SEEN, Hook::Egress, vec![rule("seen", vec![], None, bit)]);
+        let seen = Chain { devices: vec![device.to_owned()], ..seen };
+        Step::SetGuard(Ruleset { tables: vec![table(Family::Netdev, vec![], vec![seen])] })
+    };
+    let out = PacketSocket::open(index, Interest::DhcpClient).unwrap();
+    let arrived = PacketSocket::open(link::index_of("lan").unwrap(), Interest::DhcpClient).unwrap();
+    // UDP to port 68, for the filter of those who listen; the last byte tells which it is.
+    let send = |number: u8| {
+        let head = [0x45, 0, 0, 29, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+        let _ = out.send(&[&head[..], &[0, 67, 0, 68, 0, 9, 0, 0, number]].concat(), None);
+    };
+    let next = || {
+        let mut buffer = [0; 64];
+        wait_until(|| arrived.recv(&mut buffer).is_ok());
+        buffer[28]
+    };
+    send(1);
+    assert_eq!(next(), 1, "without a guard");
+    apply_twice(&mut real, &guard("wan"));
+    send(2);
+    assert_eq!(next(), 2, "with the chain");
+    sh("ip link set wan name other");
+    send(3);
+    apply_twice(&mut real, &guard("other"));
+    send(4);
+    assert_eq!(next(), 4, "the one before has come out as well, without any guard");
+    real.apply(&Step::RemoveGuard, NOW).unwrap();
+    send(5);
+    assert_eq!(next(), 5, "without a guard again");
+}
+
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !done() {
+        assert!(std::time::Instant::now() < end, "waited in vain");
+        std::thread::yield_now();
+    }
 }
 
 /// Whether a frame to the device is counted, and dropped, by the last rule of `everything`'s egress chain.

@@ -3,7 +3,8 @@
 use crate::make::*;
 use narrowgate_model::config::{Inbound, ProviderKind, Uplink};
 use narrowgate_model::nft::{
-    CT_ESTABLISHED, CT_NEW, CT_RELATED, ChainKind, CtDirection, Family, Hook, Match, Ruleset, Table,
+    Action, CT_ESTABLISHED, CT_NEW, CT_RELATED, Chain, ChainKind, CtDirection, Family, Hook, Match, Ruleset,
+    Table,
 };
 use narrowgate_model::state::Observed;
 use narrowgate_model::{Config, Mark};
@@ -304,7 +305,44 @@ fn where_the_kernel_can_a_device_is_guarded_before_it_comes() {
         egress.flat_map(|c| c.devices.clone()).collect::<Vec<_>>()
     };
     assert_eq!(hooked(&tables(false)), [""; 0]);
-    assert_eq!(hooked(&tables(true)), ["eth0"]);
+    assert_eq!(hooked(&tables(true)), ["eth0", "eth0"], "and what says that a frame came by there");
+}
+
+#[test]
+fn a_device_that_has_another_name_since_we_looked_lets_nothing_pass_by_its_number() {
+    let config = config();
+    let rules = ruleset(&config);
+    let renamed = |packet: Packet| Packet {
+        oif: packet.oif.map(|_| "other".to_owned()),
+        iif: packet.iif.map(|_| "other".to_owned()),
+        index: Some(2),
+        ..packet
+    };
+    for packet in [v4(), v6(), marked(v4())] {
+        for source in [Source::Local, Source::Forwarded] {
+            let before = Packet { index: Some(2), ..packet.clone() };
+            assert_eq!(way_out(&rules, &before, source), way_out(&rules, &packet, source));
+            let passage = way_out(&rules, &renamed(packet.clone()), source);
+            assert!(!passage.passes, "{packet:?}");
+            let other = Packet { index: Some(7), ..renamed(packet.clone()) };
+            assert!(way_out(&rules, &other, source).passes, "of another device: {packet:?}");
+        }
+        let arrives = Packet { iif: packet.oif.clone(), oif: None, ..packet };
+        assert!(!way_in(&rules, &renamed(arrives)).passes);
+    }
+}
+
+#[test]
+fn the_bit_that_says_that_a_frame_came_by_the_guard_is_none_of_the_mark() {
+    for (mask, bit) in [(1, 1 << 31), (0x8000_0000, 1 << 30), (0xc000_00ff, 1 << 29)] {
+        let config = Config { mark: Mark { value: mask, mask }, ..config() };
+        let (facts, observed) = (BTreeMap::new(), bare(&config));
+        let capabilities = Capabilities { egress: true, absent_devices: true };
+        let desired = desired(&Inputs { capabilities, ..inputs(&config, &facts, &observed) });
+        let chains: Vec<_> = desired.ruleset.tables.iter().flat_map(|t| &t.chains).collect();
+        let seen = chains.iter().find(|c| c.name == Chain::SEEN).unwrap();
+        assert_eq!(seen.rules[0].action, Action::SetMark { value: bit, mask: bit });
+    }
 }
 
 #[test]

@@ -1,0 +1,82 @@
+//! What stops the frames of a device that somebody renames, until the guard goes by its new name.
+//!
+//! Since Linux 6.16 nftables hooks devices by name and takes its chain off one that is renamed, in that very moment. A BPF program at the device itself
+//! stays. It stands behind nftables and drops whatever has not come by the guard's last chain, which leaves a bit in the mark ([`Chain::SEEN`]); that bit it takes
+//! off again. It goes with us, with the device, and before the guard: without that chain nothing would pass.
+
+use crate::cgroup::asm::{Assembler, If, Op, Reg};
+use narrowgate_model::nft::{Action, Chain, Ruleset};
+use narrowgate_sys::bpf::{self, Hook, Insn};
+use narrowgate_sys::link;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The devices that have the program.
+#[derive(Debug, Default)]
+pub(crate) struct Gates {
+    list: Vec<Gate>,
+    complained: bool,
+}
+
+#[derive(Debug)]
+struct Gate {
+    index: u32,
+    bit: u32,
+    _link: OwnedFd,
+}
+
+impl Gates {
+    /// Puts the program on the devices that this guard, which stands, has the chain for, and takes it off all others. Where it cannot be put, the log hears of it once.
+    pub fn follow(&mut self, guard: &Ruleset) {
+        let mut chains = guard.tables.iter().flat_map(|t| &t.chains);
+        let seen = chains.find(|c| c.name == Chain::SEEN);
+        let bit = seen.and_then(|c| match c.rules.first()?.action {
+            Action::SetMark { value, .. } => Some(value),
+            _ => None,
+        });
+        let bit = bit.unwrap_or(0);
+        let devices = seen.map_or(&[][..], |c| &c.devices);
+        let indexes: Vec<u32> = devices.iter().filter_map(|name| link::index_of(name).ok()).collect();
+        self.list.retain(|gate| gate.bit == bit && indexes.contains(&gate.index));
+        for index in indexes {
+            if self.list.iter().any(|gate| gate.index == index) {
+                continue;
+            }
+            match open(index, bit) {
+                Ok(link) => self.list.push(Gate { index, bit, _link: link }),
+                Err(error) if !self.complained => {
+                    self.complained = true;
+                    log::warn!(
+                        "an uplink's device that is renamed is not guarded against packet sockets for some milliseconds: {error}"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+fn open(index: u32, bit: u32) -> std::io::Result<OwnedFd> {
+    let _unlimited = bpf::Unlimited::new();
+    let program = bpf::load(Hook::DeviceEgress, "narrowgate", &program(bit)).map_err(|e| e.error)?;
+    bpf::link_to_device(program.as_fd(), index)
+}
+
+fn program(bit: u32) -> Vec<Insn> {
+    let (context, mark, left) = (Reg::R1, Reg::R2, Reg::R3);
+    let mut program = Assembler::default();
+    let strange = program.label();
+    program.load(mark, context, SKB_MARK);
+    program.op(Op::Mov, left, !bit);
+    program.op_by(Op::And, left, mark);
+    program.jump_if_by(left, If::Equal, mark, strange);
+    program.store(context, SKB_MARK, left);
+    program.exit(TCX_NEXT);
+    program.place(strange);
+    program.exit(TCX_DROP);
+    program.finish()
+}
+
+/// Of `mark` in `struct __sk_buff`.
+const SKB_MARK: i16 = 8;
+const TCX_NEXT: u32 = u32::MAX;
+const TCX_DROP: u32 = 2;
