@@ -11,7 +11,7 @@ mod verdict;
 
 use crate::cli::{Globals, USAGE, print_out};
 use crate::config_file;
-use crate::report::{SocketReport, SocketsReport};
+use crate::report::{SocketReport, SocketsReport, json};
 use crate::runtime::RuntimeDir;
 use narrowgate_kernel::sockets::{self, InetSocket, Transport};
 use narrowgate_kernel::{Kernel, Real, Scope};
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use verdict::{Place, Seen, Verdict};
 
 /// Runs the command. Exit 1 if there is an unmarked socket that sends to the uplink.
-pub fn main(globals: &Globals, json: bool) -> ExitCode {
+pub fn main(globals: &Globals, as_json: bool) -> ExitCode {
     let config = match config_file::load(&globals.config) {
         Ok(config) => config,
         Err(problems) => {
@@ -32,12 +32,9 @@ pub fn main(globals: &Globals, json: bool) -> ExitCode {
     };
     match examine(&config, &RuntimeDir::new(&globals.runtime_dir)) {
         Ok(report) => {
-            print_out(&if json {
-                format!("{}\n", miniserde::json::to_string(&report))
-            } else {
-                table(&report)
-            });
-            ExitCode::from(u8::from(report.unmarked > 0))
+            let unmarked = report.unmarked > 0;
+            print_out(&if as_json { json::write(report) + "\n" } else { table(&report) });
+            ExitCode::from(u8::from(unmarked))
         }
         Err(message) => {
             eprintln!("narrowgate: status: {message}");

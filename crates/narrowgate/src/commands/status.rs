@@ -1,7 +1,7 @@
 //! `narrowgate status`: asks the daemon and shows the answer, as a table, as JSON or for Prometheus.
 
 use crate::cli::{Globals, no_more_arguments, print_out};
-use crate::report::{FactReport, Report};
+use crate::report::{FactReport, Report, json};
 use crate::runtime::RuntimeDir;
 use narrowgate_model::Gather;
 use std::ffi::OsString;
@@ -57,8 +57,8 @@ fn ask(globals: &Globals) -> Result<(String, Report), String> {
     stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| format!("{shown}: {e}"))?;
     let mut json = String::new();
     stream.read_to_string(&mut json).map_err(|e| format!("{shown}: the daemon does not answer: {e}"))?;
-    let report = miniserde::json::from_str(&json)
-        .map_err(|_| format!("{shown}: the daemon's answer is not that of this version; restart it"))?;
+    let report = json::read(json.clone())
+        .ok_or_else(|| format!("{shown}: the daemon's answer is not that of this version; restart it"))?;
     Ok((json, report))
 }
 

@@ -41,7 +41,7 @@ impl Daemon {
     /// Answers all who have connected. Who does not take the answer at once (it fits the socket's buffer) does not get it.
     pub(super) fn answer(&mut self) {
         while let Ok((mut stream, _)) = self.control.listener.accept() {
-            let json = miniserde::json::to_string(&self.report());
+            let json = json::write(self.report());
             let _ = stream.set_nonblocking(true);
             if let Err(error) = stream.write_all(json.as_bytes()) {
                 log::debug!("status: {error}");
