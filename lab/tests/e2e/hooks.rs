@@ -66,8 +66,12 @@ fn one_that_hangs_is_killed_and_one_that_fails_is_named() {
 fn a_take_over_tells_nothing_anew() {
     let mut scene = Scene::with(lab_that_tells());
     scene.wait_addresses();
-    // Both servers' announcements are in: nothing is on its way any more.
-    wait_told(&scene, "tunnel-try");
+    // All the household's servers were told of, and the try after that: nothing is on its way any more.
+    let dns: Vec<String> = household_dns(&scene.lab).iter().map(IpAddr::to_string).collect();
+    wait_events(&scene, "the last try", |events| {
+        let all = events.iter().position(|event| dns.iter().all(|server| event.contains(server)));
+        all.is_some_and(|at| events[at..].iter().any(|event| event.contains("ACTION=tunnel-try\n")))
+    });
     scene.daemon.kill().unwrap();
     std::fs::write(scene.lab.file("told"), "").unwrap();
     scene.daemon = scene.lab.start_narrowgate(&config()).unwrap().0;
@@ -171,10 +175,17 @@ fn lab_that_tells() -> Lab {
 /// The events so far, when one of this sort is among them.
 fn wait_told(scene: &Scene, action: &str) -> Vec<String> {
     let line = format!("ACTION={action}\n");
-    let found = wait::until(&format!("a hook's {action}"), SOON + SOON, || {
+    wait_events(scene, &format!("a hook's {action}"), |events| {
+        events.iter().any(|event| event.contains(&line))
+    })
+}
+
+/// The events so far, when they are as wanted.
+fn wait_events(scene: &Scene, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+    let found = wait::until(what, SOON + SOON, || {
         let text = std::fs::read_to_string(scene.lab.file("told")).unwrap_or_default();
         let events: Vec<String> = text.split_inclusive("\n\n").map(str::to_owned).collect();
-        Ok(events.iter().any(|event| event.contains(&line)).then_some(events))
+        Ok(wanted(&events).then_some(events))
     });
     found.unwrap_or_else(|error| panic!("{error}\n{}", scene.log()))
 }
