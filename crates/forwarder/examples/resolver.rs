@@ -66,6 +66,9 @@ fn main() -> ExitCode {
                         Event::Found((name, addrs)) => {
                             println!("found {} {addrs:?}", String::from_utf8_lossy(&name).escape_debug())
                         }
+                        Event::Peer { name, answered } => {
+                            println!("peer {} {answered}", String::from_utf8_lossy(&name).escape_debug())
+                        }
                         Event::Down(error) => println!("down {error}"),
                     }
                 }

@@ -34,6 +34,8 @@ pub enum ToChild {
         /// Whether packets may go to all of the addresses now.
         let_in: bool,
     },
+    /// Names were asked in vain ([`ToParent::Peer`]): find out when they are answered again.
+    Watch,
 }
 
 /// What is out of a child's reach. Capabilities are in any case.
@@ -79,6 +81,13 @@ pub enum ToParent {
         id: u32,
         /// The addresses.
         addresses: Vec<IpAddr>,
+    },
+    /// A peer's name was asked in vain for the first time, or is answered again since.
+    Peer {
+        /// In [`wire_name`](crate::engine::wire_name) form.
+        name: Vec<u8>,
+        /// Whether it is answered.
+        answered: bool,
     },
 }
 
@@ -134,6 +143,7 @@ impl ToChild {
                 w.u32(*id);
                 w.u8(u8::from(*let_in));
             }
+            ToChild::Watch => w.u8(6),
             ToChild::Kept(peers) => {
                 w.u8(5);
                 w.u16(peers.len() as u16);
@@ -168,6 +178,7 @@ impl ToChild {
             3 => ToChild::AskStats,
             4 => ToChild::Decided { id: r.u32()?, let_in: r.u8()? != 0 },
             5 => ToChild::Kept(r.list(Reader::peer)?),
+            6 => ToChild::Watch,
             _ => return None,
         };
         r.is_at_end().then_some(message)
@@ -214,6 +225,11 @@ impl ToParent {
                 w.u8(4);
                 w.peer(peer);
             }
+            ToParent::Peer { name, answered } => {
+                w.u8(5);
+                w.bytes(name);
+                w.u8(u8::from(*answered));
+            }
         }
         w.0
     }
@@ -241,6 +257,7 @@ impl ToParent {
             }
             3 => ToParent::Resolved { id: r.u32()?, addresses: r.list(Reader::ip)? },
             4 => ToParent::Found(r.peer()?),
+            5 => ToParent::Peer { name: r.bytes()?.to_vec(), answered: r.u8()? != 0 },
             _ => return None,
         };
         r.is_at_end().then_some(message)
@@ -407,6 +424,7 @@ mod tests {
                 .prop_map(|(sets, names, default)| ToChild::Update(Upstreams { sets, names, default })),
             (0usize..4).prop_map(|kind| ToChild::Sockets(Kind::ALL[kind])),
             Just(ToChild::AskStats),
+            Just(ToChild::Watch),
             vec(peer(), 0..4).prop_map(ToChild::Kept),
             any::<(u32, bool)>().prop_map(|(id, let_in)| ToChild::Decided { id, let_in }),
         ]
@@ -427,6 +445,8 @@ mod tests {
             (any::<u32>(), vec(addr().prop_map(|a| a.ip()), 0..5))
                 .prop_map(|(id, addresses)| ToParent::Resolved { id, addresses }),
             peer().prop_map(ToParent::Found),
+            (vec(any::<u8>(), 0..30), any::<bool>())
+                .prop_map(|(name, answered)| ToParent::Peer { name, answered }),
         ]
     }
 

@@ -226,14 +226,18 @@ impl Driver {
                 self.room.give_all(answers);
             }
             Some(ToChild::Kept(peers)) => self.engine.keep(peers),
+            Some(ToChild::Watch) => self.engine.watch(now),
             Some(ToChild::Start { .. }) | None => {}
         }
     }
 
-    /// Tells the parent where the peers are and which addresses wait, and the clients when that was in vain.
+    /// Tells the parent where the peers are, whether they are answered for, and which addresses wait, and the clients when that was in vain.
     fn see_to_withheld(&mut self, now: Time) {
         for peer in self.engine.take_found() {
             self.tell(&ToParent::Found(peer));
+        }
+        for (name, answered) in self.engine.take_news() {
+            self.tell(&ToParent::Peer { name, answered });
         }
         for (id, addresses) in self.room.resolved.untold() {
             self.tell(&ToParent::Resolved { id, addresses });

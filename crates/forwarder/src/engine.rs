@@ -11,7 +11,7 @@
 //!    followed by the next at once; only when none is left its refusal is passed on.
 //! 5. What was known before is given while no server answers, if it is asked for by a client that has waited long enough (see `kept`).
 //! 6. Servers that stay silent sink to the end of the order. A copy of somebody's query asks them again now and then; when
-//!    nobody asks anything, nothing is sent and no timer runs.
+//!    nobody asks anything, nothing is sent and no timer runs. (But see `vigil`: what a VPN has asked in vain.)
 
 mod aliases;
 mod answer;
@@ -27,6 +27,7 @@ mod resolved;
 mod servers;
 mod slots;
 mod upstreams;
+mod vigil;
 
 pub use counters::Counters;
 pub use kept::{Peer, STALE_AFTER};
@@ -120,6 +121,7 @@ pub struct Engine {
     reachable: families::Reachable,
     kept: kept::Kept,
     aliases: aliases::Aliases,
+    vigil: vigil::Vigil,
     counters: Counters,
     /// The message being built.
     scratch: Vec<u8>,
@@ -139,6 +141,7 @@ impl Engine {
             reachable: families::Reachable::default(),
             kept: kept::Kept::default(),
             aliases: aliases::Aliases::default(),
+            vigil: vigil::Vigil::default(),
             counters: Counters::default(),
             scratch: Vec::new(),
         }
@@ -174,14 +177,14 @@ impl Engine {
             }
         }
         if !self.is_out_of_reach(set, &query) && self.answer_from_cache(now, &waiter, bytes, &query, out) {
-            return self.prefetch(now, waiter, bytes, &query, set, out);
+            return self.prefetch(now, bytes, &query, set, out);
         }
         if bytes.len() > MAX_QUERY || self.is_too_much(&client) {
             self.counters.refused += 1;
             let why = (Reason::Other, "too many queries at once");
             return refuse(out, &client, bytes, rcode::REFUSED, Some(why));
         }
-        let index = self.queries.insert(now, key, waiter, bytes, query, set, out.random());
+        let index = self.queries.insert(now, Some(key), Some(waiter), bytes, query, set, out.random());
         self.begin(now, index, out);
     }
 
@@ -205,6 +208,7 @@ impl Engine {
         while let Some(index) = self.queries.due(now) {
             self.wake(now, index, out);
         }
+        self.keep_vigil(now, out);
         self.slots.close_idle(now, out);
     }
 
@@ -212,7 +216,7 @@ impl Engine {
     pub fn next_tick(&mut self) -> Option<Time> {
         let queries = self.queries.next_due();
         let slots = self.slots.next_due();
-        queries.into_iter().chain(slots).min()
+        queries.into_iter().chain(slots).chain(self.vigil_due()).min()
     }
 
     /// New servers, or news of the uplink. Queries that wait are asked; those that are under way go on, with the new servers from now.
@@ -226,6 +230,7 @@ impl Engine {
         for index in self.queries.open() {
             self.set_changed(now, index, out);
         }
+        self.vigil_changed(now);
         self.servers.forget_unused();
     }
 
@@ -318,6 +323,9 @@ impl Engine {
             detail => detail,
         }
         .to_owned();
+        if self.upstreams.state(set).is_up() {
+            self.asked_in_vain(now, index);
+        }
         self.counters.no_uplink += 1;
         self.fail(now, index, Reason::NetworkError, &text, out);
     }

@@ -112,6 +112,13 @@ pub enum Event {
     Stats(Stats),
     /// A peer's name has other addresses than those that were [kept](Resolver::keep), of one IP version.
     Found(Peer),
+    /// A peer's name was asked in vain for the first time ([`Resolver::watch`]), or is answered again since.
+    Peer {
+        /// In [`wire_name`](crate::engine::wire_name) form.
+        name: Vec<u8>,
+        /// Whether it is answered.
+        answered: bool,
+    },
     /// It died and was started again, so often by now.
     Restarted {
         /// How it ended, if that could be seen.
@@ -238,6 +245,12 @@ impl Resolver {
         self.kept = Some(peers);
     }
 
+    /// Peers' names were asked in vain: it shall find out when they are answered again. They come as events.
+    pub fn watch(&self) {
+        // A child that does not hear it is dead or will be.
+        let _ = channel::send(self.channel.as_fd(), &ToChild::Watch.encode(), &[]);
+    }
+
     /// Asks for the counters; they come as an event.
     pub fn ask_stats(&self) -> io::Result<()> {
         channel::send(self.channel.as_fd(), &ToChild::AskStats.encode(), &[])
@@ -266,6 +279,7 @@ impl Resolver {
                     }
                     Some(ToParent::Resolved { id, addresses }) => self.resolved.push((id, addresses)),
                     Some(ToParent::Found(peer)) => events.push(Event::Found(peer)),
+                    Some(ToParent::Peer { name, answered }) => events.push(Event::Peer { name, answered }),
                     None => {}
                 },
                 Ok(Received::Closed) | Err(_) => {

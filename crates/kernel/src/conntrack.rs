@@ -57,11 +57,11 @@ pub enum Flow {
     Answered,
 }
 
-/// What has gone over UDP to a service at one of these ports in the last three seconds.
+/// What has gone over UDP to a service at one of these ports: `sent` counts so many seconds, `answered` so many.
 ///
 /// # Errors
 /// As [`forget_incoming`].
-pub fn recent_flow(ports: &[u16]) -> Result<Flow, Error> {
+pub fn recent_flow(ports: &[u16], sent: u32, answered: u32) -> Result<Flow, Error> {
     let mut socket = Socket::open(Protocol::Netfilter)
         .map_err(|e| Error::io("opening a netlink socket for conntrack", &e))?;
     // The time that is left is set anew with each packet (nf_conntrack_udp_timeout and, when both have spoken for 2 s, …_stream).
@@ -80,8 +80,12 @@ pub fn recent_flow(ports: &[u16]) -> Result<Flow, Error> {
         for entry in dump.messages().filter(|m| m.kind == CT_NEW).filter_map(|m| Entry::of(&m)) {
             let (protocol, port) = entry.service();
             let full = if entry.status & ASSURED != 0 { stream } else { once };
-            if protocol == UDP && port.is_some_and(|p| ports.contains(&p)) && entry.left + RECENT >= full {
-                flow = flow.max(if entry.status & SEEN_REPLY != 0 { Flow::Answered } else { Flow::Sent });
+            let (found, counts) = match entry.status & SEEN_REPLY {
+                0 => (Flow::Sent, sent),
+                _ => (Flow::Answered, answered),
+            };
+            if protocol == UDP && port.is_some_and(|p| ports.contains(&p)) && entry.left + counts >= full {
+                flow = flow.max(found);
             }
         }
     }
@@ -190,8 +194,6 @@ const CT_GET: u16 = 0x101;
 const CT_DELETE: u16 = 0x102;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_ZONE: u16 = 18;
-/// Seconds that count as just now.
-const RECENT: u32 = 3;
 /// Bits of a connection's status (`enum ip_conntrack_status`).
 const SEEN_REPLY: u32 = 2;
 const ASSURED: u32 = 4;

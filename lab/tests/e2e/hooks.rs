@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use narrowgate_lab::daemon::Running;
 use narrowgate_lab::demo::config;
 use narrowgate_lab::fastd::Start;
 use narrowgate_lab::layout::{GATE_NAME, ROUTER_LL};
+use narrowgate_lab::sort::Kind;
 use narrowgate_lab::wireguard::{self, DEVICE};
 use narrowgate_lab::{Families, Host, Lab, Options, wait};
 
@@ -126,6 +128,42 @@ fn fastd_is_woken_when_its_gateway_can_be_found() {
     scene.capture.assert_no_leak("while fastd is woken").unwrap();
 }
 
+/// The household's router dies while its switch keeps the cable alive, and the gateway is out of reach with it. fastd is given what was known
+/// before and speaks to nobody, for 20 s at a time. As soon as the household answers again it is woken.
+#[test]
+fn fastd_is_woken_when_the_households_dns_comes_back() {
+    let lab = lab_that_tells();
+    lab.install_hook("50-fastd").unwrap();
+    let mut scene = Scene::with(lab);
+    scene.wait_addresses();
+    wait_told(&scene, "tunnel-try");
+    scene.lab.stop_household().unwrap();
+    let text = "table inet off {\nchain c {\ntype filter hook forward priority 0; policy drop\n}\n}\n";
+    let off = scene.lab.write("off.nft", text).unwrap();
+    scene.lab.run(Host::Home, &format!("nft -f {}", off.display())).unwrap();
+    std::fs::write(scene.lab.file("told"), "").unwrap();
+    scene.capture.reset();
+    let fastd = scene.lab.start_fastd(Start::InGroup).unwrap();
+    let spoken = scene.capture.wait_for("a handshake", SOON, |seen| seen.kind == Kind::Tunnel);
+    spoken.unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    // The hook spares one that is only starting.
+    wait::until("fastd to be grown up", SOON, || Ok((age(&scene.lab, &fastd) > 6.0).then_some(()))).unwrap();
+    scene.lab.run(Host::Home, "nft delete table inet off").unwrap();
+    scene.lab.start_household(scene.lab.options()).unwrap();
+    let answers = Instant::now();
+    let told = wait_told(&scene, "tunnel-try");
+    assert!(
+        !told.iter().any(|event| event.starts_with("ACTION=uplink-up")),
+        "the uplink was there: {told:?}"
+    );
+    // By itself it tries every 17.5 s at the soonest.
+    let up = scene.lab.wait_tunnel(&fastd, SOON);
+    up.unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    println!("the tunnel {:?} after the household came back", answers.elapsed());
+    scene.fastd = Some(fastd);
+    scene.capture.assert_no_leak("while fastd is woken").unwrap();
+}
+
 /// fastd that is connected, or about to be, is left alone: a reset would cost it 15 s.
 #[test]
 fn fastd_that_is_connected_is_not_disturbed() {
@@ -193,6 +231,15 @@ fn wait_events(scene: &Scene, what: &str, wanted: impl Fn(&[String]) -> bool) ->
 /// Whether the hanging hook's own child is there.
 fn sleeps(lab: &Lab) -> bool {
     lab.run(Host::Node, "pgrep -f sleep.1000").is_ok_and(|found| !found.trim().is_empty())
+}
+
+/// How many seconds ago a process was started (proc(5), `stat`).
+fn age(lab: &Lab, process: &Running) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
+    let begun = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(19)).unwrap();
+    let uptime = lab.run(Host::Node, "cat /proc/uptime").unwrap();
+    let now: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
+    now - begun.parse::<f64>().unwrap() / 100.0
 }
 
 fn household_dns(lab: &Lab) -> Vec<IpAddr> {

@@ -174,6 +174,7 @@ impl Engine {
 
     /// The best refusal that came, or our own.
     pub(super) fn give_up(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        self.asked_in_vain(now, index);
         let Some(query) = self.queries.get_mut(index) else { return };
         match query.fallback.take() {
             Some(mut bytes) => {
@@ -209,6 +210,7 @@ impl Engine {
         if keep {
             self.cache.keep(now, &query.message, &query.parsed, bytes);
             self.learn_peer(index, bytes);
+            self.has_answered(now, index);
         }
         if phase == Phase::Answered {
             return self.remove_if_done(now, index, out);

@@ -65,7 +65,13 @@ impl Engine {
         numbers.iter().filter(useful).min_by_key(order).copied()
     }
 
-    fn ask(&mut self, now: Time, index: u32, number: u16, out: &mut dyn Outside) -> Result<(), CannotAsk> {
+    pub(super) fn ask(
+        &mut self,
+        now: Time,
+        index: u32,
+        number: u16,
+        out: &mut dyn Outside,
+    ) -> Result<(), CannotAsk> {
         let (Some(query), Some(server)) = (self.queries.get(index), self.servers.get_mut(number)) else {
             return Err(CannotAsk::NoSocket);
         };
@@ -201,6 +207,7 @@ impl Engine {
                     return self.give_up(now, index, out);
                 }
                 if query.stale_at() <= now && self.answer_stale(now, index, out) {
+                    self.asked_in_vain(now, index);
                     return self.answered(now, index, out);
                 }
                 self.blame_the_late(now, index, LATE);

@@ -23,7 +23,7 @@ pub type Peer = (Vec<u8>, Vec<IpAddr>);
 #[derive(Default)]
 pub(super) struct Kept {
     /// Only if the parent wants it.
-    on: bool,
+    pub(super) on: bool,
     peers: Vec<Peer>,
     /// What the parent does not know yet.
     found: Vec<Peer>,
@@ -76,7 +76,7 @@ impl Engine {
     }
 
     /// The name, if this is a question for a peer's addresses.
-    fn peer_asked_for<'a>(&self, query: &'a Query) -> Option<&'a [u8]> {
+    pub(super) fn peer_asked_for<'a>(&self, query: &'a Query) -> Option<&'a [u8]> {
         let Parsed { qtype, class, .. } = query.parsed;
         let name = message::question_name(&query.message, &query.parsed);
         let addresses = class == IN && matches!(qtype, rtype::A | rtype::AAAA);

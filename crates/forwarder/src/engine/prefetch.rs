@@ -1,7 +1,6 @@
 //! A peer's answer that is asked for in the last tenth of its lifetime is fetched anew while it is still given, so that whoever asks often never waits.
 //! Only what is being asked for is fetched: nobody asks, nothing is sent and no timer runs.
 
-use super::queries::Waiter;
 use super::{Engine, Outside};
 use crate::message::{self, Query};
 use narrowgate_model::Time;
@@ -11,7 +10,6 @@ impl Engine {
     pub(super) fn prefetch(
         &mut self,
         now: Time,
-        waiter: Waiter,
         bytes: &[u8],
         query: &Query,
         set: u8,
@@ -27,13 +25,8 @@ impl Engine {
             return;
         }
         self.counters.prefetched += 1;
-        let key = self.queries.key(bytes, query, false);
-        let index = self.queries.insert(now, key, waiter, bytes, *query, set, out.random());
         // It is nobody's: whoever asks meanwhile gets what is there, and does not wait with it.
-        self.queries.unindex(index);
-        if let Some(query) = self.queries.get_mut(index) {
-            query.waiters.clear();
-        }
+        let index = self.queries.insert(now, None, None, bytes, *query, set, out.random());
         self.begin(now, index, out);
     }
 }

@@ -123,13 +123,13 @@ impl Queries {
         same.then_some(query)
     }
 
-    /// Notes a new query.
+    /// Notes a new query. Without a key no other joins it; without a waiter it is nobody's.
     #[allow(clippy::too_many_arguments)] // a record of what was just found out, written once
     pub fn insert(
         &mut self,
         now: Time,
-        key: u64,
-        waiter: Waiter,
+        key: Option<u64>,
+        waiter: Option<Waiter>,
         message: &[u8],
         parsed: Parsed,
         set: u8,
@@ -155,18 +155,20 @@ impl Queries {
             self.table.len() as u32 - 1
         });
         // A key that is taken belongs to another message of the same hash; this one goes without.
-        let indexed = *self.by_key.entry(key).or_insert(index) == index;
+        let key = key.filter(|key| *self.by_key.entry(*key).or_insert(index) == index);
         if let Some(query) = self.table.get_mut(index as usize) {
             query.used = true;
             query.phase = Phase::Waiting;
             query.set = set;
             query.started = now;
             query.asking_since = now;
-            query.waiters.push(waiter);
+            if let Some(waiter) = waiter {
+                query.waiters.push(waiter);
+            }
             query.message.extend_from_slice(message);
             query.parsed = parsed;
             query.case = case;
-            query.key = indexed.then_some(key);
+            query.key = key;
         }
         index
     }

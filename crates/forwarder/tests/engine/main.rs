@@ -8,4 +8,5 @@ mod properties;
 mod simulation;
 mod stale;
 mod stories;
+mod vigil;
 mod world;

@@ -73,14 +73,16 @@ fn thousands_are_forgotten_too() {
 #[test]
 fn what_has_just_been_sent_to_a_port_or_answered_is_seen() {
     enter_tracked();
-    assert_eq!(recent_flow(&[10_000, 10_001]), Ok(Flow::None));
+    assert_eq!(recent_flow(&[10_000, 10_001], 3, 3), Ok(Flow::None));
     speak((OURS[0], 20_000), (THEIRS[0], 10_000));
-    assert_eq!(recent_flow(&[10_000, 10_001]), Ok(Flow::Sent));
-    assert_eq!(recent_flow(&[10_001, 20_000]), Ok(Flow::None), "other ports");
+    assert_eq!(recent_flow(&[10_000, 10_001], 3, 3), Ok(Flow::Sent));
+    assert_eq!(recent_flow(&[10_001, 20_000], 3, 3), Ok(Flow::None), "other ports");
     speak((OURS[1], 20_001), (THEIRS[1], 10_001));
     speak((THEIRS[1], 10_001), (OURS[1], 20_001));
-    assert_eq!(recent_flow(&[10_000, 10_001]), Ok(Flow::Answered));
+    assert_eq!(recent_flow(&[10_000, 10_001], 3, 3), Ok(Flow::Answered));
     // As if it were long ago: what is tracked has less time left than a new connection would have.
     sh("echo 60 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout");
-    assert_eq!(recent_flow(&[10_000, 10_001]), Ok(Flow::None));
+    assert_eq!(recent_flow(&[10_000, 10_001], 3, 3), Ok(Flow::None));
+    assert_eq!(recent_flow(&[10_000, 10_001], 40, 3), Ok(Flow::Sent));
+    assert_eq!(recent_flow(&[10_000, 10_001], 3, 40), Ok(Flow::Answered));
 }

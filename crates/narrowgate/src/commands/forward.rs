@@ -141,7 +141,7 @@ fn say_servers(upstreams: &Upstreams) {
 
 fn say_event(event: Event) -> Result<(), String> {
     match event {
-        Event::Stats(_) | Event::Found(_) => {}
+        Event::Stats(_) | Event::Found(_) | Event::Peer { .. } => {}
         Event::Ready(sandbox) => {
             if let Some(lacks) = sandbox.lacks() {
                 log::info!(

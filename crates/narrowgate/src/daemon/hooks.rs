@@ -2,6 +2,9 @@
 //!
 //! What they are told is the difference between what they were told last and what is so now. So whatever flaps while a hook runs, or
 //! faster than [`MOST`] times in [`WITHIN`], is told by its outcome. What they were told outlives us, so that a take-over tells nothing anew.
+//!
+//! A tunnel may try when an uplink has come and a peer of it was found ([`peers`]); and again, whatever the uplink does, when a peer is
+//! answered for that somebody has asked for in vain ([`Hooks::hear`]): he may sleep.
 
 mod peers;
 mod scripts;
@@ -9,6 +12,7 @@ mod scripts;
 use super::now;
 use super::uplinks::Uplinks;
 use crate::runtime::{RuntimeDir, replace};
+use narrowgate_forwarder::engine::wire_name;
 use narrowgate_kernel::conntrack::{self, Flow};
 use narrowgate_model::Config;
 use narrowgate_model::Gather;
@@ -33,6 +37,8 @@ pub struct Hooks {
     wake: Option<Time>,
     /// Until then, or until the providers have learnt it again, the end of what a run before this one has told is not told.
     grace: Option<Time>,
+    /// When the tunnels that may try again are told, at the soonest; or were.
+    again_at: Option<Time>,
 }
 
 /// Something that is so: an uplink is up, or a tunnel may try. A line of the file that remembers it.
@@ -40,7 +46,7 @@ pub struct Hooks {
 struct State {
     kind: Kind,
     name: String,
-    /// An uplink's device, and its DNS servers behind it.
+    /// An uplink's device, and its DNS servers behind it. Of a tunnel nothing, or [`IN_VAIN`], or [`AGAIN`].
     detail: String,
 }
 
@@ -54,7 +60,9 @@ impl Hooks {
     /// Picks up what a run before this one has told.
     pub fn new(runtime: RuntimeDir) -> Hooks {
         let told = std::fs::read_to_string(runtime.file(FILE)).unwrap_or_default();
-        let told: Vec<State> = told.lines().filter_map(State::parse).gather();
+        let mut told: Vec<State> = told.lines().filter_map(State::parse).gather();
+        // The resolver's process knows nothing of what was asked of the one before.
+        told.retain(|state| state.kind == Kind::Uplink || state.detail.is_empty());
         let grace = (!told.is_empty()).then(|| now() + GRACE);
         Hooks {
             runtime,
@@ -64,7 +72,33 @@ impl Hooks {
             recent: Vec::new(),
             wake: None,
             grace,
+            again_at: None,
         }
+    }
+
+    /// A peer was asked for in vain, or is `answered` for again. Whether it is to be watched, since somebody wants to hear of it.
+    pub fn hear(&mut self, config: &Config, name: &[u8], answered: bool, now: Time) -> bool {
+        let asked = |tunnel: &&Tunnel| peers::names(tunnel).any(|n| wire_name(n).as_deref() == Some(name));
+        let mut changed = false;
+        for tunnel in config.tunnels.iter().filter(asked) {
+            let told = self.told.iter_mut().find(|s| s.is(Kind::Tunnel, &tunnel.name));
+            // One that was not told yet will be, or has its name to wait for.
+            if let Some(told) = told {
+                (if answered { AGAIN } else { IN_VAIN }).clone_into(&mut told.detail);
+                changed = true;
+            }
+        }
+        if changed {
+            if answered {
+                self.again_at = match self.again_at {
+                    Some(at) if now <= at => Some(at),
+                    Some(at) if now < at + PAUSE => Some(at + PAUSE),
+                    _ => Some(now + peers::GRACE),
+                };
+            }
+            self.write_down();
+        }
+        !answered && self.scripts.any()
     }
 
     /// Goes on: looks after the hook that runs, asks for the tunnels' names where one waits for them, and tells the next thing if `in_order`:
@@ -84,13 +118,16 @@ impl Hooks {
             let waits = |t: &&Tunnel| !deaf && waiting.contains(t) && !self.peers.are_known(t, now);
             let tunnels = config.tunnels.iter().filter(|tunnel| up && !waits(tunnel));
             let mut wanted = uplinks_up(config, uplinks.facts());
-            wanted.extend(tunnels.map(|tunnel| State {
-                kind: Kind::Tunnel,
-                name: tunnel.name.clone(),
-                detail: String::new(),
-            }));
+            tunnels.for_each(|tunnel| wanted.push(self.tunnel(tunnel)));
             self.tell(config, wanted, now);
         }
+    }
+
+    /// What is to be told of a tunnel that may try. Where its peer was asked for in vain, that is no news.
+    fn tunnel(&self, tunnel: &Tunnel) -> State {
+        let vain = |s: &&State| s.is(Kind::Tunnel, &tunnel.name) && s.detail == IN_VAIN;
+        let detail = self.told.iter().find(vain).map(|s| s.detail.clone()).unwrap_or_default();
+        State { kind: Kind::Tunnel, name: tunnel.name.clone(), detail }
     }
 
     /// Tells the first difference.
@@ -103,25 +140,54 @@ impl Hooks {
             (Some(state), ..) => ("uplink-down", state, false),
             (None, Some(state), _) if state.kind == Kind::Tunnel => ("tunnel-try", state.clone(), true),
             (None, Some(state), _) => ("uplink-up", state.clone(), true),
+            (None, None, Some(state)) if state.kind == Kind::Tunnel => {
+                if !self.may_try_again(config, &state.name, now) {
+                    return;
+                }
+                ("tunnel-try", state.clone(), true)
+            }
             (None, None, Some(state)) => ("uplink-changed", state.clone(), true),
             (None, None, None) => return,
         };
-        if (stays || state.kind == Kind::Uplink) && self.scripts.any() {
+        let heard = (stays || state.kind == Kind::Uplink) && self.scripts.any();
+        let mut variables = Vec::new();
+        if heard {
             self.recent.retain(|at| now.since(*at) < WITHIN);
             if let Some(first) = self.recent.first().filter(|_| self.recent.len() >= MOST) {
                 self.wake = Some(*first + WITHIN);
                 return;
             }
             self.recent.push(now);
-            self.scripts.begin(action, environment(config, &state), now);
+            let again = self.told.iter().any(|s| s.is(Kind::Tunnel, &state.name) && s.detail == AGAIN);
+            variables = environment(config, &state, again);
         }
         self.told.retain(|s| !s.is(state.kind, &state.name));
         if stays {
             self.told.push(state);
         }
+        // Before it is told: whoever hears it may end us.
         self.write_down();
+        if heard {
+            self.scripts.begin(action, variables, now);
+        }
         // There may be more to tell.
         self.wake = Some(now);
+    }
+
+    /// Whether a tunnel that was asked for in vain may be told now. If not, it is known when.
+    fn may_try_again(&mut self, config: &Config, name: &str, now: Time) -> bool {
+        let tunnel = config.tunnels.iter().find(|t| t.name == name);
+        // What it has just sent may be answered any moment; but it was sent before there were answers, so that is not likely.
+        let speaks = || tunnel.is_some_and(|t| flow(t, JUST_NOW) == Flow::Sent);
+        let at = self.again_at.unwrap_or(now);
+        if now < at {
+            self.wake = self.again_at;
+        } else if now < at + LISTEN && self.scripts.any() && speaks() {
+            self.wake = Some(now + LISTEN / 8);
+        } else {
+            return true;
+        }
+        false
     }
 
     /// To be polled for reading.
@@ -199,7 +265,7 @@ fn is_up(facts: &BTreeMap<String, Facts>, uplink: &str) -> bool {
 }
 
 /// The variables of an event beside `ACTION`.
-fn environment(config: &Config, state: &State) -> Vec<(&'static str, String)> {
+fn environment(config: &Config, state: &State, again: bool) -> Vec<(&'static str, String)> {
     if state.kind == Kind::Uplink {
         let (device, dns) = state.detail.split_once(' ').unwrap_or((&state.detail, ""));
         return vec![
@@ -220,15 +286,19 @@ fn environment(config: &Config, state: &State) -> Vec<(&'static str, String)> {
     set.push(("CGROUP", tunnel.cgroup.clone().unwrap_or_default()));
     let peers: Vec<String> = tunnel.peers.iter().map(|p| endpoint(&p.host, p.port)).gather();
     set.push(("PEERS", peers.join(" ")));
-    let ports: Vec<u16> = tunnel.peers.iter().filter_map(|p| p.port).gather();
-    let flow = match conntrack::recent_flow(&ports) {
-        Ok(Flow::Answered) => "answered",
-        Ok(Flow::Sent) => "sent",
-        // Where nothing can list them, nothing is known.
-        Ok(Flow::None) | Err(_) => "none",
+    let flow = match flow(tunnel, if again { JUST_NOW } else { NEW_UPLINK }) {
+        Flow::Answered => "answered",
+        Flow::Sent => "sent",
+        Flow::None => "none",
     };
     set.push(("FLOW", flow.to_owned()));
     set
+}
+
+/// What the tunnel's VPN is doing. Where nothing can list the connections, nothing is known.
+fn flow(tunnel: &Tunnel, (sent, answered): (u32, u32)) -> Flow {
+    let ports: Vec<u16> = tunnel.peers.iter().filter_map(|p| p.port).gather();
+    conntrack::recent_flow(&ports, sent, answered).unwrap_or(Flow::None)
 }
 
 /// A peer as programs take it: `HOST`, `HOST:PORT`, `[ADDR]:PORT`.
@@ -243,6 +313,18 @@ fn endpoint(host: &Host, port: Option<u16>) -> String {
 
 /// In the runtime directory: what the hooks were told.
 const FILE: &str = "hooks";
+/// Of a tunnel: somebody has asked for a peer in vain.
+const IN_VAIN: &str = "in-vain";
+/// And now there are answers.
+const AGAIN: &str = "again";
+/// How many seconds ago something was sent, and something was answered, that still counts. What went by an uplink that is gone says nothing.
+const NEW_UPLINK: (u32, u32) = (3, 3);
+/// The uplink is what it was: a VPN that is connected has sent and got its keepalives by it (fastd every 15 s); what was sent more than a second ago is lost.
+const JUST_NOW: (u32, u32) = (1, 20);
+/// So long a VPN that has just sent something is listened to.
+const LISTEN: Duration = Duration::from_secs(2);
+/// Between two times that tunnels are told to try again: a gateway answers fastd's handshakes no more often.
+const PAUSE: Duration = Duration::from_secs(15);
 /// See [`Hooks::grace`].
 const GRACE: Duration = Duration::from_secs(10);
 /// So many events at most…
@@ -253,6 +335,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use narrowgate_model::config;
 
     #[test]
     fn what_was_told_is_read_back() {
@@ -264,6 +347,50 @@ mod tests {
         for line in ["", "uplink", "uplink wan", "else wan x"] {
             assert_eq!(State::parse(line), None, "{line}");
         }
+    }
+
+    /// The uplink stays, the household's DNS goes and comes.
+    #[test]
+    fn a_tunnel_whose_peer_was_asked_in_vain_is_told_when_there_are_answers_and_not_before() {
+        let dir = std::env::temp_dir().join(format!("narrowgate-hooks-test-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let peer = |name: &str| config::Peer { host: Host::Name(name.into()), port: None };
+        let tunnel =
+            |name: &str, peers| Tunnel { name: name.into(), group: None, device: None, peers, cgroup: None };
+        let tunnels = vec![tunnel("a", vec![peer("a.example")]), tunnel("b", vec![peer("b.example")])];
+        let config = Config { tunnels, ..Config::default() };
+        let mut hooks = Hooks::new(RuntimeDir::new(&dir));
+        let details = |hooks: &mut Hooks, at: u64| {
+            hooks.tell(&config, config.tunnels.iter().map(|t| hooks.tunnel(t)).collect(), Time(at));
+            let detail = |name: &str| hooks.told.iter().find(|s| s.name == name).unwrap().detail.clone();
+            ["a", "b"].map(detail)
+        };
+        hooks.tell(&config, config.tunnels.iter().map(|t| hooks.tunnel(t)).collect(), Time(1000));
+        assert_eq!(details(&mut hooks, 1000), ["", ""]);
+        let name = |name| wire_name(name).unwrap();
+        assert!(!hooks.hear(&config, &name("other.example"), true, Time(2000)));
+        hooks.hear(&config, &name("a.example"), false, Time(2000));
+        for at in [2000, 9000] {
+            assert_eq!(
+                details(&mut hooks, at),
+                [IN_VAIN, ""],
+                "not by the silence, and the other not at all"
+            );
+        }
+        assert_eq!(Hooks::new(RuntimeDir::new(&dir)).told.len(), 1, "a take-over asks for it anew");
+        hooks.hear(&config, &name("a.example"), true, Time(10_000));
+        assert_eq!(
+            details(&mut hooks, 10_050),
+            [AGAIN, ""],
+            "if it was answered itself it is about to speak"
+        );
+        assert_eq!(hooks.wake, Some(Time(10_100)));
+        assert_eq!(details(&mut hooks, 10_100), ["", ""]);
+        hooks.hear(&config, &name("a.example"), false, Time(11_000));
+        hooks.hear(&config, &name("a.example"), true, Time(12_000));
+        assert_eq!(details(&mut hooks, 25_000), [AGAIN, ""], "seldom");
+        assert_eq!(details(&mut hooks, 25_100), ["", ""]);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

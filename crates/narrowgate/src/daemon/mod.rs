@@ -243,6 +243,11 @@ impl Daemon {
             if ready.control {
                 self.answer();
             }
+            for (name, answered) in self.resolvers.take_news() {
+                if self.hooks.hear(&self.config, &name, answered, now()) {
+                    self.resolvers.watch();
+                }
+            }
             let in_order = self.reconciler.next_retry().is_none();
             self.hooks.step(&self.config, &self.uplinks, in_order, now());
             self.learn_peers();

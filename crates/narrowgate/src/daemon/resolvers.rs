@@ -38,6 +38,8 @@ pub struct Resolvers {
     /// Where the peers were last, and what has been found anew.
     kept: Vec<Peer>,
     found: Vec<Peer>,
+    /// Peers' names that were asked in vain, and (`true`) that are answered again.
+    news: Vec<(Vec<u8>, bool)>,
 }
 
 struct Running {
@@ -71,6 +73,7 @@ impl Resolvers {
             wake: None,
             kept: Vec::new(),
             found: Vec::new(),
+            news: Vec::new(),
         }
     }
 
@@ -230,6 +233,7 @@ impl Resolvers {
                     }
                     Event::Stats(stats) => running.stats = Some(stats),
                     Event::Found(peer) => self.found.push(peer),
+                    Event::Peer { name, answered } => self.news.push((name, answered)),
                     Event::Restarted { status, times } => {
                         running.restarts = times;
                         restarted = true;
@@ -262,6 +266,16 @@ impl Resolvers {
     /// Where peers were found since this was asked last.
     pub fn take_found(&mut self) -> Vec<Peer> {
         std::mem::take(&mut self.found)
+    }
+
+    /// Peers' names that were asked in vain, and (`true`) that are answered again, since this was asked last.
+    pub fn take_news(&mut self) -> Vec<(Vec<u8>, bool)> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Somebody wants to hear soon that what was asked in vain is answered again.
+    pub fn watch(&self) {
+        self.list.iter().for_each(|running| running.handle.watch());
     }
 
     /// Strict: asks about all addresses that answers wait for whether packets may go there, and tells the resolvers.

@@ -126,7 +126,8 @@ impl Asked {
     }
 }
 
-fn names(tunnel: &Tunnel) -> impl Iterator<Item = &str> {
+/// The peers' names.
+pub fn names(tunnel: &Tunnel) -> impl Iterator<Item = &str> {
     tunnel.peers.iter().filter_map(name)
 }
 
@@ -140,7 +141,7 @@ fn name(peer: &Peer) -> Option<&str> {
 /// A little more than the resolver takes before it gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// See [`Asked::known`].
-const GRACE: Duration = Duration::from_millis(100);
+pub const GRACE: Duration = Duration::from_millis(100);
 /// Between two rounds.
 const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
