@@ -12,15 +12,14 @@ use crate::{Error, Kernel, Scope};
 use narrowgate_model::net::{Address, Link, Route, RouteKind, Rule, RuleAction, Selector};
 use narrowgate_model::nft::Ruleset;
 use narrowgate_model::state::{Observed, ObservedGuard, Step};
-use narrowgate_model::{PROTOCOL, Time};
-use std::collections::BTreeMap;
+use narrowgate_model::{ByName, PROTOCOL, Time};
 use std::net::IpAddr;
 
 /// The kernel of a namespace that has just been made, until something is done to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fake {
     /// All sysctls that there are, by path below `/proc/sys/`.
-    pub sysctls: BTreeMap<String, String>,
+    pub sysctls: ByName<String>,
     /// All links.
     pub links: Vec<Link>,
     /// All addresses.
@@ -57,7 +56,7 @@ impl Fake {
             protocol: RTPROT_KERNEL,
         };
         let mut fake = Fake {
-            sysctls: BTreeMap::new(),
+            sysctls: ByName::new(),
             links: Vec::new(),
             addresses: Vec::new(),
             routes: Vec::new(),

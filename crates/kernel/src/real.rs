@@ -139,7 +139,7 @@ impl Real {
             }
         }
         routes.retain(|r| watched.wants(r));
-        routes.sort();
+        narrowgate_model::sort::sort(&mut routes);
         routes.dedup();
         Ok(routes)
     }

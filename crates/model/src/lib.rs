@@ -4,6 +4,7 @@
 //! (desired, observed and the steps between), [`net`] and [`nft`] are the kernel's objects in our words.
 #![forbid(unsafe_code)]
 
+mod by_name;
 pub mod config;
 pub mod facts;
 mod gather;
@@ -17,6 +18,7 @@ pub mod sort;
 pub mod state;
 mod time;
 
+pub use by_name::ByName;
 pub use config::Config;
 pub use facts::Facts;
 pub use gather::Gather;

@@ -1,14 +1,14 @@
 //! The desired state, the observed one, and the steps from one to the other.
 
+use crate::ByName;
 use crate::net::{Address, Link, Route, Rule};
 use crate::nft::{ChainPrint, Ruleset};
-use std::collections::BTreeMap;
 
 /// What the kernel is to look like. Policy makes it from config and facts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
     /// Path below `/proc/sys/` (slashes, so that device names with dots work) and value.
-    pub sysctls: BTreeMap<String, String>,
+    pub sysctls: ByName<String>,
     /// Devices that must be switched on, by name.
     pub links_up: Vec<String>,
     /// Rules, all with our protocol number.
@@ -25,7 +25,7 @@ pub struct Desired {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
     /// The sysctls that we might set (asked for by path), where they exist.
-    pub sysctls: BTreeMap<String, String>,
+    pub sysctls: ByName<String>,
     /// All links.
     pub links: Vec<Link>,
     /// All rules, of both families, in the kernel's order.
@@ -88,7 +88,7 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Before {
     /// Sysctls that we have changed, with their values from before.
-    pub sysctls: BTreeMap<String, String>,
+    pub sysctls: ByName<String>,
     /// Devices that we have switched on and that were off.
     pub links_down: Vec<String>,
 }

@@ -93,7 +93,7 @@ const HEADER: &str = "narrowgate before 1";
 
 fn format_before(before: &Before) -> String {
     let mut text = format!("{HEADER}\n");
-    for (path, value) in &before.sysctls {
+    for (path, value) in before.sysctls.iter() {
         text.push_str(&format!("sysctl {path} {value}\n"));
     }
     for name in &before.links_down {

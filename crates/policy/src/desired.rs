@@ -8,8 +8,7 @@ use narrowgate_model::net::{Address, Link};
 use narrowgate_model::nft::Ruleset;
 use narrowgate_model::sort::sort;
 use narrowgate_model::state::{Desired, Observed};
-use narrowgate_model::{Config, Facts, PROTOCOL, Time};
-use std::collections::BTreeMap;
+use narrowgate_model::{ByName, Config, Facts, PROTOCOL, Time};
 
 /// Everything that the desired state follows from.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +18,7 @@ pub struct Inputs<'a> {
     /// Numbers of the tunnels' groups, as the caller looked them up.
     pub groups: &'a [u32],
     /// What is known of each uplink, by its section's name.
-    pub facts: &'a BTreeMap<String, Facts>,
+    pub facts: &'a ByName<Facts>,
     /// The kernel now: which devices there are, and which foreign rules and routes we have to live with.
     pub observed: &'a Observed,
     /// What the kernel can.
@@ -125,8 +124,8 @@ pub(crate) fn manages(uplink: &Uplink) -> bool {
 }
 
 /// Only what the kernel has: a device that is not there has no sysctls, a kernel without IPv6 none of IPv6.
-fn sysctls(uplinks: &[Known<'_>], observed: &Observed) -> BTreeMap<String, String> {
-    let mut wanted = BTreeMap::new();
+fn sysctls(uplinks: &[Known<'_>], observed: &Observed) -> ByName<String> {
+    let mut wanted = ByName::new();
     let mut want = |path: String, value: &str| {
         if observed.sysctls.contains_key(&path) {
             wanted.insert(path, value.to_owned());

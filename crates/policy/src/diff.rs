@@ -15,7 +15,7 @@ use narrowgate_model::{PROTOCOL, Time};
 pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
     let mut plan = Vec::new();
     guard(desired, observed, &mut plan);
-    for (path, value) in &desired.sysctls {
+    for (path, value) in desired.sysctls.iter() {
         if observed.sysctls.get(path).is_none_or(|is| is.trim() != value) {
             plan.push(Step::SetSysctl { path: path.clone(), value: value.clone() });
         }

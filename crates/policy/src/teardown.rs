@@ -31,7 +31,7 @@ pub fn teardown(observed: &Observed, before: &Before) -> Vec<Step> {
 pub fn give_back(desired: &Desired, observed: &Observed, before: &Before) -> Vec<Step> {
     let links = before.links_down.iter().filter(|name| !desired.links_up.contains(name));
     let mut plan: Vec<Step> = links.filter_map(|name| switch_off(observed, name)).gather();
-    let sysctls = before.sysctls.iter().filter(|(path, _)| !desired.sysctls.contains_key(*path));
+    let sysctls = before.sysctls.iter().filter(|(path, _)| !desired.sysctls.contains_key(path));
     sysctls.filter_map(|(path, value)| restore(observed, path, value)).add_to(&mut plan);
     plan
 }

@@ -6,8 +6,7 @@ use narrowgate_model::Gather;
 use narrowgate_model::config::{Resolver, Uplink, Via};
 use narrowgate_model::facts::UplinkState;
 use narrowgate_model::sort::sort_by_key;
-use narrowgate_model::{Config, Facts, Server};
-use std::collections::BTreeMap;
+use narrowgate_model::{ByName, Config, Facts, Server};
 use std::net::IpAddr;
 
 /// The servers of a resolver, the best first, each once.
@@ -17,7 +16,7 @@ use std::net::IpAddr;
 ///
 /// Where there are several uplinks each server is asked by its own: households often have theirs at the same address, and
 /// the best route leads to one of them. Those written at the resolver are asked by every uplink that leads to them.
-pub fn upstreams(config: &Config, resolver: &Resolver, facts: &BTreeMap<String, Facts>) -> Vec<Server> {
+pub fn upstreams(config: &Config, resolver: &Resolver, facts: &ByName<Facts>) -> Vec<Server> {
     if resolver.via == Via::Mesh {
         return unique(resolver.servers.iter().cloned());
     }
@@ -46,11 +45,7 @@ fn by(config: &Config, server: &Server, device: &str) -> Server {
 }
 
 /// How far the best of the uplinks is, and a sentence that says so: what a query gets that cannot be answered.
-pub fn resolver_state(
-    config: &Config,
-    resolver: &Resolver,
-    facts: &BTreeMap<String, Facts>,
-) -> (UplinkState, String) {
+pub fn resolver_state(config: &Config, resolver: &Resolver, facts: &ByName<Facts>) -> (UplinkState, String) {
     if resolver.via == Via::Mesh {
         return (UplinkState::Up, "through the mesh".to_owned());
     }
@@ -81,7 +76,7 @@ pub fn resolver_state(
 
 /// Whether IPv4 and IPv6 lead beyond the household now, by any uplink. A unique local address (RFC 4193) does not: a router
 /// that has no IPv6 itself gives such ones.
-pub fn ip_versions(config: &Config, facts: &BTreeMap<String, Facts>) -> (bool, bool) {
+pub fn ip_versions(config: &Config, facts: &ByName<Facts>) -> (bool, bool) {
     let leads = |ipv6: bool| {
         config.uplinks.iter().filter_map(|u| Some((u, facts.get(&u.name)?))).any(|(uplink, known)| {
             let routed = known.routes.iter().any(|r| r.via.is_some() && r.dst.is_ipv6() == ipv6);
@@ -98,7 +93,7 @@ fn is_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(a) if a.segments()[0] & 0xfe00 == 0xfc00)
 }
 
-fn state(uplink: &Uplink, resolver: &Resolver, facts: &BTreeMap<String, Facts>) -> UplinkState {
+fn state(uplink: &Uplink, resolver: &Resolver, facts: &ByName<Facts>) -> UplinkState {
     let Some(known) = facts.get(&uplink.name) else { return UplinkState::NoDevice };
     let state = known.state();
     if state < UplinkState::Waiting {

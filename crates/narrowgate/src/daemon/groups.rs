@@ -1,13 +1,12 @@
 //! The tunnels' groups as numbers: nftables keeps numbers, and a name may appear only later.
 
 use narrowgate_model::config::{Config, Group};
-use std::collections::BTreeSet;
 
 /// The tunnels' groups.
 #[derive(Debug, Default)]
 pub struct Groups {
     ids: Vec<u32>,
-    missing: BTreeSet<String>,
+    missing: Vec<String>,
 }
 
 impl Groups {
@@ -38,7 +37,7 @@ impl Groups {
                             tunnel.name
                         );
                     }
-                    self.missing.insert(name.clone());
+                    self.missing.push(name.clone());
                 }
             }
         }

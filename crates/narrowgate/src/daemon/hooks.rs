@@ -18,10 +18,9 @@ use narrowgate_model::Config;
 use narrowgate_model::Gather;
 use narrowgate_model::config::{Group, Host, Tunnel};
 use narrowgate_model::facts::UplinkState;
-use narrowgate_model::{Facts, Time};
+use narrowgate_model::{ByName, Facts, Time};
 use peers::Peers;
 use scripts::Scripts;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -246,7 +245,7 @@ impl State {
 }
 
 /// The uplinks that are up, with their servers.
-fn uplinks_up(config: &Config, facts: &BTreeMap<String, Facts>) -> Vec<State> {
+fn uplinks_up(config: &Config, facts: &ByName<Facts>) -> Vec<State> {
     let mut list = Vec::new();
     for uplink in config.uplinks.iter().filter(|u| is_up(facts, &u.name)) {
         let mut detail = uplink.device.clone();
@@ -260,7 +259,7 @@ fn uplinks_up(config: &Config, facts: &BTreeMap<String, Facts>) -> Vec<State> {
     list
 }
 
-fn is_up(facts: &BTreeMap<String, Facts>, uplink: &str) -> bool {
+fn is_up(facts: &ByName<Facts>, uplink: &str) -> bool {
     facts.get(uplink).is_some_and(|f| f.state() == UplinkState::Up)
 }
 

@@ -12,9 +12,8 @@ use narrowgate_model::Gather;
 use narrowgate_model::net::Route;
 use narrowgate_model::nft::ChainPrint;
 use narrowgate_model::state::{Before, Desired, Observed, Step};
-use narrowgate_model::{Config, Facts, PROTOCOL, Prefix, Time};
+use narrowgate_model::{ByName, Config, Facts, PROTOCOL, Prefix, Time};
 use narrowgate_policy::{self as policy, Inputs};
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -52,7 +51,7 @@ pub struct Reconciler {
     observed: Observed,
     inherited: Inherited,
     counts: Counts,
-    complaints: BTreeSet<String>,
+    complaints: Vec<String>,
     /// What was put back last, and when that was told.
     healed: Option<(Time, String)>,
     retry: Option<(Time, Duration)>,
@@ -72,7 +71,7 @@ impl Reconciler {
             observed: Observed::default(),
             inherited: Inherited::default(),
             counts: Counts::default(),
-            complaints: BTreeSet::new(),
+            complaints: Vec::new(),
             healed: None,
             retry: None,
             wiped: Vec::new(),
@@ -265,7 +264,8 @@ impl Reconciler {
     fn complain(&mut self, message: String) {
         if !self.complaints.contains(&message) {
             log::warn!("{message}");
-            self.complaints.insert(message);
+            self.complaints.push(message);
+            narrowgate_model::sort::sort(&mut self.complaints);
         }
     }
 }
@@ -280,8 +280,8 @@ fn scope(config: &Config, before: &Before) -> Scope {
 }
 
 /// The facts before any provider has told one: which devices there are.
-fn bare_facts(config: &Config, observed: &Observed) -> BTreeMap<String, Facts> {
-    let mut facts = BTreeMap::new();
+fn bare_facts(config: &Config, observed: &Observed) -> ByName<Facts> {
+    let mut facts = ByName::new();
     for uplink in &config.uplinks {
         let link = observed.links.iter().find(|l| l.name == uplink.device).cloned();
         facts.insert(uplink.name.clone(), Facts { link, ..Facts::default() });
@@ -292,7 +292,7 @@ fn bare_facts(config: &Config, observed: &Observed) -> BTreeMap<String, Facts> {
 fn desire(
     config: &Config,
     groups: &Groups,
-    facts: &BTreeMap<String, Facts>,
+    facts: &ByName<Facts>,
     observed: &Observed,
     kernel: &Real,
     at: Time,

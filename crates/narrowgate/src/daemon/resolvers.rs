@@ -14,10 +14,9 @@ use narrowgate_forwarder::engine::{Counters, Limits, Peer, Upstreams};
 use narrowgate_forwarder::parent::{self, Event, Listener, Resolver};
 use narrowgate_model::Gather;
 use narrowgate_model::config::{self, Via};
-use narrowgate_model::{Config, Facts, Mark, Server, Time};
+use narrowgate_model::{ByName, Config, Facts, Mark, Server, Time};
 use narrowgate_sys::{process, socket};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -181,7 +180,7 @@ impl Resolvers {
     }
 
     /// Tells each resolver whom to ask now, if that has changed.
-    pub fn tell(&mut self, config: &Config, facts: &BTreeMap<String, Facts>) {
+    pub fn tell(&mut self, config: &Config, facts: &ByName<Facts>) {
         let at = now();
         self.wake = None;
         self.ways.begin();

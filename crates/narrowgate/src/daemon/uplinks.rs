@@ -6,16 +6,15 @@ use narrowgate_model::config::{Config, ProviderKind, Uplink};
 use narrowgate_model::facts::{RouteFact, UplinkState};
 use narrowgate_model::net::Link;
 use narrowgate_model::state::Observed;
-use narrowgate_model::{Facts, Mark, Time};
+use narrowgate_model::{ByName, Facts, Mark, Time};
 use narrowgate_providers::Provider;
-use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 /// All uplinks.
 #[derive(Default)]
 pub struct Uplinks {
     list: Vec<Running>,
-    facts: BTreeMap<String, Facts>,
+    facts: ByName<Facts>,
     mark: Option<Mark>,
 }
 
@@ -121,7 +120,7 @@ impl Uplinks {
     }
 
     /// What is known, by the uplink's name.
-    pub fn facts(&self) -> &BTreeMap<String, Facts> {
+    pub fn facts(&self) -> &ByName<Facts> {
         &self.facts
     }
 
@@ -182,11 +181,9 @@ impl Uplinks {
             let Some(provider) = &running.provider else { continue };
             let new = provider.facts();
             let name = &running.config.name;
-            let old = self.facts.entry(name.clone()).or_default();
-            if old != new {
-                tell(name, old, new);
-                old.clone_from(new);
-            }
+            let Some(old) = self.facts.get_mut(name).filter(|old| *old != new) else { continue };
+            tell(name, old, new);
+            old.clone_from(new);
         }
     }
 }

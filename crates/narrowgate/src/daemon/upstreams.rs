@@ -5,9 +5,8 @@ use narrowgate_forwarder::parent;
 use narrowgate_model::Gather;
 use narrowgate_model::config::{self, Via};
 use narrowgate_model::facts::UplinkState;
-use narrowgate_model::{Config, Facts, Server, Time};
+use narrowgate_model::{ByName, Config, Facts, Server, Time};
 use narrowgate_policy as policy;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ const ROUTER_MAY_COME: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Ways {
     /// By the resolver's name.
-    missing: BTreeMap<String, (UplinkState, Time)>,
+    missing: ByName<(UplinkState, Time)>,
     wake: Option<Time>,
 }
 
@@ -42,7 +41,7 @@ impl Ways {
         &mut self,
         config: &Config,
         resolver: &config::Resolver,
-        facts: &BTreeMap<String, Facts>,
+        facts: &ByName<Facts>,
         at: Time,
     ) -> (Vec<Server>, Upstreams) {
         if resolver.via == Via::Uplink {
@@ -71,7 +70,7 @@ impl Ways {
         &mut self,
         config: &Config,
         resolver: &config::Resolver,
-        facts: &BTreeMap<String, Facts>,
+        facts: &ByName<Facts>,
         servers: Vec<SocketAddr>,
         at: Time,
     ) -> Set {
@@ -161,7 +160,7 @@ mod tests {
         let mut ways = Ways::default();
         let mut state = |known: &Facts, at: u64| {
             ways.begin();
-            let facts = BTreeMap::from([("wan".to_owned(), known.clone())]);
+            let facts = ByName::from([("wan".to_owned(), known.clone())]);
             let (_, told) = ways.upstreams(&config, &resolver, &facts, Time(at));
             (told.sets[0].state, ways.wake())
         };

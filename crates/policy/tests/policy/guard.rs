@@ -7,11 +7,10 @@ use narrowgate_model::nft::{
     Table,
 };
 use narrowgate_model::state::Observed;
-use narrowgate_model::{Config, Mark};
+use narrowgate_model::{ByName, Config, Mark};
 use narrowgate_policy::verdict::{Packet, Source, walk, way_in, way_out};
 use narrowgate_policy::{Capabilities, Inputs, desired};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 const ICMP: u8 = 1;
@@ -270,7 +269,7 @@ fn a_family_without_a_resolver_is_not_redirected_and_without_groups_there_is_no_
         chains.filter(|c| c.kind == ChainKind::Nat).map(|c| c.rules.len()).collect()
     };
     assert_eq!(nat(&ruleset(&config)), [2], "UDP and TCP over IPv4");
-    let (facts, observed) = (BTreeMap::new(), bare(&config));
+    let (facts, observed) = (ByName::new(), bare(&config));
     let none = Inputs { groups: &[], ..inputs(&config, &facts, &observed) };
     assert_eq!(nat(&desired(&none).ruleset), []);
 }
@@ -280,7 +279,7 @@ fn the_guard_stands_before_the_device_does() {
     let config = config();
     let mut observed = bare(&config);
     observed.links.retain(|l| l.name == "lo");
-    let facts = BTreeMap::new();
+    let facts = ByName::new();
     let rules = desired(&inputs(&config, &facts, &observed)).ruleset;
     for (packet, source) in [(v4(), Source::Local), (v6(), Source::Local), (marked(v4()), Source::Forwarded)]
     {
@@ -295,7 +294,7 @@ fn the_guard_stands_before_the_device_does() {
 #[test]
 fn where_the_kernel_can_a_device_is_guarded_before_it_comes() {
     let (config, observed) = (config(), Observed::default());
-    let nothing = BTreeMap::new();
+    let nothing = ByName::new();
     let tables = |absent_devices| {
         let capabilities = Capabilities { egress: true, absent_devices };
         desired(&Inputs { capabilities, ..inputs(&config, &nothing, &observed) }).ruleset.tables
@@ -336,7 +335,7 @@ fn a_device_that_has_another_name_since_we_looked_lets_nothing_pass_by_its_numbe
 fn the_bit_that_says_that_a_frame_came_by_the_guard_is_none_of_the_mark() {
     for (mask, bit) in [(1, 1 << 31), (0x8000_0000, 1 << 30), (0xc000_00ff, 1 << 29)] {
         let config = Config { mark: Mark { value: mask, mask }, ..config() };
-        let (facts, observed) = (BTreeMap::new(), bare(&config));
+        let (facts, observed) = (ByName::new(), bare(&config));
         let capabilities = Capabilities { egress: true, absent_devices: true };
         let desired = desired(&Inputs { capabilities, ..inputs(&config, &facts, &observed) });
         let chains: Vec<_> = desired.ruleset.tables.iter().flat_map(|t| &t.chains).collect();

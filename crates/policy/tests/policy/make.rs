@@ -4,11 +4,10 @@ use narrowgate_model::config::{Inbound, ProviderKind, Tunnel, Uplink};
 use narrowgate_model::facts::{AddressFact, DnsFact, Origin, Preference, RouteFact};
 use narrowgate_model::net::{Address, FwMark, Link, Route, RouteKind, Rule, RuleAction, Selector};
 use narrowgate_model::state::Observed;
-use narrowgate_model::{Config, Facts, Mark, PROTOCOL, Prefix, Time};
+use narrowgate_model::{ByName, Config, Facts, Mark, PROTOCOL, Prefix, Time};
 use narrowgate_policy::{Capabilities, Inputs, sysctl_paths};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub const NOW: Time = Time(1_000_000);
@@ -73,8 +72,8 @@ pub fn facts() -> Facts {
     }
 }
 
-pub fn learnt(facts: Facts) -> BTreeMap<String, Facts> {
-    BTreeMap::from([("wan".to_owned(), facts)])
+pub fn learnt(facts: Facts) -> ByName<Facts> {
+    ByName::from([("wan".to_owned(), facts)])
 }
 
 /// A kernel as it boots: two devices, its own rules, all sysctls at 0.
@@ -92,11 +91,7 @@ pub fn foreign(ipv6: bool, priority: u32, action: RuleAction) -> Rule {
     Rule { ipv6, priority, selector: Selector::default(), action, suppress_prefix_len: None, protocol: 2 }
 }
 
-pub fn inputs<'a>(
-    config: &'a Config,
-    facts: &'a BTreeMap<String, Facts>,
-    observed: &'a Observed,
-) -> Inputs<'a> {
+pub fn inputs<'a>(config: &'a Config, facts: &'a ByName<Facts>, observed: &'a Observed) -> Inputs<'a> {
     Inputs {
         config,
         groups: &[800],
@@ -194,7 +189,7 @@ fn any_mtu() -> impl Strategy<Value = Option<u32>> {
 }
 
 /// Facts of both uplinks, their devices there or not.
-pub fn any_facts() -> impl Strategy<Value = BTreeMap<String, Facts>> {
+pub fn any_facts() -> impl Strategy<Value = ByName<Facts>> {
     let one = |index, device: &'static str| {
         let known = (vec(any_route_fact(), 0..6), vec(any_address_fact(), 0..4), any::<bool>(), any_mtu());
         known.prop_map(move |(routes, addresses, carrier, mtu)| Facts {
@@ -206,7 +201,7 @@ pub fn any_facts() -> impl Strategy<Value = BTreeMap<String, Facts>> {
         })
     };
     (one(2, "eth0"), one(4, "wwan0")).prop_map(|(wan, cellular)| {
-        BTreeMap::from([("wan".to_owned(), wan), ("cellular".to_owned(), cellular)])
+        ByName::from([("wan".to_owned(), wan), ("cellular".to_owned(), cellular)])
     })
 }
 
@@ -348,7 +343,10 @@ pub fn any_observed(config: &Config) -> impl Strategy<Value = Observed> + use<> 
             o.links = vec![link(1, "lo", true), link(3, "mesh-vpn", true)];
             o.links.extend(eth_there.then(|| link(2, "eth0", eth_up)));
             o.links.extend(wwan_there.then(|| link(4, "wwan0", wwan_up)));
-            o.sysctls.values_mut().for_each(|v| *v = value.to_owned());
+            o.sysctls.retain(|_, v| {
+                value.clone_into(v);
+                true
+            });
             o.rules = rules(rs, &config);
             for route in routes {
                 let key = |r: &Route| (r.table, r.dst, r.metric);

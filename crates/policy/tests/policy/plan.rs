@@ -4,11 +4,10 @@ use crate::make::*;
 use crate::world::World;
 use narrowgate_model::net::{Address, RouteKind};
 use narrowgate_model::state::{Before, Observed, Step};
-use narrowgate_model::{Facts, PROTOCOL, Prefix, Time};
+use narrowgate_model::{ByName, Facts, PROTOCOL, Prefix, Time};
 use narrowgate_policy::verdict::{Packet, Source, way_out};
 use narrowgate_policy::{desired, diff, give_back, remember, teardown};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
 /// Where a step belongs on the way up.
 fn stage(step: &Step) -> u32 {
@@ -44,7 +43,7 @@ fn a_bare_node_is_brought_up_in_the_order_that_cannot_leak() {
 fn optimistic_addresses_are_switched_on_before_the_device() {
     let config = config();
     let observed = bare(&config);
-    let plan = diff(&desired(&inputs(&config, &BTreeMap::new(), &observed)), &observed, NOW);
+    let plan = diff(&desired(&inputs(&config, &ByName::new(), &observed)), &observed, NOW);
     let at = |wanted: fn(&Step) -> bool| plan.iter().position(wanted).unwrap();
     let sysctl = at(|s| matches!(s, Step::SetSysctl { path, .. } if path.ends_with("eth0/optimistic_dad")));
     assert!(sysctl < at(|s| matches!(s, Step::SetLink { .. })));
@@ -55,7 +54,7 @@ fn before_there_is_a_device_the_guard_and_the_rules_stand() {
     let config = config();
     let mut observed = bare(&config);
     observed.links.retain(|l| l.name != "eth0");
-    let plan = diff(&desired(&inputs(&config, &BTreeMap::new(), &observed)), &observed, NOW);
+    let plan = diff(&desired(&inputs(&config, &ByName::new(), &observed)), &observed, NOW);
     assert!(matches!(plan.first(), Some(Step::SetGuard(_))));
     assert_eq!(plan.iter().filter(|s| matches!(s, Step::AddRule(_))).count(), 2);
     assert_eq!(plan.iter().filter(|s| matches!(s, Step::AddRoute(_))).count(), 2, "the unreachable defaults");
@@ -237,7 +236,7 @@ fn the_announced_mtu_is_ipv6s_within_the_devices_and_goes_as_it_came() {
     let mut before = Before::default();
     remember(&mut before, &world.observed, &plan);
     world.apply_all(&plan);
-    assert_eq!(world.observed.sysctls[path], "1492");
+    assert_eq!(world.observed.sysctls.get(path).map(String::as_str), Some("1492"));
     // The router says nothing of it any more, or we go.
     let silent = learnt(crate::make::facts());
     let restored = Step::SetSysctl { path: path.to_owned(), value: "1500".to_owned() };
@@ -359,9 +358,9 @@ proptest! {
         let config = config();
         let mut observed = bare(&config);
         observed.links.retain(|l| l.name == "lo");
-        let none: BTreeMap<String, Facts> = BTreeMap::new();
+        let none: ByName<Facts> = ByName::new();
         let guard = desired(&inputs(&config, &none, &observed)).ruleset;
-        let with: BTreeMap<String, Facts> =
+        let with: ByName<Facts> =
             facts.into_iter().map(|(n, f)| (n, Facts { addresses: Vec::new(), routes: Vec::new(), ..f })).collect();
         prop_assert_eq!(desired(&inputs(&config, &with, &observed)).ruleset, guard);
     }

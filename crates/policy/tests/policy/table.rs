@@ -6,12 +6,11 @@ use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::Preference;
 use narrowgate_model::net::{Route, RouteKind};
 use narrowgate_model::state::Observed;
-use narrowgate_model::{Config, Facts, PROTOCOL};
+use narrowgate_model::{ByName, Config, Facts, PROTOCOL};
 use narrowgate_policy::desired;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 
-fn routes(config: &Config, facts: &BTreeMap<String, Facts>, observed: &Observed) -> Vec<Route> {
+fn routes(config: &Config, facts: &ByName<Facts>, observed: &Observed) -> Vec<Route> {
     desired(&inputs(config, facts, observed)).routes
 }
 

@@ -3,15 +3,14 @@
 use crate::make::*;
 use narrowgate_model::config::{Resolver, Uplink, Via};
 use narrowgate_model::facts::UplinkState;
-use narrowgate_model::{Config, Facts};
+use narrowgate_model::{ByName, Config, Facts};
 use narrowgate_policy::{ip_versions, resolver_state, upstreams};
-use std::collections::BTreeMap;
 
-fn servers(config: &Config, facts: &BTreeMap<String, Facts>) -> Vec<String> {
+fn servers(config: &Config, facts: &ByName<Facts>) -> Vec<String> {
     upstreams(config, &config.resolvers[0], facts).iter().map(ToString::to_string).collect()
 }
 
-fn says(config: &Config, facts: &BTreeMap<String, Facts>) -> (UplinkState, String) {
+fn says(config: &Config, facts: &ByName<Facts>) -> (UplinkState, String) {
     resolver_state(config, &config.resolvers[0], facts)
 }
 
@@ -68,7 +67,7 @@ fn of_several_uplinks_each_is_asked_for_its_own_servers_though_they_have_one_add
     let mut config = config();
     config.uplinks.push(Uplink::new("cellular", "wwan0"));
     let second = |up| Facts { link: Some(link(4, "wwan0", up)), dns: vec![dns("192.168.1.1")], ..facts() };
-    let both = |up| BTreeMap::from([("wan".to_owned(), facts()), ("cellular".to_owned(), second(up))]);
+    let both = |up| ByName::from([("wan".to_owned(), facts()), ("cellular".to_owned(), second(up))]);
     assert_eq!(servers(&config, &both(true)), ["fe80::1%eth0", "192.168.1.1%eth0", "192.168.1.1%wwan0"]);
     assert_eq!(servers(&config, &both(false)), ["fe80::1%eth0", "192.168.1.1%eth0"]);
     config.uplinks[1].dns = vec!["127.0.0.1:5300".parse().unwrap()];
@@ -87,7 +86,7 @@ fn the_state_says_what_is_missing() {
         says(&config, &learnt(f))
     };
     use UplinkState::*;
-    assert_eq!(says(&config, &BTreeMap::new()), (NoDevice, "uplink wan: there is no device eth0".into()));
+    assert_eq!(says(&config, &ByName::new()), (NoDevice, "uplink wan: there is no device eth0".into()));
     assert_eq!(
         state(|f| f.link.as_mut().unwrap().up = false),
         (Down, "uplink wan: eth0 is switched off".into())
@@ -121,7 +120,7 @@ fn the_mesh_resolver_knows_of_no_uplink() {
     let mesh =
         Resolver { via: Via::Mesh, servers: vec!["fd42::1".parse().unwrap()], ..Resolver::default_wan() };
     assert_eq!(upstreams(&config(), &mesh, &learnt(facts())).len(), 1);
-    assert_eq!(resolver_state(&config(), &mesh, &BTreeMap::new()).0, UplinkState::Up);
+    assert_eq!(resolver_state(&config(), &mesh, &ByName::new()).0, UplinkState::Up);
 }
 
 #[test]
