@@ -35,9 +35,8 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], absent: bool) -> Opt
         if config.strict {
             rules.append(&mut strict::frames(config, uplink, &marked));
         }
-        let onlink = onlink(uplink);
-        rules.extend(arp(uplink, &onlink));
-        rules.extend(outgoing(Place::Netdev, &uplink.config.device, &onlink, "egress_housekeeping"));
+        rules.extend(arp(uplink, &onlink(uplink)));
+        rules.extend(outgoing(Place::Netdev, uplink, "egress_housekeeping"));
     }
     if config.strict {
         rules.extend(strict::other_frames(&marked));

@@ -7,7 +7,6 @@
 
 use crate::desired::Known;
 use crate::housekeeping::{ICMP, ICMPV6, Place, TCP, UDP, incoming, outgoing};
-use crate::routes::onlink;
 use crate::strict;
 use narrowgate_model::Gather;
 use narrowgate_model::config::Inbound;
@@ -129,7 +128,7 @@ fn forward(device: &str) -> Vec<Rule> {
 
 fn output(config: &Config, uplink: &Known<'_>) -> Vec<Rule> {
     let device = uplink.config.device.as_str();
-    let mut rules = outgoing(Place::Inet, device, &onlink(uplink), "out_housekeeping");
+    let mut rules = outgoing(Place::Inet, uplink, "out_housekeeping");
     let oif = || Match::Oif(device.to_owned());
     let with_mark = || Match::Mark { value: config.mark.value, mask: config.mark.mask, eq: true };
     // Redirected queries still show the device that they were first routed to. If one really goes there, postrouting sees it.

@@ -4,6 +4,8 @@
 //! The same rules stand in the inet output chain and in the netdev egress chain; only the match on the IP version differs.
 //! ICMP errors are not here: the kernel gives them the mark of the packet that they answer (`fwmark_reflect`).
 
+use crate::desired::{Known, manages};
+use crate::routes::onlink;
 use narrowgate_model::Prefix;
 use narrowgate_model::nft::{Action, IpVersion, Match, Rule};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,9 +28,11 @@ impl Place {
     }
 }
 
-/// What may leave by `device` without the mark. `onlink` are the prefixes that its facts call on-link.
-pub(crate) fn outgoing(place: Place, device: &str, onlink: &[Prefix], counter: &'static str) -> Vec<Rule> {
+/// What may leave by `uplink` without the mark.
+pub(crate) fn outgoing(place: Place, uplink: &Known<'_>, counter: &'static str) -> Vec<Rule> {
     let mut rules = Vec::new();
+    let device = uplink.config.device.as_str();
+    let onlink = onlink(uplink);
     let mut add = |label, version, protocol, last: &[Match]| {
         let mut matches =
             vec![Match::Oif(device.to_owned()), place.version(version), Match::L4Proto(protocol)];
@@ -46,8 +50,17 @@ pub(crate) fn outgoing(place: Place, device: &str, onlink: &[Prefix], counter: &
     for to in [LINK_MULTICAST, LINK_LOCAL].into_iter().chain(near()) {
         add("answer neighbour", IpVersion::V6, ICMPV6, &[Match::IcmpType(136), Match::DstAddr(to)]);
     }
-    for kind in [131, 132, 143] {
-        add("report groups", IpVersion::V6, ICMPV6, &[Match::IcmpType(kind), Match::DstAddr(MULTICAST_V6)]);
+    // A router asks from whatever address it has on the link, also one that no advertisement calls on-link (RFC 5942).
+    if manages(uplink.config) {
+        let own = uplink.facts.into_iter().flat_map(|f| &f.addresses).map(|a| Prefix::host(a.prefix.addr));
+        for target in own.filter(|p| p.is_ipv6()) {
+            add("answer for us", IpVersion::V6, ICMPV6, &[Match::IcmpType(136), Match::NdTarget(target)]);
+        }
+    } else {
+        add("answer for us", IpVersion::V6, ICMPV6, &[Match::IcmpType(136)]);
+    }
+    for (kind, to) in [(131, MULTICAST_V6), (132, LINK_MULTICAST), (143, LINK_MULTICAST)] {
+        add("report groups", IpVersion::V6, ICMPV6, &[Match::IcmpType(kind), Match::DstAddr(to)]);
     }
     add("report groups", IpVersion::V4, IGMP, &[Match::DstAddr(MULTICAST_V4)]);
     for to in [BROADCAST].into_iter().chain(onlink.iter().copied().filter(|p| !p.is_ipv6())) {
@@ -89,7 +102,7 @@ const UNSPECIFIED: Prefix = v6(0, 0, 0, 128);
 const LINK_LOCAL: Prefix = v6(0xfe80, 0, 0, 10);
 /// Link-local scope multicast: all nodes, all routers, the solicited nodes.
 const LINK_MULTICAST: Prefix = v6(0xff02, 0, 0, 16);
-/// MLDv1 reports a group to the group.
+/// MLDv1 reports a group to the group (RFC 2710, 4); all else goes to routers of the link.
 const MULTICAST_V6: Prefix = v6(0xff00, 0, 0, 8);
 const BROADCAST: Prefix = Prefix { addr: IpAddr::V4(Ipv4Addr::BROADCAST), len: 32 };
 const MULTICAST_V4: Prefix = Prefix { addr: IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), len: 4 };

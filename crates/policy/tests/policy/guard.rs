@@ -152,7 +152,21 @@ fn what_may_leave_and_what_may_not() {
             Local,
             false,
         ),
+        (
+            "neighbour advertisement of our address to a router that asks from elsewhere",
+            nd(136, "2001:db8:1::77", "2001:db8:ffff::1", "2001:db8:1::77"),
+            Local,
+            true,
+        ),
+        (
+            "neighbour advertisement of somebody else's address to a stranger",
+            nd(136, "2001:db8:1::77", "2001:db8:ffff::1", "2001:db8:1::78"),
+            Local,
+            false,
+        ),
         ("MLD report", nd(143, "fe80::77", "ff02::16", "::"), Local, true),
+        ("MLD report of version 1", nd(131, "fe80::77", "ff05::2", "::"), Local, true),
+        ("MLD report to a whole site", nd(143, "fe80::77", "ff05::2", "::"), Local, false),
         ("IGMP report", Packet { l4proto: 2, dst: Some(addr("224.0.0.22")), ..v4() }, Local, true),
         ("IGMP to a stranger", Packet { l4proto: 2, ..v4() }, Local, false),
         ("ICMPv6's number in IPv4", Packet { l4proto: ICMPV6, icmp_type: 135, ..v4() }, Local, false),
@@ -431,6 +445,19 @@ fn allowed(packet: &Packet, source: Source, mark: Mark, inbound: &[Inbound]) -> 
     }
 }
 
+/// A foreign manager's addresses are not told us, so what is asked for may be one of them.
+#[test]
+fn a_router_is_answered_where_a_foreign_manager_sets_the_addresses() {
+    let mut config = config();
+    config.uplinks[0].provider = ProviderKind::Netifd;
+    let rules = ruleset(&config);
+    let packet = nd(136, "2001:db8:1::9", "2001:db8:ffff::1", "2001:db8:1::9");
+    for source in [Source::Local, Source::Frame] {
+        let passage = way_out(&rules, &packet, source);
+        assert!(passage.passes, "{:?}", passage.rule);
+    }
+}
+
 pub fn housekeeping(packet: &Packet) -> bool {
     let (Some(src), Some(dst)) = (packet.src, packet.dst) else { return false };
     let within = |a: IpAddr, list: &[&str]| list.iter().any(|p| prefix(p).contains(a));
@@ -439,8 +466,12 @@ pub fn housekeeping(packet: &Packet) -> bool {
         (true, ICMPV6) => match packet.icmp_type {
             133 => within(dst, &["ff02::/16", "fe80::/10"]),
             135 => src.is_unspecified() || packet.nd_target.is_some_and(|t| within(t.into(), &near)),
-            136 => within(dst, &near) || within(dst, &["ff02::/16"]),
-            131 | 132 | 143 => within(dst, &["ff00::/8"]),
+            136 => {
+                let ours = packet.nd_target.is_some_and(|t| addr("2001:db8:1::77") == t);
+                ours || within(dst, &near) || within(dst, &["ff02::/16"])
+            }
+            131 => within(dst, &["ff00::/8"]),
+            132 | 143 => within(dst, &["ff02::/16"]),
             _ => false,
         },
         (true, UDP) => {
@@ -499,6 +530,7 @@ pub fn any_packet() -> impl Strategy<Value = (Packet, Source)> {
         Just(None),
         Just(Some("fe80::1")),
         Just(Some("2001:db8:1::1")),
+        Just(Some("2001:db8:1::77")),
         Just(Some("2001:db8:ffff::1"))
     ];
     let direction = prop_oneof![Just(CtDirection::Original), Just(CtDirection::Reply)];
