@@ -9,7 +9,7 @@ use crate::rtnl::{address, link, route, rule};
 use crate::{Error, Kernel, Scope, describe, sysctl};
 use narrowgate_model::net::{Address, Link, Route, Rule};
 use narrowgate_model::state::{Observed, Step};
-use narrowgate_model::{PROTOCOL, Time};
+use narrowgate_model::{Gather, PROTOCOL, Time};
 use narrowgate_sys::netlink::{self, Protocol, Socket};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -75,7 +75,7 @@ impl Real {
     /// The counters of our tables.
     pub fn counters(&mut self) -> Result<Vec<Counter>, Error> {
         let seen = nft::observe(&mut self.nft)?;
-        Ok(seen.tables.into_iter().flat_map(|t| t.counters).collect())
+        Ok(seen.tables.into_iter().flat_map(|t| t.counters).gather())
     }
 
     /// Puts addresses into the guard's sets of peers ([`Set::peers`](narrowgate_model::nft::Set::peers)) for so many seconds; those that are
@@ -97,14 +97,14 @@ impl Real {
             .messages()
             .filter(|m| m.kind == link::RTM_NEWLINK)
             .filter_map(|m| link::decode(m.body))
-            .collect())
+            .gather())
     }
 
     fn rules(&mut self) -> Result<Vec<Rule>, Error> {
         let mut rules = Vec::new();
         for ipv6 in [false, true] {
             match self.dump("rules", rule::RTM_GETRULE, &rule::dump_request(ipv6)) {
-                Ok(dump) => rules.extend(dump.messages().filter_map(|m| rule::decode(m.body))),
+                Ok(dump) => dump.messages().filter_map(|m| rule::decode(m.body)).add_to(&mut rules),
                 Err(e) if ipv6 && e.errno() == Some(EAFNOSUPPORT) => {} // IPv6 is not there
                 Err(e) => return Err(e),
             }
@@ -115,7 +115,7 @@ impl Real {
     fn addresses(&mut self, links: &[u32], now: Time) -> Result<Vec<Address>, Error> {
         let dump = self.dump("addresses", address::RTM_GETADDR, &address::dump_request())?;
         let all = dump.messages().filter_map(|m| address::decode(m.body, now));
-        Ok(all.filter(|a| a.protocol == PROTOCOL || links.contains(&a.link)).collect())
+        Ok(all.filter(|a| a.protocol == PROTOCOL || links.contains(&a.link)).gather())
     }
 
     /// One dump for each of the table, the protocol number and the devices, so that a mesh's thousands of routes stay in
@@ -125,7 +125,7 @@ impl Real {
         let filters: Vec<_> = [route::Filter::Table(watched.table), route::Filter::Protocol(PROTOCOL)]
             .into_iter()
             .chain(devices)
-            .collect();
+            .gather();
         let mut routes = Vec::new();
         for filter in filters {
             for ipv6 in [false, true] {
@@ -153,7 +153,7 @@ impl Kernel for Real {
     fn observe(&mut self, scope: &Scope, now: Time) -> Result<Observed, Error> {
         let mut observed = Observed { links: self.links()?, ..Observed::default() };
         let indexes = observed.links.iter().filter(|l| scope.devices.contains(&l.name)).map(|l| l.index);
-        let watched = Watched { table: scope.table, links: indexes.collect() };
+        let watched = Watched { table: scope.table, links: indexes.gather() };
         let anew = self.watched.as_ref().is_some_and(|before| before.links != watched.links);
         self.events.watch_sysctls(anew, scope.sysctls.iter());
         for path in &scope.sysctls {

@@ -5,6 +5,7 @@
 //! off again. It goes with us, with the device, and before the guard: without that chain nothing would pass.
 
 use crate::cgroup::asm::{Assembler, If, Op, Reg};
+use narrowgate_model::Gather;
 use narrowgate_model::nft::{Action, Chain, Ruleset};
 use narrowgate_sys::bpf::{self, Hook, Insn};
 use narrowgate_sys::link;
@@ -35,7 +36,7 @@ impl Gates {
         });
         let bit = bit.unwrap_or(0);
         let devices = seen.map_or(&[][..], |c| &c.devices);
-        let indexes: Vec<u32> = devices.iter().filter_map(|name| link::index_of(name).ok()).collect();
+        let indexes: Vec<u32> = devices.iter().filter_map(|name| link::index_of(name).ok()).gather();
         self.list.retain(|gate| gate.bit == bit && indexes.contains(&gate.index));
         for index in indexes {
             if self.list.iter().any(|gate| gate.index == index) {

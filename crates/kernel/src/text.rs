@@ -4,7 +4,7 @@ use narrowgate_model::nft::{
     Action, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_UNTRACKED, Chain, ChainKind, CtDirection,
     Family, Hook, IpVersion, Match, Policy, Rule, Ruleset, Set, Table,
 };
-use narrowgate_model::{NFT_TABLE, Prefix};
+use narrowgate_model::{Gather, NFT_TABLE, Prefix};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
@@ -141,7 +141,7 @@ fn write_target(out: &mut String, prefix: &Prefix) -> std::fmt::Result {
 }
 
 fn states(bits: u32) -> String {
-    let named: Vec<&str> = STATES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
+    let named: Vec<&str> = STATES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).gather();
     named.join(",")
 }
 

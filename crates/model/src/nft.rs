@@ -3,8 +3,8 @@
 //! Only the matches that the guard needs. Every rule has a comment that begins with its label and ends with a hash of what
 //! it does, so that what the kernel has can be compared with what we want by names alone ([`Ruleset::fingerprint`]).
 
-use crate::Prefix;
 use crate::sort::sort;
+use crate::{Gather, Prefix};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
@@ -269,8 +269,8 @@ impl Ruleset {
     /// What a kernel that has exactly this ruleset shows, sorted.
     pub fn fingerprint(&self) -> Vec<ChainPrint> {
         let mut prints: Vec<ChainPrint> =
-            self.tables.iter().flat_map(|t| t.chains.iter().map(|c| c.print(t.family))).collect();
-        prints.extend(self.tables.iter().flat_map(|t| t.sets.iter().map(|s| s.print(t.family))));
+            self.tables.iter().flat_map(|t| t.chains.iter().map(|c| c.print(t.family))).gather();
+        self.tables.iter().flat_map(|t| t.sets.iter().map(|s| s.print(t.family))).add_to(&mut prints);
         sort(&mut prints);
         prints
     }

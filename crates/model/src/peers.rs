@@ -1,5 +1,6 @@
 //! Where the tunnels' peers were found last: what their names resolved to, for the day on which no DNS server answers.
 
+use crate::Gather;
 use crate::sort::sort;
 use std::net::IpAddr;
 
@@ -19,7 +20,7 @@ pub fn is_host(addr: &IpAddr) -> bool {
 ///
 /// What is no host does not count; and what only the household can reach does not take the place of what the world can: so answers a captive portal for every name.
 pub fn renew(known: &mut Vec<IpAddr>, found: &[IpAddr]) -> bool {
-    let mut new: Vec<IpAddr> = found.iter().copied().filter(is_host).collect();
+    let mut new: Vec<IpAddr> = found.iter().copied().filter(is_host).gather();
     let Some(ipv6) = new.first().map(IpAddr::is_ipv6) else { return false };
     let same_version = |addr: &IpAddr| addr.is_ipv6() == ipv6;
     new.retain(same_version);
@@ -30,7 +31,7 @@ pub fn renew(known: &mut Vec<IpAddr>, found: &[IpAddr]) -> bool {
     if old().eq(&new) || new.iter().all(is_private) && old().any(|addr| !is_private(addr)) {
         return false;
     }
-    new.extend(known.iter().filter(|addr| !same_version(addr)));
+    known.iter().copied().filter(|addr| !same_version(addr)).add_to(&mut new);
     sort(&mut new);
     *known = new;
     true

@@ -10,7 +10,7 @@ use crate::foreign::is_ours;
 use crate::{Places, Provider};
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::net::{Address, Link};
-use narrowgate_model::{Facts, Mark, Time};
+use narrowgate_model::{Facts, Gather, Mark, Time};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -232,7 +232,7 @@ fn word(row: usize) -> &'static str {
 
 /// What is said where the device is nobody else's.
 fn nobody(device: &str) -> String {
-    let asked: Vec<_> = MANAGERS.iter().map(|(kind, _)| kind.as_str()).collect();
+    let asked: Vec<_> = MANAGERS.iter().map(|(kind, _)| kind.as_str()).gather();
     let asked = asked.join(", ");
     match cfg!(feature = "builtin") {
         true => format!("nobody else manages {device} (asked: {asked})"),

@@ -14,7 +14,7 @@ use bus::{Bus, News};
 use facts::Selection;
 use narrowgate_model::config::Uplink;
 use narrowgate_model::net::{Address, Link};
-use narrowgate_model::{Facts, Prefix, Server, Time};
+use narrowgate_model::{Facts, Gather, Prefix, Server, Time};
 use narrowgate_wire::ubus::network::Interface;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -172,7 +172,7 @@ impl Manager for Netifd {
         let ours = |i: &&Interface| {
             i.device.as_deref() == Some(self.device.as_str()) || self.interfaces.contains(&i.name)
         };
-        let names: Vec<_> = self.known.iter().filter(ours).map(|i| i.name.as_str()).collect();
+        let names: Vec<_> = self.known.iter().filter(ours).map(|i| i.name.as_str()).gather();
         match names.is_empty() {
             true => Claim::None,
             false => Claim::Managed(format!("netifd has {} as interface {}", self.device, names.join(", "))),
@@ -210,7 +210,7 @@ impl Provider for Netifd {
     }
 
     fn on_addresses(&mut self, addresses: &[Address], now: Time) -> bool {
-        let addresses: Vec<Prefix> = addresses.iter().map(|a| a.prefix).collect();
+        let addresses: Vec<Prefix> = addresses.iter().map(|a| a.prefix).gather();
         if self.addresses != addresses {
             self.addresses = addresses;
             self.hint(now);
@@ -255,7 +255,7 @@ impl Provider for Netifd {
         let mut out: Vec<(String, String)> = Vec::new();
         for interface in facts::selected(&self.known, &selection) {
             out.push(("interface".to_owned(), facts::in_words(interface)));
-            out.extend(facts::notes(interface).into_iter().map(|note| ("note".to_owned(), note)));
+            facts::notes(interface).into_iter().map(|note| ("note".to_owned(), note)).add_to(&mut out);
         }
         out.push((
             "netifd".to_owned(),
@@ -273,13 +273,12 @@ impl Provider for Netifd {
 
 /// The names in all files of a directory, in the order of the files' names, one a line.
 fn listed(dir: &std::path::Path) -> Vec<String> {
-    let mut files: Vec<_> =
-        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|f| f.path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|f| f.path()).gather();
     narrowgate_model::sort::sort(&mut files);
     let mut names = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        names.extend(text.lines().map(|line| line.trim().to_owned()).filter(|name| !name.is_empty()));
+        text.lines().map(|line| line.trim().to_owned()).filter(|name| !name.is_empty()).add_to(&mut names);
     }
     names
 }

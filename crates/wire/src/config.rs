@@ -10,8 +10,8 @@ mod whole;
 pub(crate) use values::is_dns_name;
 
 use crate::uci::{self, File, Names, Place};
-use narrowgate_model::Server;
 use narrowgate_model::config::{Config, Host, Resolver, Via};
+use narrowgate_model::{Gather, Server};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -84,7 +84,7 @@ pub fn notes(file_name: &str, text: &str) -> Vec<Problem> {
         .into_iter()
         .filter(|m| !ours.contains(m))
         .map(|m| problem(file_name, m.place, m.message, m.mend))
-        .collect();
+        .gather();
     for note in &mut notes {
         note.message.push_str(", so the `uci` program refuses this file, which narrowgate reads");
     }
@@ -216,7 +216,7 @@ pub fn summary(config: &Config) -> String {
 }
 
 fn counted(noun: &str, items: impl Iterator<Item = String>) -> String {
-    let items: Vec<String> = items.collect();
+    let items: Vec<String> = items.gather();
     match items.len() {
         0 => format!("no {noun}"),
         1 => format!("1 {noun} ({})", items.join(", ")),

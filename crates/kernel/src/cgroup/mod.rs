@@ -10,7 +10,7 @@ mod mark;
 mod service;
 
 use dns::Resolvers;
-use narrowgate_model::Mark;
+use narrowgate_model::{Gather, Mark};
 use narrowgate_sys::bpf::{self, Hook, LoadError};
 use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -148,7 +148,7 @@ fn ours(cgroup: BorrowedFd<'_>) -> Result<Vec<(Hook, OwnedFd)>, AttachError> {
             log: String::new(),
         })?;
         let ours = programs.into_iter().filter(|fd| bpf::name_of(fd.as_fd()).is_ok_and(|name| name == NAME));
-        found.extend(ours.map(|program| (hook, program)));
+        ours.map(|program| (hook, program)).add_to(&mut found);
     }
     Ok(found)
 }

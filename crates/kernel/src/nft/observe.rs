@@ -6,9 +6,9 @@ use super::{
     kind, refused,
 };
 use crate::Error;
-use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{ChainPrint, Family};
 use narrowgate_model::state::ObservedGuard;
+use narrowgate_model::{Gather, NFT_TABLE};
 use narrowgate_sys::netlink::{self, Message, Socket};
 use netlink_bindings::nftables::{
     ChainAttrs, CounterAttrs, HookDevAttrs, Nfgenmsg, NftHookAttrs, ObjAttrs, ObjData, OpGetchainDump,
@@ -95,7 +95,7 @@ fn read(socket: &mut Socket) -> Result<Seen, netlink::Error> {
     let any = Nfgenmsg::new();
     let mut seen = Seen { generation: generation(socket)?, tables: Vec::new() };
     for message in socket.dump(kind(GETTABLE), any.as_slice())?.messages() {
-        seen.tables.extend(decode_table(message.body));
+        decode_table(message.body).into_iter().add_to(&mut seen.tables);
     }
     if seen.tables.is_empty() {
         return Ok(seen);
@@ -128,9 +128,8 @@ fn read_contents(socket: &mut Socket, table: &mut SeenTable) -> Result<(), netli
     let mut body = any.as_slice().to_vec();
     PushObjAttrs::new(&mut body).push_table_bytes(NFT_TABLE.as_bytes()).push_type(OBJECT_COUNTER);
     let dump = socket.dump(kind(GETOBJ), &body)?;
-    table
-        .counters
-        .extend(dump.messages().filter_map(|m| decode_counter(m.body)).filter(|c| c.family == table.family));
+    let counters = dump.messages().filter_map(|m| decode_counter(m.body));
+    counters.filter(|c| c.family == table.family).add_to(&mut table.counters);
     table.sets = sets::read(socket, table.family)?;
     Ok(())
 }
@@ -200,8 +199,8 @@ impl SeenChain {
             // A chain with one device shows it both ways.
             NftHookAttrs::Dev(name) => self.devices.push(name.to_string_lossy().into_owned()),
             NftHookAttrs::Devs(names) => {
-                self.devices
-                    .extend(names.flatten().map(|HookDevAttrs::Name(n)| n.to_string_lossy().into_owned()));
+                let names = names.flatten().map(|HookDevAttrs::Name(n)| n.to_string_lossy().into_owned());
+                names.add_to(&mut self.devices);
             }
         }
     }

@@ -8,8 +8,8 @@ use super::{
     DELSET, DELSETELEM, GETSET, GETSETELEM, NEWSET, NEWSETELEM, family, header, kind, observe, transaction,
 };
 use crate::Error;
-use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{Family, IpVersion, Set, Table};
+use narrowgate_model::{Gather, NFT_TABLE};
 use narrowgate_sys::netlink::{self, NLM_F_CREATE, Requests, Socket};
 use netlink_bindings::nftables::{
     Nfgenmsg, OpDelsetDo, OpDelsetelemDo, OpNewsetDo, OpNewsetelemDo, PushSetAttrs, PushSetelemListAttrs,
@@ -122,7 +122,7 @@ pub(super) fn set(requests: &mut Requests, wanted: &Table, all: &Seen, kept: boo
 }
 
 fn pick(elements: &[Element], wanted: &dyn Fn(&Element) -> bool) -> Vec<Element> {
-    elements.iter().filter(|e| wanted(e)).copied().collect()
+    elements.iter().filter(|e| wanted(e)).copied().gather()
 }
 
 fn new_set(requests: &mut Requests, family: Family, set: &Set, id: u32) {
@@ -182,7 +182,7 @@ pub(super) fn read(socket: &mut Socket, family: Family) -> Result<Vec<SeenSet>, 
     let mut body = any.as_slice().to_vec();
     PushSetAttrs::new(&mut body).push_table_bytes(NFT_TABLE.as_bytes());
     let mut sets: Vec<SeenSet> = Vec::new();
-    sets.extend(socket.dump(kind(GETSET), &body)?.messages().filter_map(|m| decode_set(m.body, family)));
+    socket.dump(kind(GETSET), &body)?.messages().filter_map(|m| decode_set(m.body, family)).add_to(&mut sets);
     for set in &mut sets {
         let mut body = any.as_slice().to_vec();
         PushSetelemListAttrs::new(&mut body)
@@ -216,7 +216,7 @@ pub(super) fn decode_set(body: &[u8], wanted: Family) -> Option<SeenSet> {
 pub(super) fn decode_elements(body: &[u8], into: &mut Vec<Element>) {
     let Some((_, attributes)) = body.split_at_checked(Nfgenmsg::len()) else { return };
     let list = find_attr(attributes, LIST_ELEMENTS).unwrap_or(&[]);
-    into.extend(IterableChunks::new(list).filter_map(|(_, element)| decode_element(element)));
+    IterableChunks::new(list).filter_map(|(_, element)| decode_element(element)).add_to(into);
 }
 
 fn decode_element(element: &[u8]) -> Option<Element> {
@@ -237,7 +237,7 @@ pub(crate) fn sizes(socket: &mut Socket) -> Result<Vec<SetSize>, Error> {
     // Those of the other tables are the same.
     let tables = observe(socket)?.tables.into_iter().filter(|t| t.family == Family::Inet);
     let sets = tables.flat_map(|t| t.sets);
-    Ok(sets.map(|set| SetSize { elements: set.elements.len(), name: set.name }).collect())
+    Ok(sets.map(|set| SetSize { elements: set.elements.len(), name: set.name }).gather())
 }
 
 fn be32(bytes: &[u8]) -> Option<u32> {

@@ -9,6 +9,7 @@ mod message;
 mod tests;
 
 use crate::Error;
+use narrowgate_model::Gather;
 use narrowgate_sys::netlink::{Protocol, Socket};
 use std::net::SocketAddr;
 
@@ -54,7 +55,9 @@ pub fn all() -> Result<Vec<InetSocket>, Error> {
     for transport in [Transport::Tcp, Transport::Udp, Transport::Raw] {
         for ipv6 in [false, true] {
             match socket.dump(message::SOCK_DIAG_BY_FAMILY, &message::request(transport, ipv6)) {
-                Ok(dump) => found.extend(dump.messages().filter_map(|m| message::decode(transport, m.body))),
+                Ok(dump) => {
+                    dump.messages().filter_map(|m| message::decode(transport, m.body)).add_to(&mut found)
+                }
                 Err(e) if transport == Transport::Raw && e.errno == ENOENT => {} // not built in
                 Err(e) => {
                     let thing =

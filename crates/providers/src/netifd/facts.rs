@@ -1,7 +1,7 @@
 //! netifd's interfaces become facts. Pure.
 
 use narrowgate_model::facts::{DnsFact, Origin, Preference, RouteFact};
-use narrowgate_model::{Facts, Prefix, Server, Time};
+use narrowgate_model::{Facts, Gather, Prefix, Server, Time};
 use narrowgate_wire::ubus::network::{Interface, Route};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub fn selected<'a>(
     let mut found: Vec<&Interface> = known
         .iter()
         .filter(|i| if named { selection.interfaces.contains(&i.name) } else { on_device(i) })
-        .collect();
+        .gather();
     let place = |i: &&Interface| match named {
         true => selection.interfaces.iter().position(|name| *name == i.name),
         false => {
@@ -60,7 +60,7 @@ pub fn facts(known: &[Interface], selection: &Selection<'_>, now: Time) -> (Fact
     }
     if !selection.dns.is_empty() {
         let fact = |s: &Server| dns(s.clone(), selection, Origin::Config);
-        facts.dns = selection.dns.iter().map(fact).collect();
+        facts.dns = selection.dns.iter().map(fact).gather();
     }
     (facts, problem)
 }
@@ -106,7 +106,7 @@ pub fn notes(interface: &Interface) -> Vec<String> {
         ("IPv4", "ip4table", interface.ip4table, Prefix::DEFAULT_V4),
         ("IPv6", "ip6table", interface.ip6table, Prefix::DEFAULT_V6),
     ];
-    families.into_iter().filter_map(note).collect()
+    families.into_iter().filter_map(note).gather()
 }
 
 fn missing(known: &[Interface], selection: &Selection<'_>) -> Option<String> {
@@ -125,7 +125,7 @@ fn missing(known: &[Interface], selection: &Selection<'_>) -> Option<String> {
         .iter()
         .map(String::as_str)
         .filter(|n| !known.iter().any(|i| i.name == *n))
-        .collect();
+        .gather();
     (!absent.is_empty()).then(|| format!("netifd has no interface {}; it has: {}", names(absent), all()))
 }
 

@@ -3,6 +3,7 @@
 use super::Reader;
 use super::values::Why;
 use crate::uci::{Section, Setting, Value, Word, shown};
+use narrowgate_model::Gather;
 
 /// An option that a section may have.
 pub(super) struct Key {
@@ -190,7 +191,7 @@ pub(super) fn suggestion<'a>(written: &str, known: impl Iterator<Item = &'a str>
         known.clone().map(|k| (distance(written, k), k)).min().filter(|(d, k)| *d <= 2 && *d < k.len());
     match near {
         Some((_, name)) => format!("did you mean `{name}`?"),
-        None => format!("there are: {}", known.collect::<Vec<_>>().join(", ")),
+        None => format!("there are: {}", known.gather().join(", ")),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Reader;
 use super::values::{self, Word};
 use crate::uci::{Place, Section};
+use narrowgate_model::Gather;
 use narrowgate_model::config::{Config, Group, ProviderKind, Resolver, Tunnel, Uplink, Via};
 use std::net::{IpAddr, SocketAddr};
 
@@ -76,7 +77,7 @@ impl Reader<'_> {
             Word::One(inbound) => Some(inbound),
             Word::None => None,
         });
-        uplink.inbound = allowed.collect();
+        uplink.inbound = allowed.gather();
     }
 
     /// Addresses that nobody would look at are a misunderstanding. (`list interface` is not: the same file may serve with netifd and without.)

@@ -2,7 +2,7 @@
 
 use super::keys::suggestion;
 use narrowgate_model::config::{Group, Host, Inbound, Peer, ProviderKind, Via};
-use narrowgate_model::{Mark, Prefix, Server};
+use narrowgate_model::{Gather, Mark, Prefix, Server};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
@@ -84,7 +84,7 @@ pub(super) fn provider(text: &str) -> Result<ProviderKind, Why> {
             "this build is without it",
             format!(
                 "install one that was made with Cargo's feature `{text}`, or write one of {}",
-                known.collect::<Vec<_>>().join(", ")
+                known.gather().join(", ")
             ),
         ),
         None => no("no such provider", suggestion(text, known)),

@@ -3,7 +3,7 @@
 //! Everything may be missing, be of another type, or be there besides: what is not understood is not there.
 
 use super::blob::{Field, field, fields};
-use narrowgate_model::Prefix;
+use narrowgate_model::{Gather, Prefix};
 use std::net::IpAddr;
 
 /// A logical interface of netifd's, as it is now.
@@ -49,7 +49,7 @@ pub struct Route {
 /// All interfaces in the answer to `dump`: its data.
 pub fn dump(data: &[u8]) -> Vec<Interface> {
     let list = field(data, "interface").map(Field::inner).unwrap_or_default();
-    fields(list).map(|one| status(one.inner())).collect()
+    fields(list).map(|one| status(one.inner())).gather()
 }
 
 /// The interface in the answer to `status`: its data.
@@ -74,7 +74,7 @@ pub fn status(data: &[u8]) -> Interface {
     interface.device = interface.device.or(lower);
     interface.addresses = active.addresses;
     interface.routes = active.routes;
-    interface.routes.extend(inactive.routes.into_iter().map(|route| Route { active: false, ..route }));
+    inactive.routes.into_iter().map(|route| Route { active: false, ..route }).add_to(&mut interface.routes);
     interface.dns = inactive.dns;
     interface.dns.extend(active.dns);
     interface.search = inactive.search;
@@ -95,10 +95,14 @@ impl Lists {
     fn take(&mut self, field: Field<'_>) {
         let list = field.inner();
         match field.name {
-            b"ipv4-address" | b"ipv6-address" => self.addresses.extend(fields(list).filter_map(address)),
-            b"route" => self.routes.extend(fields(list).filter_map(route)),
-            b"dns-server" => self.dns.extend(fields(list).filter_map(|f| f.text()?.parse::<IpAddr>().ok())),
-            b"dns-search" => self.search.extend(fields(list).filter_map(|f| f.text().map(str::to_owned))),
+            b"ipv4-address" | b"ipv6-address" => fields(list).filter_map(address).add_to(&mut self.addresses),
+            b"route" => fields(list).filter_map(route).add_to(&mut self.routes),
+            b"dns-server" => {
+                fields(list).filter_map(|f| f.text()?.parse::<IpAddr>().ok()).add_to(&mut self.dns)
+            }
+            b"dns-search" => {
+                fields(list).filter_map(|f| f.text().map(str::to_owned)).add_to(&mut self.search)
+            }
             _ => {}
         }
     }
