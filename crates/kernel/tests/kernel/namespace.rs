@@ -5,6 +5,7 @@ use narrowgate_model::Time;
 use narrowgate_model::state::{Observed, Step};
 use narrowgate_sys::link;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 pub const NOW: Time = Time(5_000_000);
 
@@ -20,7 +21,21 @@ pub fn enter_with_wan() -> (Real, u32) {
     // No duplicate address detection: an address is there when it has been added.
     sh("ip link add wan type veth peer name lan");
     sh("sysctl -qw net.ipv6.conf.wan.accept_dad=0 net.ipv6.conf.lan.accept_dad=0");
-    sh("ip link set lo up && ip link set lan up && ip link set wan up");
+    sh("ip link set lan addrgenmode none && ip link set lo up && ip link set lan up && ip link set wan up");
+    // The kernel notices a carrier when it has time to; only then are wan's own address and routes there.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let ready = || {
+        let routes = sh("ip -6 route show dev wan; ip -6 route show table local dev wan");
+        ["fe80::/64", "local fe80::", "ff00::/8"].iter().all(|route| routes.contains(route))
+    };
+    while !ready() {
+        assert!(
+            Instant::now() < deadline,
+            "wan has no link-local address: {}",
+            sh("ip address; ip -6 route")
+        );
+        std::thread::yield_now();
+    }
     let index = link::index_of("wan").expect("the index of wan");
     (real, index)
 }
