@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use narrowgate_model::{Facts, Time};
-use narrowgate_providers::builtin::dhcp6::{Dhcp6, Wanted};
+use narrowgate_providers::builtin::dhcp6::{Dhcp6, Held, Wanted};
 use narrowgate_wire::dhcp6::parse;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -13,7 +13,9 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = parse(bytes, xid, Some(MAC));
     }
     let mut now = Time(0);
-    let mut dhcp = Dhcp6::new(MAC, now, Box::new(|| 7));
+    // As it may lie in the state directory.
+    let _ = Held::of_kept(bytes.to_vec(), now, MAC, now).map(|held| held.essence());
+    let mut dhcp = Dhcp6::new(MAC, Vec::new(), now, Box::new(|| 7));
     dhcp.on_link(true, Wanted::Addresses, now);
     let mut asked: Option<Vec<u8>> = None;
     let mut rest = bytes;

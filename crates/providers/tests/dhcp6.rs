@@ -2,7 +2,7 @@
 
 use narrowgate_model::net::Address;
 use narrowgate_model::{Facts, Prefix, Time};
-use narrowgate_providers::builtin::dhcp6::{Dhcp6, Phase, Wanted};
+use narrowgate_providers::builtin::dhcp6::{Dhcp6, Held, Phase, Wanted};
 use proptest::prelude::*;
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -255,6 +255,80 @@ fn after_a_flap_the_lease_is_confirmed_and_kept_unless_a_server_says_no() {
     assert_eq!(elsewhere.phase(), Phase::Soliciting);
 }
 
+/// RFC 8415, 18.2.5: what is left of its time only a server can say.
+#[test]
+fn what_was_lent_before_a_reboot_is_asked_for_again_of_any_server() {
+    let returning = || {
+        let mut client = client_that_wants(vec![ip(1)]);
+        client.on_link(true, Wanted::Nothing, T0);
+        assert_eq!(client.take_out(), [[0u8; 0]; 0], "no router has said that there is a server");
+        client.on_link(true, Wanted::Addresses, T0);
+        let rebind = asked(&mut client);
+        assert_eq!((kind(&rebind), option(&rebind, 2), requested(&rebind)), (REBIND, None, vec![ip(1)]));
+        assert_eq!(facts(&client), Facts::default(), "it may be somebody else's by now");
+        (client, rebind)
+    };
+    let (mut client, rebind) = returning();
+    client.receive(&Reply::to(&rebind).from(B).lend(1, 100, 200).build(), T0);
+    assert_eq!((client.phase(), facts(&client).addresses[0].valid_until), (Phase::Bound, Some(after(200))));
+
+    for no in [
+        Reply::to(&rebind).ia_status(3).build(),
+        Reply::to(&rebind).status(4).build(),
+        Reply::to(&rebind).lend(1, 0, 0).build(),
+        Reply::to(&rebind).build(),
+    ] {
+        let (mut client, _) = returning();
+        client.receive(&no, T0);
+        let solicit = asked(&mut client);
+        assert_eq!(
+            (kind(&solicit), requested(&solicit)),
+            (SOLICIT, vec![ip(1)]),
+            "it would still be welcome"
+        );
+    }
+
+    let (mut silent, _) = returning();
+    let mut now = T0;
+    let mut said = vec![];
+    while silent.phase() == Phase::Returning {
+        now = silent.next_timeout().unwrap();
+        silent.on_timer(now);
+        said.extend(silent.take_out().iter().map(|message| kind(message)));
+    }
+    assert_eq!(said, [REBIND, SOLICIT]);
+    assert!((Duration::from_millis(800)..Duration::from_millis(1000)).contains(&now.since(T0)), "{now:?}");
+}
+
+/// The daemon died, the address still stands: RFC 8415, 18.2.12.
+#[test]
+fn a_lease_that_is_adopted_holds_and_is_confirmed() {
+    let lease = Reply::to(&asked(&mut addresses())).rapid().lend(1, 100, 200).build();
+    let kept = |now| Held::of_kept(lease.clone(), T0, MAC, now);
+    let mut client = client_that_wants(vec![ip(1)]);
+    client.adopt(kept(after(30)).unwrap());
+    client.on_link(true, Wanted::Nothing, after(30));
+    assert_eq!(facts(&client).addresses[0].valid_until, Some(after(200)), "as it was lent");
+    let confirm = asked(&mut client);
+    assert_eq!((kind(&confirm), requested(&confirm)), (CONFIRM, vec![ip(1)]));
+    client.receive(&Reply::to(&confirm).build(), after(30));
+    assert_eq!((client.phase(), client.next_timeout()), (Phase::Bound, Some(after(50))));
+    assert_eq!(client.held().map(|held| &held.message), Some(&lease), "what a Confirm's answer does not say");
+
+    let mut late = client_that_wants(vec![ip(1)]);
+    late.adopt(kept(after(200)).unwrap());
+    late.on_link(true, Wanted::Addresses, after(200));
+    assert_eq!(kind(&asked(&mut late)), REBIND, "over");
+
+    assert!(Held::of_kept(lease.clone(), T0, [2, 0, 0, 0, 0, 8], T0).is_none(), "another device's");
+    let offer = Reply::to(&asked(&mut addresses())).kind(ADVERTISE).lend(1, 100, 200).build();
+    assert!(Held::of_kept(offer, T0, MAC, T0).is_none());
+    for length in 0..lease.len() {
+        // Half a message may still be one; it does no harm.
+        let _ = Held::of_kept(lease[..length].to_vec(), T0, MAC, T0);
+    }
+}
+
 #[test]
 fn a_lease_outlives_the_flag_and_no_flag_means_no_question() {
     let mut client = bound();
@@ -424,9 +498,15 @@ proptest! {
 }
 
 fn client() -> Dhcp6 {
+    client_that_wants(vec![])
+}
+
+/// One that had these addresses before.
+fn client_that_wants(wish: Vec<Ipv6Addr>) -> Dhcp6 {
     let mut n = 0u32;
     Dhcp6::new(
         MAC,
+        wish,
         T0,
         Box::new(move || {
             n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -7,12 +7,14 @@
 //!         M flag                ADVERTISE               REPLY
 //!   Idle ────────> Soliciting ────────────> Requesting ───────> Bound ──T1──> Renewing ──T2──> Rebinding
 //!     │                 └──────────REPLY with rapid commit────────^ <───────────REPLY─┴──────────────┘
-//!     └─ carrier back, a lease is held ──> Confirming ──silence───┘           NoBinding: Requesting, the same addresses
+//!     ├─ carrier back, a lease is held ──> Confirming ──silence───┘           NoBinding: Requesting, the same addresses
+//!     └─ M flag, a lease of an earlier life is known ──> Returning ──REPLY──> Bound, or silence or a no ──> Soliciting
 //! ```
 //!
 //! An Information-request goes out beside that, where only the O flag is set, or where nobody has had an address to give.
 //!
-//! The lease is held apart from the phase, as with DHCPv4. Where we leave the RFC: no random wait before the first
+//! The lease is held apart from the phase, as with DHCPv4. What was lent before a reboot is asked for by Rebind (18.2.5), not by Confirm (18.2.3), since nobody
+//! knows what is left of its time. Where we leave the RFC: no random wait before the first
 //! message; the first usable offer is taken, instead of waiting a second for a better one; questions are repeated every 8 s
 //! at the latest in the first minute, and every 120 s from then on unless the server says otherwise (`SOL_MAX_RT`), because
 //! the node may have nothing until it is answered; RELEASE and DECLINE are said once.
@@ -45,6 +47,8 @@ pub struct Dhcp6 {
     /// What is asked for in [`Phase::Requesting`]: the server's identifier and its addresses.
     offer: (Vec<u8>, Vec<Ipv6Addr>),
     held: Option<Held>,
+    /// What was lent in an earlier life.
+    wish: Vec<Ipv6Addr>,
     /// A server has said that it has no address.
     fruitless: bool,
     /// The Information-request under way.
@@ -77,6 +81,8 @@ pub enum Phase {
     Soliciting,
     /// Asks one server for what it has offered, or what it has forgotten.
     Requesting,
+    /// Asks any server for what was lent in an earlier life.
+    Returning,
     /// Asks whether its addresses belong to this link.
     Confirming,
     /// Has a lease.
@@ -105,8 +111,8 @@ pub struct Counts {
 }
 
 impl Dhcp6 {
-    /// A client for the device with this address.
-    pub fn new(mac: [u8; 6], now: Time, random: Random) -> Dhcp6 {
+    /// A client for the device with this address, which would like to have these addresses again.
+    pub fn new(mac: [u8; 6], wish: Vec<Ipv6Addr>, now: Time, random: Random) -> Dhcp6 {
         Dhcp6 {
             mac,
             random,
@@ -116,6 +122,7 @@ impl Dhcp6 {
             ask: Ask::none(now),
             offer: (Vec::new(), Vec::new()),
             held: None,
+            wish,
             fruitless: false,
             inform: None,
             information: None,
@@ -146,8 +153,11 @@ impl Dhcp6 {
         }
         match self.phase {
             Phase::Idle if self.held.is_some() => self.begin(Phase::Confirming, now),
+            Phase::Idle if wanted == Wanted::Addresses && !self.wish.is_empty() => {
+                self.begin(Phase::Returning, now);
+            }
             Phase::Idle if wanted == Wanted::Addresses => self.begin(Phase::Soliciting, now),
-            Phase::Soliciting | Phase::Requesting | Phase::Waiting
+            Phase::Soliciting | Phase::Returning | Phase::Requesting | Phase::Waiting
                 if wanted != Wanted::Addresses && self.held.is_none() =>
             {
                 self.phase = Phase::Idle;
@@ -155,6 +165,14 @@ impl Dhcp6 {
             _ => {}
         }
         self.informing(now);
+    }
+
+    /// A lease of a run before this one, whose addresses still stand on the device: it holds, but is confirmed first (RFC 8415, 18.2.12).
+    pub fn adopt(&mut self, held: Held) {
+        if self.held.is_none() && !held.addresses.is_empty() {
+            self.held = Some(held);
+            self.phase = Phase::Idle;
+        }
     }
 
     /// What stands on the device. A leased address whose duplicate address detection failed, or that has vanished soon after
@@ -205,7 +223,13 @@ impl Dhcp6 {
             return;
         }
         let refused = match dhcp6::parse(message, self.ask.xid, Some(self.mac)) {
-            Ok(answer) if self.is_waiting() => return self.answered(answer, now),
+            Ok(answer) if self.is_waiting() => {
+                self.answered(answer, now);
+                if let Some(held) = self.held.as_mut().filter(|held| held.message.is_empty()) {
+                    held.message = message.to_vec();
+                }
+                return;
+            }
             Ok(_) => Refused::Foreign,
             Err(refused) => refused,
         };
@@ -236,8 +260,11 @@ impl Dhcp6 {
                     self.restart(now);
                 }
                 Phase::Confirming if self.ask.sent >= CONFIRM_TRIES => self.bound(now),
+                Phase::Returning if self.ask.sent >= RETURN_TRIES => self.restart(now),
                 Phase::Bound | Phase::Renewing | Phase::Rebinding => self.extend(now),
-                Phase::Soliciting | Phase::Requesting | Phase::Confirming => self.send(now),
+                Phase::Soliciting | Phase::Returning | Phase::Requesting | Phase::Confirming => {
+                    self.send(now);
+                }
             }
         }
         self.informing(now);
@@ -347,6 +374,7 @@ impl Dhcp6 {
         let (kind, first, most) = match self.phase {
             Phase::Soliciting => (Solicit, FIRST_GAP, if eager { EAGER_GAP } else { self.most_solicit }),
             Phase::Requesting => (Request, FIRST_GAP, REQUEST_MOST),
+            Phase::Returning => (Rebind, RETURN_FIRST, RETURN_FIRST * 2),
             Phase::Confirming => (Confirm, FIRST_GAP, CONFIRM_MOST),
             Phase::Renewing => (Renew, EXTEND_FIRST, EXTEND_MOST),
             Phase::Rebinding => (Rebind, EXTEND_FIRST, EXTEND_MOST),
@@ -356,6 +384,7 @@ impl Dhcp6 {
         let list = self.held.as_ref().map(Held::list).unwrap_or_default();
         let (server, addresses) = match (self.phase, &self.held) {
             (Phase::Requesting, _) => (Some(self.offer.0.as_slice()), self.offer.1.as_slice()),
+            (Phase::Returning | Phase::Soliciting, None) => (None, self.wish.as_slice()),
             (Phase::Renewing, Some(held)) => (Some(held.server.as_slice()), list.as_slice()),
             _ => (None, list.as_slice()),
         };
@@ -374,7 +403,8 @@ impl Dhcp6 {
 
     /// Whether information is to be had without an address.
     fn wants_information(&self) -> bool {
-        let in_vain = self.held.is_none() && (self.fruitless || self.ask.sent >= SOLICITS_ALONE);
+        let returns = self.phase == Phase::Returning;
+        let in_vain = self.held.is_none() && !returns && (self.fruitless || self.ask.sent >= SOLICITS_ALONE);
         self.ready
             && match self.wanted {
                 Wanted::Nothing => false,
@@ -411,6 +441,9 @@ const MOST: Duration = Duration::from_secs(120);
 /// Requests for what was offered: then the server is gone.
 const REQUEST_TRIES: u32 = 4;
 const REQUEST_MOST: Duration = Duration::from_secs(30);
+/// As DHCPv4's INIT-REBOOT: then anything will do.
+const RETURN_TRIES: u32 = 2;
+const RETURN_FIRST: Duration = Duration::from_millis(300);
 /// Then what is held is used on: nobody has said no.
 const CONFIRM_TRIES: u32 = 3;
 const CONFIRM_MOST: Duration = Duration::from_secs(4);

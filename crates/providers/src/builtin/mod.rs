@@ -43,6 +43,8 @@ pub struct Builtin {
     secret: slaac::Secret,
     file: LeaseFile,
     kept: Option<Held>,
+    file6: LeaseFile,
+    kept6: Option<dhcp6::Held>,
     facts: Facts,
     /// Who has named DNS servers, in the order in which they did.
     named: Vec<Origin>,
@@ -69,8 +71,10 @@ impl Builtin {
             device: uplink.device.clone(),
             dns: uplink.dns.clone(),
             secret,
-            file: LeaseFile::new(state_dir, &uplink.name),
+            file: LeaseFile::new(state_dir, "lease", &uplink.name),
             kept: None,
+            file6: LeaseFile::new(state_dir, "lease6", &uplink.name),
+            kept6: None,
             facts: Facts::default(),
             named: Vec::new(),
             first_carrier: None,
@@ -96,10 +100,15 @@ impl Builtin {
     /// Another hardware address: for DHCP servers we are somebody else. Bridges change theirs as they get ports.
     fn reset_dhcp(&mut self, link: Option<&Link>, now: Time) {
         let mac = link.and_then(|l| l.mac);
-        self.dhcp6 = mac.map(|mac| Dhcp6::new(mac, now, system_random()));
+        self.dhcp6 = mac.map(|mac| {
+            let loaded = self.file6.load6(mac, now);
+            let wish = loaded.as_ref().map(|(held, _)| held.list()).unwrap_or_default();
+            self.kept6 = loaded.filter(|(_, this_boot)| *this_boot).map(|(held, _)| held);
+            Dhcp6::new(mac, wish, now, system_random())
+        });
         self.conflict = mac.map(|mac| Conflict::new(mac, system_random()));
         self.dhcp = mac.map(|mac| {
-            let loaded = self.file.load(mac);
+            let loaded = self.file.load4(mac);
             let wish = loaded.as_ref().map(|(held, _)| held.lease.ip());
             self.kept = loaded.filter(|(_, this_boot)| *this_boot).map(|(held, _)| held);
             Dhcp4::new(mac, wish, now, system_random())
@@ -114,7 +123,10 @@ impl Builtin {
         self.send();
         self.keep_sockets(); // what was sent may have been the last
         if let Some(held) = self.dhcp.as_ref().and_then(Dhcp4::held) {
-            self.file.keep(held);
+            self.file.keep4(held);
+        }
+        if let Some(held) = self.dhcp6.as_ref().and_then(Dhcp6::held) {
+            self.file6.keep6(held);
         }
         self.refresh()
     }
@@ -256,6 +268,13 @@ impl Provider for Builtin {
             dhcp.adopt(kept, now);
         }
         if let Some(dhcp6) = &mut self.dhcp6 {
+            let stands = |kept: &mut dhcp6::Held| {
+                let list = kept.list();
+                addresses.iter().any(|a| list.iter().any(|lent| a.prefix.addr == IpAddr::V6(*lent)))
+            };
+            if let Some(kept) = self.kept6.take_if(stands) {
+                dhcp6.adopt(kept);
+            }
             dhcp6.on_addresses(addresses, now);
         }
         self.standing = addresses.iter().map(|a| a.prefix.addr).collect();
@@ -337,6 +356,9 @@ impl Provider for Builtin {
             self.send();
         }
         if let Some(dhcp6) = &mut self.dhcp6 {
+            if dhcp6.held().is_some() {
+                self.file6.forget();
+            }
             dhcp6.stop(now);
             self.keep_sockets();
             self.send();

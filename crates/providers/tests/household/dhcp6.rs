@@ -179,6 +179,46 @@ fn a_server_that_has_forgotten_the_lease_is_asked_for_it_anew() {
     node.until("the same, lent again", 20, |f| lent(f).is_some_and(|l| l.0 == before.0 && l.1 > before.1));
 }
 
+/// Its daemon died: what stands on the device stays, and one question is enough.
+#[test]
+fn a_kept_lease_is_confirmed_by_kea() {
+    let mut place = Place::new();
+    place.radvd(RADVD_MANAGED);
+    place.kea("kea-dhcp6", &kea(1000, 2000, false));
+    let mut node = Node::new(&place);
+    ip(&["link", "set", WAN, "up"]);
+    node.until("a lease", 10, |f| lent(f).is_some());
+    let before = lent(node.provider.facts()).unwrap();
+    node.until_all("its address", 10, |_| ip(&["addr", "show", "dev", WAN]).contains(&before.0));
+    drop(node);
+    let mut node = Node::new(&place);
+    assert_eq!(lent(node.provider.facts()), Some(before.clone()), "at once");
+    node.until_all("the confirmation", 10, |p| said(p, "dhcp6 messages", "1 sent, 1 replies"));
+    assert_eq!(lent(node.provider.facts()), Some(before));
+    assert!(said(&*node.provider, "dhcp6", "Bound"));
+}
+
+/// As after a reboot: nothing stands, and the times in the file are of another clock.
+#[test]
+fn a_lease_from_before_a_reboot_is_extended_by_kea_in_one_round() {
+    let mut place = Place::new();
+    place.radvd(RADVD_MANAGED);
+    place.kea("kea-dhcp6", &kea(1000, 2000, false));
+    let mut node = Node::new(&place);
+    ip(&["link", "set", WAN, "up"]);
+    node.until("a lease", 10, |f| lent(f).is_some());
+    let before = lent(node.provider.facts()).unwrap();
+    drop(node);
+    ip(&["addr", "flush", "dev", WAN, "scope", "global"]);
+    let file = place.state_dir().join("lease6-wan");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let boot = text.lines().find(|line| line.starts_with("boot ")).unwrap();
+    std::fs::write(&file, text.replace(boot, "boot another")).unwrap();
+    let mut node = Node::new(&place);
+    node.until("the same", 10, |f| lent(f).is_some_and(|l| l.0 == before.0 && l.1 > before.1));
+    assert!(said(&*node.provider, "dhcp6 messages", "1 sent, 1 replies"));
+}
+
 #[test]
 fn a_leased_address_that_a_neighbour_has_is_declined() {
     let mut place = Place::new();

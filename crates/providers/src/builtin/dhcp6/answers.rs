@@ -2,7 +2,7 @@
 
 use super::{Dhcp6, Held, Phase, REFUSED_WAIT};
 use narrowgate_model::Time;
-use narrowgate_wire::dhcp6::{Answer, status};
+use narrowgate_wire::dhcp6::{Answer, Ia, status};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -15,8 +15,12 @@ impl Dhcp6 {
             Phase::Requesting if !answer.advertise && answer.server == self.offer.0 => {
                 self.requested(answer, now)
             }
+            Phase::Returning if !answer.advertise => self.returned(answer, now),
             Phase::Confirming if !answer.advertise => match answer.status {
-                status::SUCCESS => self.bound(now),
+                status::SUCCESS => {
+                    self.counts.replies += 1;
+                    self.bound(now);
+                }
                 status::NOT_ON_LINK => {
                     self.counts.refusals += 1;
                     self.held = None;
@@ -46,6 +50,15 @@ impl Dhcp6 {
         } else {
             self.counts.foreign += 1;
         }
+    }
+
+    fn returned(&mut self, answer: Answer, now: Time) {
+        let good = |ia: &Ia| ia.status == status::SUCCESS && ia.addresses.iter().any(|a| a.valid > 0);
+        if answer.status == status::SUCCESS && answer.ia.as_ref().is_some_and(good) {
+            return self.lend(answer, now);
+        }
+        self.counts.refusals += 1;
+        self.restart(now);
     }
 
     fn requested(&mut self, answer: Answer, now: Time) {
@@ -92,6 +105,7 @@ impl Dhcp6 {
         self.counts.replies += 1;
         self.fruitless = false;
         self.held = Some(held);
+        self.wish.clear();
         self.bound(now);
     }
 

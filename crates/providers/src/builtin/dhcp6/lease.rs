@@ -4,7 +4,7 @@ use super::super::prefixes::DETECTION;
 use super::super::ra::{Until, holds, until};
 use narrowgate_model::Time;
 use narrowgate_model::net::Address;
-use narrowgate_wire::dhcp6::Answer;
+use narrowgate_wire::dhcp6::{self, Answer};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -17,6 +17,10 @@ pub struct Held {
     pub(super) renew: Option<Time>,
     pub(super) rebind: Option<Time>,
     pub(super) told: Told,
+    /// When it was asked for, or extended: its times count from there.
+    pub asked: Time,
+    /// The Reply as it came, for keeping.
+    pub message: Vec<u8>,
 }
 
 pub(super) struct Lent {
@@ -59,7 +63,8 @@ impl Held {
         }
         addresses.retain(|a| holds(a.valid, now));
         let told = Told { dns: answer.dns, search: answer.search, portal: answer.portal };
-        let mut held = Held { server: answer.server, addresses, renew: None, rebind: None, told };
+        let (server, message) = (answer.server, Vec::new());
+        let mut held = Held { server, addresses, renew: None, rebind: None, told, asked, message };
         // RFC 8415, 21.4: half and four fifths of the shortest time. A server that lends what is not preferred any more has
         // no such time; then that for which it is valid.
         let shortest = |time: &dyn Fn(&Lent) -> Until| {
@@ -72,6 +77,21 @@ impl Held {
         };
         (held.renew, held.rebind) = (time(ia.renew, 5), time(ia.rebind, 8));
         held
+    }
+
+    /// The lease of a Reply that was kept, without what is over by now. Nothing if it is none of this device's.
+    pub fn of_kept(message: Vec<u8>, asked: Time, mac: [u8; 6], now: Time) -> Option<Held> {
+        let &[_, a, b, c] = message.first_chunk()?;
+        let answer = dhcp6::parse(&message, u32::from_be_bytes([0, a, b, c]), Some(mac)).ok()?;
+        let lends = |answer: &Answer| !answer.advertise && answer.ia.is_some();
+        Some(answer).filter(lends).map(|answer| Held { message, ..Held::of(answer, None, asked, now) })
+    }
+
+    /// What makes it worth keeping anew: who lent it, its addresses, the DNS servers.
+    pub fn essence(&self) -> Vec<u8> {
+        let mut all = self.server.clone();
+        self.list().iter().chain(&self.told.dns).for_each(|addr| all.extend_from_slice(&addr.octets()));
+        all
     }
 
     /// The addresses.
