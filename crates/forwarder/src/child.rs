@@ -42,6 +42,8 @@ pub fn main() -> ExitCode {
 }
 
 fn serve() -> io::Result<()> {
+    // `ps` and `ss -p` would call it "exe".
+    let _ = rustix::thread::set_name(c"narrowgate-dns");
     sandbox::close_from(3)?;
     // Number 3, since that is the lowest that is free.
     let channel = io::stdin().as_fd().try_clone_to_owned()?;

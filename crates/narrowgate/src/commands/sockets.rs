@@ -117,18 +117,32 @@ fn from_list(socket: &InetSocket, mark: u32) -> Seen {
 fn table(report: &SocketsReport) -> String {
     let mut out = String::new();
     let mut rows = vec![["PROCESS", "PROTOCOL", "LOCAL", "REMOTE", "MARK", "VERDICT"].map(str::to_owned)];
+    // A resolver has a hundred spare sockets that are all alike.
+    let mut alike: Vec<(&str, u32)> = vec![("", 1)];
     for socket in &report.sockets {
         let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let device = socket.device.as_ref().map_or(String::new(), |name| format!(" on {name}"));
         let why = if socket.why.is_empty() { String::new() } else { format!(": {}", socket.why) };
-        rows.push([
+        let row = [
             format!("{} ({})", socket.program, socket.process),
             socket.protocol.clone(),
             or_none(&socket.local) + &device,
             or_none(&socket.remote),
             format!("{:#x}", socket.mark),
             format!("{}{why}", if socket.verdict == "unmarked" { "UNMARKED" } else { &socket.verdict }),
-        ]);
+        ];
+        if let Some((owner, count)) = alike.last_mut()
+            && *owner == socket.owner
+            && rows.last() == Some(&row)
+        {
+            *count += 1;
+            continue;
+        }
+        rows.push(row);
+        alike.push((&socket.owner, 1));
+    }
+    for (row, (_, count)) in rows.iter_mut().zip(&alike).filter(|(_, (_, count))| *count > 1) {
+        let _ = write!(row[5], " ({count} of them)");
     }
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; 6] = std::array::from_fn(width);
@@ -139,11 +153,11 @@ fn table(report: &SocketsReport) -> String {
         let _ = writeln!(out, "{}", row[5]);
     };
     let mut owner = "";
-    for (row, socket) in rows.iter().skip(1).zip(&report.sockets) {
-        if socket.owner != owner {
-            let _ = writeln!(out, "{}{}", if owner.is_empty() { "" } else { "\n" }, socket.owner);
+    for (row, (of, _)) in rows.iter().zip(&alike).skip(1) {
+        if *of != owner {
+            let _ = writeln!(out, "{}{of}", if owner.is_empty() { "" } else { "\n" });
             line(&mut out, &rows[0]);
-            owner = &socket.owner;
+            owner = of;
         }
         line(&mut out, row);
     }
@@ -162,4 +176,42 @@ fn table(report: &SocketsReport) -> String {
         let _ = writeln!(out, "! {note}");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one looks for is not to be sought among a hundred spare sockets.
+    #[test]
+    fn sockets_that_are_alike_are_one_row_with_their_number() {
+        let spare = |owner: &str, process, protocol: &str| SocketReport {
+            owner: owner.to_owned(),
+            process,
+            program: "narrowgate-dns".to_owned(),
+            protocol: protocol.to_owned(),
+            local: Some("0.0.0.0:0".to_owned()),
+            remote: None,
+            device: None,
+            mark: 1,
+            verdict: "marked".to_owned(),
+            why: String::new(),
+        };
+        let sockets = vec![
+            spare("resolver wan", 7, "udp"),
+            spare("resolver wan", 7, "udp"),
+            spare("resolver wan", 7, "udp"),
+            spare("resolver wan", 7, "tcp"),
+            spare("resolver mesh", 7, "tcp"),
+        ];
+        let report = SocketsReport { mark: "0x1/0x1".to_owned(), sockets, unmarked: 0, notes: Vec::new() };
+        let text = table(&report);
+        let counts: Vec<bool> = text
+            .lines()
+            .filter(|line| line.contains("(7)"))
+            .map(|line| line.ends_with("marked (3 of them)"))
+            .collect();
+        assert_eq!(counts, [true, false, false], "{text}");
+        assert!(text.contains("5 sockets"), "{text}");
+    }
 }
