@@ -88,6 +88,7 @@ impl Fake {
             up: false,
             carrier,
             carrier_losses: 0,
+            bridge: None,
             mtu: 1500,
         });
         index

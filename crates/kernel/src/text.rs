@@ -103,6 +103,7 @@ fn write_match(out: &mut String, one: &Match, l4: Option<u8>) -> std::fmt::Resul
         }
         Match::EtherType(number) => write!(out, "meta protocol {number:#06x}"),
         Match::L4Proto(number) => write!(out, "meta l4proto {number}"),
+        Match::Socket => out.write_str("meta skuid >= 0"),
         Match::SkGid(gid) => write!(out, "meta skgid {gid}"),
         Match::SrcPort(port) => write!(out, "th sport {port}"),
         Match::DstPort(port) => write!(out, "th dport {port}"),
@@ -181,6 +182,7 @@ fn hook(hook: Hook) -> &'static str {
         Hook::Forward => "forward",
         Hook::Output => "output",
         Hook::Postrouting => "postrouting",
+        Hook::Ingress => "ingress",
         Hook::Egress => "egress",
     }
 }

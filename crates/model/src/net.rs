@@ -20,6 +20,8 @@ pub struct Link {
     pub carrier_losses: u32,
     /// Bytes.
     pub mtu: u32,
+    /// Index of the bridge that it is a port of.
+    pub bridge: Option<u32>,
 }
 
 /// An address on a device.

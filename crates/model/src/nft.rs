@@ -105,6 +105,7 @@ pub enum Hook {
     Forward,
     Output,
     Postrouting,
+    Ingress,
     Egress,
 }
 
@@ -155,6 +156,8 @@ pub enum Match {
     EtherType(u16),
     /// `meta l4proto`.
     L4Proto(u8),
+    /// `meta skuid >= 0`: it comes from a socket of a process on this host, packet sockets among them.
+    Socket,
     /// `meta skgid`: group that the socket was made with.
     SkGid(u32),
     /// Transport source port, after [`Match::L4Proto`].

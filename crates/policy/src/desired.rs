@@ -39,9 +39,14 @@ pub struct Capabilities {
 /// The desired state. It depends on nothing in `observed` that is ours: so a plan that was applied leaves it as it was.
 pub fn desired(inputs: &Inputs<'_>) -> Desired {
     let uplinks = uplinks(inputs);
-    let mut tables = guard::tables(inputs.config, inputs.groups, &uplinks);
+    let mut tables = guard::tables(inputs.config, inputs.groups, &uplinks, &inputs.observed.links);
     if inputs.capabilities.egress {
-        tables.extend(egress::table(inputs.config, &uplinks, inputs.capabilities.absent_devices));
+        tables.extend(egress::table(
+            inputs.config,
+            &uplinks,
+            &inputs.observed.links,
+            inputs.capabilities.absent_devices,
+        ));
     }
     Desired {
         sysctls: sysctls(&uplinks, inputs.observed),

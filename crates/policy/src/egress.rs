@@ -9,6 +9,7 @@ use crate::housekeeping::{ETH_IPV4, ETH_IPV6, Place, outgoing};
 use crate::routes::onlink;
 use crate::strict;
 use narrowgate_model::Gather;
+use narrowgate_model::net::Link;
 use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Rule, Table};
 use narrowgate_model::sort::sort;
 use narrowgate_model::{Config, Prefix};
@@ -16,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// The table of the family `netdev`; none while there is no device to hook it to. With `absent` it waits for those that are
 /// not there: else a device that comes, or gets its name back, could send before we have seen it.
-pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], absent: bool) -> Option<Table> {
+pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], absent: bool) -> Option<Table> {
     let present: Vec<&Known<'_>> = uplinks.iter().filter(|u| absent || u.link.is_some()).gather();
     let mut devices: Vec<String> = present.iter().map(|u| u.config.device.clone()).gather();
     sort(&mut devices);
@@ -49,13 +50,53 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], absent: bool) -> Opt
         counters.push(strict::FRAME_REFUSED);
     }
     let mut chains = vec![Chain { devices: devices.clone(), ..chain("egress", Hook::Egress, 0, rules) }];
+    let bit = seen_bit(config);
+    let set = |label, value| rule(label, Vec::new(), None, Action::SetMark { value, mask: bit });
+    let mut bridges = Vec::new();
+    let mut ports = Vec::new();
+    for (bridge, port) in bridged(config, links) {
+        bridges.push(bridge.name.clone());
+        ports.push(port.name.clone());
+    }
+    devices.retain(|name| !bridges.contains(name));
+    sort(&mut bridges);
+    bridges.dedup();
+    let mut last = |name, hook, devices: &[String], rules| {
+        if !devices.is_empty() {
+            chains.push(Chain { devices: devices.to_vec(), ..chain(name, hook, i32::MAX, rules) });
+        }
+    };
     // Where hooks go by name, a device that is renamed loses its own: `kernel` drops what does not have this bit.
     if absent {
-        let bit = 1 << 31u32.saturating_sub(mark.mask.leading_ones());
-        let seen = rule("seen", Vec::new(), None, Action::SetMark { value: bit, mask: bit });
-        chains.push(Chain { devices, ..chain(Chain::SEEN, Hook::Egress, i32::MAX, vec![seen]) });
+        last(Chain::SEEN, Hook::Egress, &devices, vec![set("seen", bit)]);
     }
+    // A bridge's ports: what comes by the bridge has the bit, and so has what comes in by another port. The bridge's own protocol comes from no socket.
+    last("bridge", Hook::Egress, &bridges, vec![set("seen", bit)]);
+    last("ports_in", Hook::Ingress, &ports, vec![set("seen", bit)]);
+    let unseen = vec![Match::Socket, Match::Mark { value: 0, mask: bit, eq: true }];
+    let port = vec![
+        rule("EAPOL", vec![Match::EtherType(ETH_EAPOL)], None, Action::Accept),
+        rule("leak", unseen, Some("leak_egress"), Action::Drop),
+        set("unseen", 0),
+    ];
+    last("ports", Hook::Egress, &ports, port);
     Some(Table { family: Family::Netdev, counters, sets: strict::sets(config), chains })
+}
+
+/// The bit of the mark that tells of a frame, between two hooks of one device or bridge, that it came by the guard: the highest that is not the mark's.
+pub(crate) fn seen_bit(config: &Config) -> u32 {
+    1 << 31u32.saturating_sub(config.mark.mask.leading_ones())
+}
+
+/// The ports of the bridges that are uplinks, but for those that are uplinks themselves: each bridge, and its port.
+pub(crate) fn bridged<'a>(config: &Config, links: &'a [Link]) -> Vec<(&'a Link, &'a Link)> {
+    let uplink = |link: &Link| config.uplinks.iter().any(|u| u.device == link.name);
+    let mut found = Vec::new();
+    for port in links {
+        let bridge = links.iter().find(|l| Some(l.index) == port.bridge);
+        found.extend(bridge.filter(|b| uplink(b) && !uplink(port)).map(|b| (b, port)));
+    }
+    found
 }
 
 /// Answers for what is on-link, and requests for it, probes for a new address (RFC 5227) among them. A request for anything

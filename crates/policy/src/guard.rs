@@ -6,10 +6,12 @@
 //! neither comes nor goes by an uplink) passes all chains untouched.
 
 use crate::desired::Known;
+use crate::egress::{bridged, seen_bit};
 use crate::housekeeping::{ICMP, ICMPV6, Place, TCP, UDP, incoming, outgoing};
 use crate::strict;
 use narrowgate_model::Gather;
 use narrowgate_model::config::Inbound;
+use narrowgate_model::net::Link;
 use narrowgate_model::nft::{
     Action, CT_RELATED, Chain, ChainKind, CtDirection, Family, Hook, IpVersion, Match, Policy, Rule, Table,
 };
@@ -18,7 +20,7 @@ use narrowgate_model::{Config, Mark, Prefix};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The tables of the families `inet` and `arp`.
-pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>]) -> Vec<Table> {
+pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>], links: &[Link]) -> Vec<Table> {
     let devices: Vec<&str> = devices(config);
     let mut input_rules = each(&config.uplinks, &|u| input(&u.device, &u.inbound));
     let mut forward_rules = each(&devices, &|d| forward(d));
@@ -30,8 +32,18 @@ pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>]) -> 
         forward_rules.push(drop("renamed", "in_forward", comes()));
         output_rules.push(drop("renamed", "leak_output", goes()));
     }
+    // What came in by a bridge's port for the bridge itself does not keep the bit.
+    let mut arriving = config.mark;
+    if !bridged(config, links).is_empty() {
+        arriving.mask |= seen_bit(config);
+    }
+    // Who binds to a bridge's port goes past the bridge.
+    for (_, port) in bridged(config, links) {
+        output_rules.push(drop("past the bridge", "leak_output", vec![Match::OifIndex(port.index)]));
+        forward_rules.push(drop("past the bridge", "leak_forward", vec![Match::OifIndex(port.index)]));
+    }
     let mut chains = vec![
-        chain("mark_in", Hook::Prerouting, RAW, set_mark(&devices, config.mark)),
+        chain("mark_in", Hook::Prerouting, RAW, set_mark(&devices, arriving)),
         chain("input", Hook::Input, FILTER, input_rules),
         chain("forward", Hook::Forward, FILTER, forward_rules),
         chain("output", Hook::Output, LATE, output_rules),
@@ -45,7 +57,7 @@ pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>]) -> 
     if config.strict {
         counters.push(strict::REFUSED);
     }
-    let arp = chain("mark_in", Hook::Input, FILTER, set_mark(&devices, config.mark));
+    let arp = chain("mark_in", Hook::Input, FILTER, set_mark(&devices, arriving));
     vec![
         Table { family: Family::Inet, counters, sets: strict::sets(config), chains },
         Table { family: Family::Arp, counters: Vec::new(), sets: Vec::new(), chains: vec![arp] },

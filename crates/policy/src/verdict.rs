@@ -40,6 +40,8 @@ pub struct Packet {
     pub to_peer: bool,
     /// Connection tracking's direction and state bit; `None` if it does not know the packet.
     pub ct: Option<(CtDirection, u32)>,
+    /// It comes from a socket of this host.
+    pub socket: bool,
     /// Group that the socket was made with.
     pub gid: Option<u32>,
     /// ARP operation, sender and target.
@@ -64,6 +66,7 @@ impl Packet {
             nd_target: None,
             to_peer: false,
             ct: Some((CtDirection::Original, narrowgate_model::nft::CT_NEW)),
+            socket: false,
             gid: None,
             arp: None,
         }
@@ -181,6 +184,7 @@ pub fn matches(m: &Match, packet: &Packet) -> bool {
         Match::NfProto(IpVersion::V6) => packet.ether_type == IPV6,
         Match::EtherType(ether_type) => packet.ether_type == *ether_type,
         Match::L4Proto(protocol) => is_ip && packet.l4proto == *protocol,
+        Match::Socket => packet.socket,
         Match::SkGid(gid) => packet.gid == Some(*gid),
         Match::SrcPort(port) => is_ip && packet.sport == *port,
         Match::DstPort(port) => is_ip && packet.dport == *port,

@@ -168,6 +168,65 @@ fn an_uplink_that_becomes_a_bridges_port_lets_nothing_out_and_works_again_when_i
     scene.capture.assert_no_leak("in a bridge").unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
 }
 
+/// As Gluon's br-wan. Others' frames pass by as ever (a private WLAN is bridged to the household), and what the node itself sends past the bridge does not, be it
+/// LLDP or anything else.
+#[test]
+fn the_port_of_a_bridge_that_is_the_uplink_sends_nothing_that_did_not_come_by_the_bridge() {
+    let lab = Lab::new(Options::default()).unwrap();
+    let address = format!("ip link set wan address {}", WAN.1.map(|b| format!("{b:02x}")).join(":"));
+    for command in [
+        "ip link set wan name port",
+        "ip link add wan type bridge stp_state 0 mcast_snooping 0",
+        "ip link add guest type veth peer name behind",
+        "sysctl -qw net.ipv6.conf.guest.disable_ipv6=1 net.ipv6.conf.behind.disable_ipv6=1",
+        // As on OpenWrt: else netfilter takes what a bridge passes on for forwarded packets.
+        "sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0",
+        "ip link set port master wan",
+        "ip link set guest master wan",
+        &address,
+        "ip link set port up",
+        "ip link set guest up",
+        // It is another host.
+        "ip link set behind up arp off",
+    ] {
+        lab.run(Host::Node, command).unwrap();
+    }
+    let scene = Scene::with(lab);
+    scene.wait_addresses();
+    scene.assert_uplink_works("by a bridge");
+    scene.assert_wan_dns_works("by a bridge");
+    scene.assert_no_leak("by a bridge");
+    let bound = Flood::of_bound_sockets(&scene.lab, "port");
+    let lldp = Flood::with(&scene.lab, || {
+        let mut socket = PacketSocket::open("port").unwrap();
+        move || {
+            // To the nearest bridge, which no bridge passes on (IEEE 802.1Q, 8.6.3); type LLDP.
+            let head = [&[1, 0x80, 0xc2, 0, 0, 14, 2, 0, 0, 0, 0, 9, 0x88, 0xcc][..], &[0; 46]].concat();
+            let _ = socket.send(&head);
+            true
+        }
+    });
+    for flood in [&bound, &lldp] {
+        let sent = flood.sent();
+        wait::until("frames", SOON, || Ok((flood.sent() > sent + 100).then_some(()))).unwrap();
+    }
+    bound.end();
+    lldp.end();
+    std::thread::sleep(SILENCE);
+    scene.capture.assert_no_leak("past a bridge").unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    let other = Flood::with(&scene.lab, || {
+        let mut socket = PacketSocket::open("behind").unwrap();
+        let from = Household::OTHER.host4(100).into();
+        let frame = build::udp_frame(from, FOREIGN4.into(), 9, &build::payload("guest"));
+        move || socket.send(&frame).is_ok()
+    });
+    let passed = wait::until("a guest's frame at the household", SOON, || {
+        Ok((!scene.capture.leaks().is_empty()).then_some(()))
+    });
+    other.end();
+    passed.unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+}
+
 /// Frames of sockets that were bound to the device before, and ask for no name any more: none comes out, neither before we have
 /// heard of the other name nor afterwards.
 #[test]
@@ -309,13 +368,16 @@ impl Flood {
 
     /// By the same sockets always.
     fn of_bound_sockets(lab: &Lab, device: &'static str) -> Flood {
-        Flood::with(lab, move || {
+        let flood = Flood::with(lab, move || {
             let mut bound = Bound::to(device).unwrap();
             move || {
                 bound.send();
                 true
             }
-        })
+        });
+        // Bound before the device gets another name.
+        wait::until("the flood", SOON, || Ok((flood.sent() > 0).then_some(()))).unwrap();
+        flood
     }
 
     fn with<R: FnMut() -> bool>(lab: &Lab, begin: impl FnOnce() -> R + Send + 'static) -> Flood {

@@ -283,6 +283,7 @@ fn hook(family: Family, hook: Hook) -> u32 {
         (Family::Inet, Hook::Postrouting) => 4,
         (Family::Arp, Hook::Input) => 0,
         (Family::Arp, Hook::Output) => 1,
+        (Family::Netdev, Hook::Ingress) => 0,
         (Family::Netdev, Hook::Egress) => NETDEV_EGRESS,
         _ => NO_HOOK,
     }

@@ -49,6 +49,10 @@ impl List {
                 *version = [IpVersion::V4, IpVersion::V6].into_iter().find(|v| ether_type(*v) == *number);
             }
             Match::L4Proto(number) => self.meta(MetaKeys::L4Proto, &[*number]),
+            Match::Socket => {
+                self.load_meta(MetaKeys::Skuid);
+                self.compare(CmpOps::Gte, &[0; 4]);
+            }
             Match::SkGid(gid) => self.meta(MetaKeys::Skgid, &gid.to_ne_bytes()),
             Match::SrcPort(port) => self.payload(PayloadBase::TransportHeader, 0, &port.to_be_bytes()),
             Match::DstPort(port) => self.payload(PayloadBase::TransportHeader, 2, &port.to_be_bytes()),

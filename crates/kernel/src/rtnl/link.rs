@@ -37,7 +37,9 @@ pub(crate) fn decode(body: &[u8]) -> Option<Link> {
         carrier: header.ifi_flags & IFF_LOWER_UP != 0,
         carrier_losses: 0,
         mtu: 0,
+        bridge: None,
     };
+    let (mut master, mut port) = (None, false);
     for attribute in attributes.flatten() {
         match attribute {
             LinkAttrs::Ifname(name) => link.name = name.to_string_lossy().into_owned(),
@@ -46,9 +48,12 @@ pub(crate) fn decode(body: &[u8]) -> Option<Link> {
             }
             LinkAttrs::Mtu(mtu) => link.mtu = mtu,
             LinkAttrs::CarrierDownCount(losses) => link.carrier_losses = losses,
+            LinkAttrs::Master(index) => master = Some(index),
+            LinkAttrs::Linkinfo(info) => port = info.get_slave_kind().is_ok_and(|kind| kind == c"bridge"),
             _ => {}
         }
     }
+    link.bridge = master.filter(|_| port);
     (!link.name.is_empty()).then_some(link)
 }
 

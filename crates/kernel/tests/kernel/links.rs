@@ -35,6 +35,20 @@ fn a_carrier_that_was_away_between_two_looks_has_been_counted() {
 }
 
 #[test]
+fn a_port_tells_its_bridge() {
+    let (mut real, index) = enter_with_wan();
+    let mut bridge_of = |name: &str| {
+        let link = real.links().unwrap().into_iter().find(|l| l.name == name).unwrap();
+        (link.index, link.bridge)
+    };
+    assert_eq!(bridge_of("wan"), (index, None));
+    sh("ip link add bridge0 type bridge; ip link set wan master bridge0");
+    let (bridge, none) = bridge_of("bridge0");
+    assert_eq!(none, None);
+    assert_eq!(bridge_of("wan"), (index, Some(bridge)));
+}
+
+#[test]
 fn a_link_that_is_not_there_is_named_in_the_error() {
     let mut real = enter();
     let error = real.apply(&Step::SetLink { name: "wan".to_owned(), up: true }, NOW).unwrap_err();

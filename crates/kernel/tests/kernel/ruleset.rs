@@ -93,6 +93,7 @@ fn inet_matches() -> Vec<Vec<Match>> {
         vec![],
         vec![Match::Oif("wan".to_owned())],
         vec![Match::Iif("abcdefghijklmno".to_owned())],
+        vec![Match::Socket],
         vec![Match::OifIndex(70_000)],
         vec![Match::IifIndex(9)],
         vec![Match::Mark { value: 1, mask: 1, eq: true }],

@@ -154,6 +154,7 @@ mod tests {
             up: true,
             carrier: true,
             carrier_losses: 0,
+            bridge: None,
             mtu: 1500,
         };
         let mut known = Facts { link: Some(link), dns: vec![dns], ..Facts::default() };

@@ -2,6 +2,7 @@
 
 use crate::make::*;
 use narrowgate_model::config::{Inbound, ProviderKind, Uplink};
+use narrowgate_model::net::Link;
 use narrowgate_model::nft::{
     Action, CT_ESTABLISHED, CT_NEW, CT_RELATED, Chain, ChainKind, CtDirection, Family, Hook, Match, Ruleset,
     Table,
@@ -355,6 +356,39 @@ fn the_bit_that_says_that_a_frame_came_by_the_guard_is_none_of_the_mark() {
         let chains: Vec<_> = desired.ruleset.tables.iter().flat_map(|t| &t.chains).collect();
         let seen = chains.iter().find(|c| c.name == Chain::SEEN).unwrap();
         assert_eq!(seen.rules[0].action, Action::SetMark { value: bit, mask: bit });
+    }
+}
+
+#[test]
+fn by_a_bridges_port_leaves_what_came_by_the_bridge_or_from_no_socket_of_ours() {
+    let config = config();
+    let mut observed = bare(&config);
+    observed.links.push(Link { bridge: Some(2), ..link(8, "lan1", true) });
+    observed.links.push(Link { bridge: Some(3), ..link(9, "lan2", true) });
+    let facts = ByName::new();
+    for absent_devices in [false, true] {
+        let capabilities = Capabilities { egress: true, absent_devices };
+        let rules = desired(&Inputs { capabilities, ..inputs(&config, &facts, &observed) }).ruleset;
+        let out = |device: &str, mark, socket| {
+            let packet = Packet { mark, socket, ..Packet { oif: Some(device.into()), ..v4() } };
+            let passage = way_out(&rules, &packet, Source::Frame);
+            passage.passes.then_some(passage.mark)
+        };
+        assert_eq!(out("eth0", 1, true), Some(1 << 31 | 1), "by the bridge");
+        assert_eq!(out("lan1", 1 << 31 | 1, true), Some(1), "then by its port");
+        assert_eq!(out("lan1", 1, true), None, "past the bridge");
+        assert_eq!(out("lan1", 0, false), Some(0), "of another host");
+        assert_eq!(out("lan2", 0, true), Some(0), "another bridge's");
+        let arrives = Packet { iif: Some("eth0".into()), oif: None, mark: 1 << 31, ..v4() };
+        assert_eq!(way_in(&rules, &arrives).mark, 1, "for this host");
+        let chains = rules.tables.iter().flat_map(|t| &t.chains);
+        let entered = chains.clone().find(|c| c.hook == Hook::Ingress).unwrap();
+        assert_eq!(entered.devices, ["lan1"]);
+        let seen = chains.filter(|c| c.name == Chain::SEEN).count();
+        assert_eq!(seen, 0, "whose program would take the bit off before the port");
+        let bound = Packet { oif: Some("lan1".into()), index: Some(8), ..marked(v4()) };
+        assert!(!way_out(&rules, &bound, Source::Local).passes);
+        assert!(!way_out(&rules, &bound, Source::Forwarded).passes);
     }
 }
 

@@ -35,6 +35,7 @@ pub fn link(index: u32, name: &str, up: bool) -> Link {
         up,
         carrier: up,
         carrier_losses: 0,
+        bridge: None,
         mtu: 1500,
     }
 }

@@ -153,6 +153,7 @@ fn link(carrier_losses: u32) -> Option<Link> {
         up: flags.contains(&"UP"),
         carrier: flags.contains(&"LOWER_UP"),
         carrier_losses,
+        bridge: None,
         mtu: after("mtu").unwrap().parse().unwrap(),
     })
 }

@@ -89,6 +89,7 @@ pub fn link(name: &str, index: u32) -> Link {
         up: true,
         carrier: true,
         carrier_losses: 0,
+        bridge: None,
         mtu: 1500,
     }
 }

@@ -94,6 +94,7 @@ pub fn link() -> Link {
         up: flags.contains(&"UP"),
         carrier: flags.contains(&"LOWER_UP"),
         carrier_losses: 0,
+        bridge: None,
         mtu: mtu.parse().unwrap(),
     }
 }

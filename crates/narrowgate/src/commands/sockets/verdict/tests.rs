@@ -24,6 +24,7 @@ fn observed() -> Observed {
         up: true,
         carrier: true,
         carrier_losses: 0,
+        bridge: None,
         mtu: 1500,
     };
     let address = |link, prefix: &str| Address {
