@@ -306,16 +306,12 @@ impl Resolver {
 
     /// Ends the child if it still lives, and starts another with the same listening sockets and servers. How the old one ended.
     pub fn respawn(&mut self) -> io::Result<Option<ExitStatus>> {
-        let _ = self.child.kill();
-        let status = self.child.wait().ok();
+        let status = self.end();
         self.before.add(&std::mem::take(&mut self.last));
         self.resolved.clear();
-        let now = Instant::now();
-        self.starts.retain(|start| now.duration_since(*start) < OFTEN_WITHIN);
-        if self.starts.len() >= OFTEN {
+        if !may_start(&mut self.starts, Instant::now()) {
             return Err(io::Error::other("the resolver's process dies again and again"));
         }
-        self.starts.push(now);
         let kept = self.kept.iter().map(|peers| ToChild::Kept(peers.clone()));
         let known: Vec<ToChild> =
             kept.chain(self.upstreams.iter().map(|upstreams| ToChild::Update(upstreams.clone()))).collect();
@@ -328,15 +324,34 @@ impl Resolver {
 
     /// Ends the child and gives the listening sockets back: to close them, or for another resolver.
     pub fn stop(mut self) -> Vec<Listener> {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         self.listeners
+    }
+
+    /// Ends the child. It has another user: who may not kill it (no CAP_KILL) does not wait for it either.
+    fn end(&mut self) -> Option<ExitStatus> {
+        match self.child.kill() {
+            Ok(()) => self.child.wait().ok(),
+            Err(_) => self.child.try_wait().ok()?,
+        }
     }
 
     /// Copies of the listening sockets.
     pub fn clone_listeners(&self) -> io::Result<Vec<Listener>> {
         self.listeners.iter().map(Listener::try_clone).collect()
     }
+}
+
+/// Whether a child that has died may be started again now: at once as a rule, but if that was no help [`OFTEN`] times, only now and
+/// then, for the sake of the processor and the log.
+fn may_start(starts: &mut Vec<Instant>, now: Instant) -> bool {
+    starts.retain(|start| now.duration_since(*start) < OFTEN_WITHIN);
+    let often = starts.len() >= OFTEN;
+    let may = !often || starts.last().is_some_and(|last| now.duration_since(*last) >= SELDOM);
+    if may {
+        starts.push(now);
+    }
+    may
 }
 
 fn start(
@@ -398,9 +413,11 @@ const FIRST_UDP: usize = 32;
 const FIRST_TCP: usize = 4;
 /// However many a child asks for.
 const MOST_AT_ONCE: usize = 64;
-/// So many deaths within that time, and it is left dead.
+/// So many deaths within that time, and it is started seldom.
 const OFTEN: usize = 20;
-const OFTEN_WITHIN: Duration = Duration::from_secs(10);
+const OFTEN_WITHIN: Duration = Duration::from_secs(60);
+/// So long after the last time.
+const SELDOM: Duration = Duration::from_secs(8);
 
 #[cfg(test)]
 mod tests {
@@ -418,6 +435,22 @@ mod tests {
         assert_eq!(found, ["192.0.2.1:53", "[fe80::1%1]:53", "[fe80::2%7]:54", "[2001:db8::1]:53"]);
         let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
         assert_eq!(lost, ["fe80::1%no-such", "fe80::1"]);
+    }
+
+    #[test]
+    fn a_child_that_dies_again_and_again_is_started_seldom_but_never_given_up() {
+        let (began, mut starts) = (Instant::now(), Vec::new());
+        let mut in_minute = |minute: u64| {
+            let seconds = minute * 60..(minute + 1) * 60;
+            let tries = seconds.flat_map(|s| (0..10).map(move |n| Duration::from_millis(s * 1000 + n * 100)));
+            tries.filter(|after| may_start(&mut starts, began + *after)).count()
+        };
+        let first = in_minute(0);
+        assert!((OFTEN..OFTEN + 8).contains(&first), "{first}");
+        for minute in 1..5 {
+            let later = in_minute(minute);
+            assert!((6..=OFTEN).contains(&later), "{later} in minute {minute}");
+        }
     }
 
     #[test]
