@@ -28,7 +28,7 @@ pub struct Real {
 
 impl Real {
     /// Opens the sockets and tries out what nftables can do here, leaving no trace. Fails if the kernel has no rtnetlink or
-    /// nfnetlink.
+    /// nfnetlink, or no memory to try it out; and who is not root.
     pub fn open() -> Result<Real, Error> {
         let nft = Socket::open(Protocol::Netfilter)
             .map_err(|e| Error::io("opening a netlink socket for nftables", &e))?;
@@ -43,7 +43,7 @@ impl Real {
     }
 
     fn open_on(mut nft: Socket) -> Result<Real, Error> {
-        let capabilities = nft::probe(&mut nft);
+        let capabilities = nft::probe(&mut nft)?;
         let failed = |e| Error::io("opening a netlink socket", &e);
         let route = Socket::open(Protocol::Route).map_err(failed)?;
         let events = EventSockets::open().map_err(failed)?;

@@ -57,8 +57,9 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// Tries things out in a transaction that is never committed, so that nothing is seen of it.
-pub(crate) fn probe(socket: &mut Socket) -> Capabilities {
+/// Tries things out in a transaction that is never committed, so that nothing is seen of it. An error if the kernel was too
+/// short of something to tell.
+pub(crate) fn probe(socket: &mut Socket) -> Result<Capabilities, Error> {
     let mut requests = Requests::default();
     batch_mark(&mut requests, BATCH_BEGIN, None);
     new_table(&mut requests, "narrowgate-probe-1", Family::Inet, OWNER);
@@ -78,10 +79,17 @@ pub(crate) fn probe(socket: &mut Socket) -> Capabilities {
         });
     }
     // No end of the batch: the kernel does it all, tells of every error, and takes it back.
-    let Ok(refusals) = socket.try_all(&mut requests) else { return Capabilities::default() };
+    socket.try_all(&mut requests).and_then(judge).map_err(|e| Error::refused("trying out nftables", &e))
+}
+
+/// What the refusals of [`probe`]'s messages mean. Who is short of memory, or not root, has not been told what there is: a guard made
+/// without the egress chain, because of that, would let packet sockets through for as long as we run.
+fn judge(refusals: Vec<netlink::Error>) -> Result<Capabilities, netlink::Error> {
     let works = |index| !refusals.iter().any(|e| e.index == Some(index) || e.index == Some(0));
     let egress = works(3) && works(4);
-    Capabilities { owner: works(1), persist: works(2), egress, absent_devices: egress && works(5) }
+    let can = Capabilities { owner: works(1), persist: works(2), egress, absent_devices: egress && works(5) };
+    let short = |e: &netlink::Error| matches!(e.errno, EPERM | EINTR | EAGAIN | ENOMEM | ENOBUFS);
+    refusals.into_iter().find(short).map_or(Ok(can), Err)
 }
 
 fn new_table(requests: &mut Requests, name: &str, family: Family, flags: u32) {
@@ -161,3 +169,8 @@ const OBJECT_COUNTER: u32 = 1;
 const OWNER: u32 = 2;
 const PERSIST: u32 = 4;
 const NETDEV_EGRESS: u32 = 1;
+const EPERM: i32 = 1;
+const EINTR: i32 = 4;
+const EAGAIN: i32 = 11;
+const ENOMEM: i32 = 12;
+const ENOBUFS: i32 = 105;

@@ -1,13 +1,29 @@
 //! What a kernel that can do less gets, which the tests over the public interface cannot ask for. They need root.
 
-use super::{Capabilities, OWNER, PERSIST, observe, remove, set};
+use super::{Capabilities, OWNER, PERSIST, judge, observe, remove, set};
 use narrowgate_model::nft::{Action, Chain, ChainKind, Family, Hook, Match, Policy, Rule, Ruleset, Table};
 use narrowgate_sys::link;
-use narrowgate_sys::netlink::{Protocol, Socket};
+use narrowgate_sys::netlink::{self, Protocol, Socket};
 use std::process::Command;
 
 const OLD: Capabilities = Capabilities { owner: true, persist: false, egress: false, absent_devices: false };
 const NEW: Capabilities = Capabilities { owner: true, persist: true, egress: true, absent_devices: true };
+
+#[test]
+fn a_kernel_short_of_memory_has_not_said_that_it_has_no_egress_hooks() {
+    let refusal = |errno, index| netlink::Error { errno, text: None, index: Some(index) };
+    let (enoent, eopnotsupp, enomem, enobufs) = (2, 95, 12, 105);
+    let whole = Capabilities { owner: true, persist: true, egress: true, absent_devices: true };
+    assert_eq!(judge(vec![]), Ok(whole));
+    let before_616 = Capabilities { absent_devices: false, ..whole };
+    assert_eq!(judge(vec![refusal(enoent, 5)]), Ok(before_616));
+    let without = Capabilities { egress: false, ..before_616 };
+    assert_eq!(judge(vec![refusal(eopnotsupp, 4), refusal(enoent, 5)]), Ok(without));
+    for short in [enomem, enobufs] {
+        assert_eq!(judge(vec![refusal(short, 4)]), Err(refusal(short, 4)));
+        assert_eq!(judge(vec![refusal(enoent, 5), refusal(short, 3)]), Err(refusal(short, 3)));
+    }
+}
 
 #[test]
 fn without_persist_a_table_has_no_flags_and_outlives_its_socket_all_the_same() {

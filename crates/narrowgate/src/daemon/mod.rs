@@ -132,8 +132,10 @@ impl Daemon {
         let started = now();
         let runtime = RuntimeDir::new(&globals.runtime_dir);
         let lock = runtime.lock()?;
-        let mut kernel =
-            Real::open().map_err(|e| format!("{e}; narrowgate run needs root (CAP_NET_ADMIN)"))?;
+        let mut kernel = Real::open().map_err(|e| match e.errno() {
+            Some(1) => format!("{e}; narrowgate run needs root (CAP_NET_ADMIN)"),
+            _ => e.to_string(),
+        })?;
         let groups = groups::Groups::look_up(&config);
         let mut resolvers = Resolvers::new(runtime.clone());
         // What cannot be had is found out before anything is changed.
