@@ -12,7 +12,7 @@ use narrowgate_model::facts::Origin;
 use narrowgate_model::net::Link;
 use narrowgate_model::sort::sort;
 use narrowgate_wire::handed::{Handed, parse};
-use std::io::Read;
+
 use std::path::{Path, PathBuf};
 
 /// The provider of one uplink. `dir` is made if it is not there, so that it can be watched.
@@ -60,9 +60,8 @@ impl Source for Hook {
         sort(&mut names);
         names.truncate(MAX_FILES);
         let read = |name: String| {
-            let mut text = Vec::new();
-            let file = std::fs::File::open(self.dir.join(&name)).ok()?;
-            file.take(MAX).read_to_end(&mut text).ok()?;
+            let mut text = narrowgate_sys::file::read(&self.dir.join(&name)).ok()?;
+            text.truncate(MAX);
             Some((name, parse(&text)))
         };
         self.files = names.into_iter().filter_map(read).collect();
@@ -121,4 +120,4 @@ impl Source for Hook {
 
 /// How many files are read, and how many bytes of each.
 const MAX_FILES: usize = 8;
-const MAX: u64 = 65536;
+const MAX: usize = 65536;

@@ -1,7 +1,7 @@
 //! Files that are replaced whole.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -39,6 +39,31 @@ pub fn replace(path: &Path, content: &[u8], mode: u32, sync: Sync) -> io::Result
     fs::rename(&new, path)
 }
 
+/// Reads a file that [`replace`] has written. What else may lie there after a disaster (a pipe, a device, a file without end) is
+/// refused, without waiting for it and without filling the memory with it.
+///
+/// # Errors
+/// Those of the system calls; `InvalidData` for what is no file of ours.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() || about.len() > MOST {
+        let what = if about.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidData };
+        return Err(what.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same as text; nothing, if it is none or cannot be read.
+pub fn text(path: &Path) -> String {
+    read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
+}
+
+/// Larger is none of ours.
+const MOST: u64 = 256 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +83,29 @@ mod tests {
         fs::create_dir(dir.join("deep/peers.old.new")).unwrap();
         replace(&path, b"three", ROOT_ALONE, Sync::Wait).unwrap_err();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two", "the old one stays");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_refused_at_once_and_costs_no_memory() {
+        let dir = std::env::temp_dir().join(format!("narrowgate-read-test-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("file");
+        let kind = || read(&path).map_err(|error| error.kind());
+        assert_eq!(kind(), Err(io::ErrorKind::NotFound));
+        fs::write(&path, "seven\n").unwrap();
+        assert_eq!((kind().as_deref(), text(&path).as_str()), (Ok(&b"seven\n"[..]), "seven\n"));
+        fs::write(&path, b"\xff").unwrap();
+        assert_eq!(text(&path), "");
+        fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(kind(), Err(io::ErrorKind::InvalidData), "a file without end");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert_eq!(kind(), Err(io::ErrorKind::InvalidData), "a device");
+        fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert_eq!(kind(), Err(io::ErrorKind::InvalidData), "a pipe that nobody writes to");
         fs::remove_dir_all(&dir).unwrap();
     }
 }

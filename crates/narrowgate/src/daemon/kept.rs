@@ -14,9 +14,8 @@ use narrowgate_model::Gather;
 use narrowgate_model::peers::renew;
 use narrowgate_model::{Config, Time};
 use narrowgate_sys::file::{self, Sync};
-use narrowgate_wire::peers::{self, MAX_FILE, Peer};
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use narrowgate_wire::peers::{self, Peer};
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -150,12 +149,10 @@ fn read(path: &Path) -> Result<(Vec<Peer>, Option<Time>), Option<String>> {
         ErrorKind::NotFound => None,
         _ => Some(error.to_string()),
     };
-    let file = File::open(path).map_err(why)?;
-    let mut bytes = Vec::new();
-    (&file).take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(why)?;
+    let bytes = file::read(path).map_err(why)?;
     let peers = peers::parse(&bytes).map_err(|why| Some(why.to_owned()))?;
     // A daemon that dies again and again must not wear the flash either. The clock may have jumped since: then it is as if it were long ago.
-    let age = file.metadata().ok().and_then(|m| m.modified().ok()?.elapsed().ok());
+    let age = std::fs::metadata(path).ok().and_then(|m| m.modified().ok()?.elapsed().ok());
     let written = age.filter(|age| *age < RARELY).map(|age| now().0.saturating_sub(age.as_millis() as u64));
     Ok((peers, written.map(Time)))
 }

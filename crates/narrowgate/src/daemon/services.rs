@@ -50,7 +50,7 @@ enum State {
 impl Services {
     /// None yet, but what a run before this one left.
     pub fn new(runtime: RuntimeDir) -> Services {
-        let attached = std::fs::read_to_string(runtime.file(FILE)).unwrap_or_default();
+        let attached = narrowgate_sys::file::text(&runtime.file(FILE));
         let attached = attached.lines().filter_map(|line| {
             let (id, path) = line.split_once(' ')?;
             Some((id.parse().ok()?, path.to_owned()))

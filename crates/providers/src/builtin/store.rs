@@ -17,7 +17,8 @@ use std::time::Duration;
 /// ends, and the log says so.
 pub(super) fn secret(dir: &Path, random: &mut Random) -> Secret {
     let path = dir.join("secret");
-    if let Some(secret) = fs::read(&path).ok().and_then(|text| unhex(text.trim_ascii_end())?.try_into().ok())
+    if let Some(secret) =
+        file::read(&path).ok().and_then(|text| unhex(text.trim_ascii_end())?.try_into().ok())
     {
         if fs::metadata(&path).is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
             let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o600));
@@ -70,7 +71,7 @@ impl LeaseFile {
 
     /// When it was asked for, the message, and whether it is of this boot.
     fn read(&self) -> Option<(Time, Vec<u8>, bool)> {
-        let text = fs::read_to_string(&self.path).ok()?;
+        let text = file::text(&self.path);
         let mut lines = text.lines();
         let [version, boot, asked, message] = std::array::from_fn(|_| lines.next().unwrap_or_default());
         if version != VERSION {
