@@ -7,6 +7,7 @@
 use narrowgate_model::state::Before;
 use narrowgate_sys::file::{self, Sync};
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -43,29 +44,32 @@ impl RuntimeDir {
         std::fs::create_dir_all(&self.path)
             .map_err(|e| format!("runtime directory {dir}: {e}; give another with --runtime-dir"))?;
         let path = self.file("lock");
-        let mut file = rustix::fs::open(
+        let file = rustix::fs::open(
             &path,
             OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC,
             Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH,
         )
         .map_err(|e| format!("{}: {e}", path.display()))?;
-        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let holder = std::fs::read_to_string(&path).unwrap_or_default();
+        if let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if error != Errno::WOULDBLOCK {
+                return Err(format!("{}: cannot be locked: {error}", path.display()));
+            }
+            let holder = file::text(&path);
             return Err(format!(
                 "another narrowgate runs (process {}, runtime directory {dir}); stop it first, or give this one its own --runtime-dir",
                 holder.trim()
             ));
         }
-        rustix::fs::ftruncate(&file, 0).map_err(|e| format!("{}: {e}", path.display()))?;
-        let mut text = std::fs::File::from(file);
-        writeln!(text, "{}", std::process::id()).map_err(|e| format!("{}: {e}", path.display()))?;
-        file = text.into();
-        Ok(Lock { _file: file })
+        // The number is for people: a full file system shall not keep the guard from being set.
+        let _ = rustix::fs::ftruncate(&file, 0);
+        let mut file = std::fs::File::from(file);
+        let _ = writeln!(file, "{}", std::process::id());
+        Ok(Lock { _file: file.into() })
     }
 
     /// What a run before this one remembered; nothing if there was none or its format is another.
     pub fn read_before(&self) -> Before {
-        std::fs::read_to_string(self.file("before")).map(|t| parse_before(&t)).unwrap_or_default()
+        parse_before(&file::text(&self.file("before")))
     }
 
     /// Remembers, on disk before anything is changed.

@@ -8,6 +8,7 @@
 //! daemon's place; `uplinks` several uplinks at once; `netifd` an uplink that netifd manages; `managers` one that others do; `wireguard` the other VPN; `scene` what they share.
 
 mod dns;
+mod faults;
 mod flaps;
 mod gluon;
 mod hooks;

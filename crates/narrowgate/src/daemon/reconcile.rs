@@ -44,6 +44,8 @@ pub struct Counts {
 pub struct Reconciler {
     runtime: RuntimeDir,
     before: Before,
+    /// The file does not have it.
+    unsaved: bool,
     /// What was wanted when everything was last in order: if it is still what is wanted, a difference is somebody else's doing.
     settled: Option<Desired>,
     /// The guard as it was last wanted, as the kernel would show it.
@@ -66,6 +68,7 @@ impl Reconciler {
         Reconciler {
             runtime,
             before,
+            unsaved: false,
             settled: None,
             guard: Vec::new(),
             observed: Observed::default(),
@@ -121,8 +124,10 @@ impl Reconciler {
             self.observed = observed;
             if plan.is_empty() {
                 self.settled = Some(desired);
-                self.complaints.clear();
                 self.retry = None;
+                if self.save() {
+                    self.complaints.clear();
+                }
                 return;
             }
             if !ours {
@@ -150,9 +155,10 @@ impl Reconciler {
             let at = now();
             let observed = match kernel.observe(&scope(config, &self.before), at) {
                 Ok(observed) => observed,
+                // It may have been short of memory.
                 Err(error) => {
                     log::error!("{error}");
-                    return false;
+                    continue;
                 }
             };
             let plan = policy::teardown(&observed, &self.before);
@@ -202,11 +208,9 @@ impl Reconciler {
     }
 
     fn carry_out(&mut self, kernel: &mut Real, observed: &Observed, plan: &[Step]) -> Result<(), String> {
-        if policy::remember(&mut self.before, observed, plan) {
-            self.runtime.write_before(&self.before).map_err(|e| {
-                format!("{}: {e}; nothing was changed", self.runtime.file("before").display())
-            })?;
-        }
+        self.unsaved |= policy::remember(&mut self.before, observed, plan);
+        // What keeps packets in does not wait for somebody to make room.
+        self.save();
         let mut failure = None;
         for step in plan {
             log::debug!("{}", policy::describe(step));
@@ -221,6 +225,20 @@ impl Reconciler {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Writes down how the system was before, if the file does not have it yet. Whether it has it now.
+    fn save(&mut self) -> bool {
+        if self.unsaved {
+            match self.runtime.write_before(&self.before) {
+                Ok(()) => self.unsaved = false,
+                Err(error) => self.complain(format!(
+                    "{}: {error}: how the system was before would be lost in a crash",
+                    self.runtime.file("before").display()
+                )),
+            }
+        }
+        !self.unsaved
     }
 
     /// Whoever spoke to an address of an uplink before the guard stood, tracked by another firewall, has made replies of what

@@ -182,7 +182,8 @@ impl Resolvers {
     /// Tells each resolver whom to ask now, if that has changed.
     pub fn tell(&mut self, config: &Config, facts: &ByName<Facts>) {
         let at = now();
-        self.wake = None;
+        // Those that are down are still to be started again.
+        self.wake.take_if(|_| self.list.iter().all(|r| !r.down));
         self.ways.begin();
         for running in &mut self.list {
             let (servers, upstreams) = self.ways.upstreams(config, &running.config, facts, at);
