@@ -6,6 +6,9 @@ mod commands {
 }
 #[path = "../../narrowgate/src/watch.rs"]
 mod watch;
+#[path = "../../narrowgate/src/words.rs"]
+#[allow(dead_code)] // of which `exec` needs more
+mod words;
 
 use narrowgate_forwarder::child;
 use std::process::ExitCode;

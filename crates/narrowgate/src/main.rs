@@ -9,6 +9,7 @@ mod logger;
 mod report;
 mod runtime;
 mod watch;
+mod words;
 
 use narrowgate_model::Gather;
 use std::io::Write;

@@ -45,7 +45,7 @@ pub fn gluon_wan(name: &'static str, args: &[OsString]) -> ExitCode {
     if args.is_empty() {
         return fail(
             name,
-            Refusal::new("usage", "no command", format!("write {name} COMMAND [ARGUMENT…]")),
+            Refusal::new(&"usage", &"no command", &format_args!("write {name} COMMAND [ARGUMENT…]")),
             2,
         );
     }
@@ -71,21 +71,18 @@ pub fn gluon_wan(name: &'static str, args: &[OsString]) -> ExitCode {
 
 /// Why a command was not started: the thing, the cause and the mend.
 #[derive(Debug)]
-struct Refusal {
-    thing: String,
-    cause: String,
-    mend: String,
-}
+struct Refusal(String);
 
 impl Refusal {
-    fn new(thing: impl ToString, cause: impl ToString, mend: impl ToString) -> Refusal {
-        Refusal { thing: thing.to_string(), cause: cause.to_string(), mend: mend.to_string() }
+    #[inline(never)]
+    fn new(thing: &dyn fmt::Display, cause: &dyn fmt::Display, mend: &dyn fmt::Display) -> Refusal {
+        Refusal(format!("{thing}: {cause}; {mend}"))
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.thing, self.cause, self.mend)
+        f.write_str(&self.0)
     }
 }
 
@@ -100,9 +97,9 @@ fn run(options: &Options) -> Result<ExitCode, Refusal> {
             }
             by_preload(options, &identity).map_err(|preload| {
                 Refusal::new(
-                    "neither way works",
-                    format!("by cgroup, {cgroup}. By preload, {preload}"),
-                    "mend either",
+                    &"neither way works",
+                    &format_args!("by cgroup, {cgroup}. By preload, {preload}"),
+                    &"mend either",
                 )
             })
         }),
@@ -137,13 +134,13 @@ fn enter(programs: &Programs) -> Result<(Group, String), Refusal> {
     let mend = "run it as root, on a kernel with cgroup2 and CONFIG_CGROUP_BPF, or use --via preload";
     let group = Tree::find()
         .and_then(|tree| tree.enter_new(CGROUP_PREFIX))
-        .map_err(|error| Refusal::new("a cgroup of its own", error, mend))?;
+        .map_err(|error| Refusal::new(&"a cgroup of its own", &error, &mend))?;
     let path = group.path().display().to_string();
     match cgroup::attach(group.as_fd(), programs) {
         Ok(_) => Ok((group, path)),
         Err(error) => {
             let _ = group.leave();
-            Err(Refusal::new(path, error, mend))
+            Err(Refusal::new(&path, &error, &mend))
         }
     }
 }
@@ -153,9 +150,9 @@ fn by_preload(options: &Options, identity: &Identity) -> Result<ExitCode, Refusa
     if !options.resolvers.is_empty() {
         let mend = "leave it out, or use --via cgroup";
         return Err(Refusal::new(
-            "--resolver",
-            "a preload cannot send DNS elsewhere, the daemon's redirect does",
-            mend,
+            &"--resolver",
+            &"a preload cannot send DNS elsewhere, the daemon's redirect does",
+            &mend,
         ));
     }
     let mut identity = identity.clone();
@@ -166,9 +163,9 @@ fn by_preload(options: &Options, identity: &Identity) -> Result<ExitCode, Refusa
             Err(_) => {
                 let mend = "write --group with the tunnel's group, or --no-dns";
                 return Err(Refusal::new(
-                    "--via preload",
-                    "DNS is redirected for a group, and none is given",
-                    mend,
+                    &"--via preload",
+                    &"DNS is redirected for a group, and none is given",
+                    &mend,
                 ));
             }
         }
@@ -229,8 +226,9 @@ impl Identity {
     fn of(options: &Options) -> Result<Identity, Refusal> {
         let mut identity = Identity::default();
         if let Some(text) = &options.user {
-            let unknown =
-                |error| Refusal::new(format!("--user {text}"), error, "write a user's name or number");
+            let unknown = |error: io::Error| {
+                Refusal::new(&format_args!("--user {text}"), &error, &"write a user's name or number")
+            };
             let user = process::user(text).map_err(unknown)?;
             let groups = user.name.as_deref().map_or(Ok(Vec::new()), process::groups_of).map_err(unknown)?;
             identity.gid = Some(user.gid);
@@ -238,8 +236,9 @@ impl Identity {
             identity.user = Some(user);
         }
         if let Some(text) = &options.group {
-            let unknown =
-                |error| Refusal::new(format!("--group {text}"), error, "write a group's name or number");
+            let unknown = |error: io::Error| {
+                Refusal::new(&format_args!("--group {text}"), &error, &"write a group's name or number")
+            };
             identity.gid = Some(process::group(text).map_err(unknown)?);
         }
         Ok(identity)
@@ -252,7 +251,7 @@ impl Identity {
 
     fn assume(&self) -> Result<(), Refusal> {
         let refused =
-            |what: &'static str| move |error: io::Error| Refusal::new(what, error, "run it as root");
+            |what: &'static str| move |error: io::Error| Refusal::new(&what, &error, &"run it as root");
         if let Some(groups) = &self.groups {
             process::set_groups(groups).map_err(refused("the user's groups"))?;
         }
@@ -274,7 +273,7 @@ fn start(name: &str, command: &[OsString], set: &[(&str, &OsStr)]) -> ExitCode {
         io::ErrorKind::NotFound => ("write a program's path, or one that PATH finds", 127),
         _ => ("see that it is a program, and may be executed", 126),
     };
-    fail(name, Refusal::new(thing, error, mend), code)
+    fail(name, Refusal::new(&thing, &error, &mend), code)
 }
 
 fn fail(name: &str, refusal: Refusal, code: u8) -> ExitCode {

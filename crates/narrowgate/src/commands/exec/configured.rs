@@ -25,7 +25,7 @@ pub(super) fn fill(options: &mut Options, globals: &Globals) -> Result<(), Refus
     }
     let config = config_file::load(path).map_err(|problems| {
         let first = problems.into_iter().next().unwrap_or_default();
-        Refusal::new("config", first, "or say --mark, and --resolver or --no-dns, and it is not read")
+        Refusal::new(&"config", &first, &"or say --mark, and --resolver or --no-dns, and it is not read")
     })?;
     options.mark.get_or_insert(config.mark);
     if !dns_is_known && let Some(resolver) = config.uplink_resolvers().next() {

@@ -1,8 +1,8 @@
 //! The options of `exec`.
 
 use super::Refusal;
-use lexopt::prelude::*;
-use narrowgate_model::Mark;
+use crate::words::{Word, Words};
+use narrowgate_model::{Mark, ParseMarkError};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -95,43 +95,49 @@ impl Options {
 /// Reads the arguments. The first one that is no option begins the command.
 pub(super) fn parse(args: &[OsString]) -> Result<Parsed, Refusal> {
     let mut options = Options::new(Vec::new());
-    let mut parser = lexopt::Parser::from_args(args);
-    while let Some(arg) = parser.next().map_err(usage)? {
-        match arg {
-            Short('h') | Long("help") => return Ok(Parsed::Help),
-            Short('v') | Long("verbose") => options.verbose = true,
-            Long("via") => options.via = via(&text(&mut parser)?)?,
-            Long("group") => options.group = Some(text(&mut parser)?),
-            Long("user") => options.user = Some(text(&mut parser)?),
-            Long("mark") => {
-                let mark = text(&mut parser)?;
-                let bad = |error| Refusal::new(format!("--mark {mark}"), error, "write for example 0x1/0x1");
+    let mut words = Words::new(args);
+    while let Some(word) = words.next().map_err(usage)? {
+        let name = match &word {
+            Word::Option(name) => name.as_str(),
+            Word::Other(program) => {
+                options.command.push((*program).clone());
+                options.command.extend_from_slice(words.rest());
+                break;
+            }
+        };
+        match name {
+            "-h" | "--help" => return Ok(Parsed::Help),
+            "-v" | "--verbose" => options.verbose = true,
+            "--via" => options.via = via(text(&mut words)?)?,
+            "--group" => options.group = Some(text(&mut words)?.to_owned()),
+            "--user" => options.user = Some(text(&mut words)?.to_owned()),
+            "--mark" => {
+                let mark = text(&mut words)?;
+                let bad = |error: ParseMarkError| {
+                    Refusal::new(&format_args!("--mark {mark}"), &error, &"write for example 0x1/0x1")
+                };
                 options.mark = Some(mark.parse().map_err(bad)?);
             }
-            Long("resolver") => resolver(&text(&mut parser)?, &mut options.resolvers)?,
-            Long("no-dns") => options.no_dns = true,
-            Long("dns-only") => options.dns_only = true,
-            Long("library") => options.library = Some(parser.value().map_err(usage)?.into()),
-            Long("best-effort") => options.best_effort = true,
-            Value(program) => {
-                options.command.push(program);
-                options.command.extend(parser.raw_args().map_err(usage)?);
-            }
-            other => return Err(usage(other.unexpected())),
+            "--resolver" => resolver(text(&mut words)?, &mut options.resolvers)?,
+            "--no-dns" => options.no_dns = true,
+            "--dns-only" => options.dns_only = true,
+            "--library" => options.library = Some(words.value().map_err(usage)?.into()),
+            "--best-effort" => options.best_effort = true,
+            _ => return Err(usage(words.unexpected(&word))),
         }
     }
     if options.command.is_empty() {
         return Err(Refusal::new(
-            "COMMAND",
-            "missing",
-            "write narrowgate exec [OPTION…] [--] COMMAND [ARGUMENT…]",
+            &"COMMAND",
+            &"missing",
+            &"write narrowgate exec [OPTION…] [--] COMMAND [ARGUMENT…]",
         ));
     }
     if options.dns_only && options.no_dns {
         return Err(Refusal::new(
-            "--dns-only and --no-dns",
-            "nothing is left to do",
-            "leave one of them out",
+            &"--dns-only and --no-dns",
+            &"nothing is left to do",
+            &"leave one of them out",
         ));
     }
     Ok(Parsed::Options(options))
@@ -142,13 +148,16 @@ fn via(text: &str) -> Result<Via, Refusal> {
         "auto" => Ok(Via::Auto),
         "cgroup" => Ok(Via::Cgroup),
         "preload" => Ok(Via::Preload),
-        _ => Err(Refusal::new(format!("--via {text}"), "no such way", "write auto, cgroup or preload")),
+        _ => {
+            Err(Refusal::new(&format_args!("--via {text}"), &"no such way", &"write auto, cgroup or preload"))
+        }
     }
 }
 
 /// One a family: the kernel's programs send all DNS of a family to one place.
 fn resolver(text: &str, resolvers: &mut Vec<SocketAddr>) -> Result<(), Refusal> {
-    let refused = |cause: &str, mend| Err(Refusal::new(format!("--resolver {text}"), cause, mend));
+    let refused =
+        |cause: &str, mend: &str| Err(Refusal::new(&format_args!("--resolver {text}"), &cause, &mend));
     match text.parse::<SocketAddr>() {
         Err(_) => refused("not ADDR:PORT", "write for example 127.0.0.1:54 or [::1]:54"),
         Ok(addr) if addr.port() == 0 => refused("there is no port 0", "write the port that it listens on"),
@@ -162,12 +171,12 @@ fn resolver(text: &str, resolvers: &mut Vec<SocketAddr>) -> Result<(), Refusal> 
     }
 }
 
-fn text(parser: &mut lexopt::Parser) -> Result<String, Refusal> {
-    parser.value().and_then(ValueExt::string).map_err(usage)
+fn text<'a>(words: &mut Words<'a>) -> Result<&'a str, Refusal> {
+    words.text().map_err(usage)
 }
 
-fn usage(error: lexopt::Error) -> Refusal {
-    Refusal::new("usage", error, "see narrowgate exec --help")
+fn usage(error: String) -> Refusal {
+    Refusal::new(&"usage", &error, &"see narrowgate exec --help")
 }
 
 #[cfg(test)]

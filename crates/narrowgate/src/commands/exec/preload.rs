@@ -35,7 +35,7 @@ pub(super) fn plan(options: &Options, uid: Option<u32>) -> Result<Plan, Refusal>
             let reach = reach(&path, &library, 0);
             if let Ok(Err(cause)) = reach {
                 let mend = "use --via cgroup, or --best-effort to start it all the same";
-                return Err(Refusal::new(path.display(), cause, mend));
+                return Err(Refusal::new(&path.display(), &cause, &mend));
             }
         }
     }
@@ -58,13 +58,13 @@ fn library(given: Option<&Path>) -> Result<PathBuf, Refusal> {
     let mend = "write --library FILE";
     let found = places
         .find(|path| path.is_file())
-        .ok_or_else(|| Refusal::new("libpacketmark.so", "not found", mend))?;
+        .ok_or_else(|| Refusal::new(&"libpacketmark.so", &"not found", &mend))?;
     // ld.so reads LD_PRELOAD as a list with these between.
     if found.as_os_str().as_bytes().iter().any(|byte| b": \t\n".contains(byte)) {
         return Err(Refusal::new(
-            found.display(),
-            "LD_PRELOAD cannot name a path with a blank or colon",
-            mend,
+            &found.display(),
+            &"LD_PRELOAD cannot name a path with a blank or colon",
+            &mend,
         ));
     }
     Ok(found)
@@ -80,7 +80,7 @@ fn may_mark(uid: Option<u32>) -> Result<(), Refusal> {
         return Ok(());
     }
     let mend = "use --via cgroup, which asks nothing of the command, or --best-effort";
-    Err(Refusal::new("SO_MARK", "the command has neither CAP_NET_ADMIN nor CAP_NET_RAW", mend))
+    Err(Refusal::new(&"SO_MARK", &"the command has neither CAP_NET_ADMIN nor CAP_NET_RAW", &mend))
 }
 
 /// The file that execvp would run.

@@ -1,6 +1,6 @@
 //! The command line of `narrowgate forward`.
 
-use lexopt::prelude::*;
+use crate::words::{Word, Words};
 use narrowgate_model::{Mark, Server};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -27,27 +27,26 @@ impl Arguments {
     pub fn parse(args: &[OsString]) -> Result<Arguments, String> {
         let (mut listen, mut mark, mut servers, mut file, mut cache) =
             (Vec::new(), None, Vec::new(), None, 0);
-        let mut parser = lexopt::Parser::from_args(args.iter());
-        while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
-            let Long(name) = argument else { return Err(format!("{}; see --help", argument.unexpected())) };
-            let name = name.to_owned();
-            let mut value = || -> Result<String, String> {
-                let value = parser.value().map_err(|e| e.to_string())?;
-                value.into_string().map_err(|value| format!("--{name} {}: not UTF-8", value.display()))
+        let mut words = Words::new(args);
+        while let Some(word) = words.next()? {
+            let Word::Option(name) = &word else {
+                return Err(format!("{}; see --help", words.unexpected(&word)));
             };
             match name.as_str() {
-                "listen" => listen.push(value()?.parse_or("--listen", "ADDR:PORT or [ADDR]:PORT")?),
-                "mark" => {
-                    let text = value()?;
+                "--listen" => listen.push(words.text()?.parse_or("--listen", "ADDR:PORT or [ADDR]:PORT")?),
+                "--mark" => {
+                    let text = words.text()?;
                     mark = Some(text.parse::<Mark>().map_err(|e| format!("--mark {text}: {e}"))?);
                 }
-                "server" => {
-                    let text = value()?;
+                "--server" => {
+                    let text = words.text()?;
                     servers.push(text.parse::<Server>().map_err(|e| format!("--server {text}: {e}"))?);
                 }
-                "resolv-file" => file = Some(PathBuf::from(parser.value().map_err(|e| e.to_string())?)),
-                "cache" => cache = value()?.parse_or("--cache", "a number of bytes, 0 for no cache")?,
-                _ => return Err(format!("no option --{name}; see --help")),
+                "--resolv-file" => file = Some(PathBuf::from(words.value()?)),
+                "--cache" => {
+                    cache = words.text()?.parse_or("--cache", "a number of bytes, 0 for no cache")?
+                }
+                _ => return Err(format!("no option {name}; see --help")),
             }
         }
         let source = match (servers.is_empty(), file) {
@@ -73,7 +72,7 @@ trait ParseOr {
     fn parse_or<T: std::str::FromStr>(&self, option: &str, form: &str) -> Result<T, String>;
 }
 
-impl ParseOr for String {
+impl ParseOr for str {
     fn parse_or<T: std::str::FromStr>(&self, option: &str, form: &str) -> Result<T, String> {
         self.parse().map_err(|_| format!("{option} {self}: it takes {form}"))
     }

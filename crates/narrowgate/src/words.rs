@@ -1,0 +1,155 @@
+//! The words behind a command, one after the other: `--name VALUE`, `--name=VALUE`, letters behind one dash, `--`, and what is no option.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// What is still to be read.
+pub struct Words<'a> {
+    rest: &'a [OsString],
+    /// Letters of the option word that was read last.
+    letters: &'a [u8],
+    /// What stood behind its `=`, until somebody has asked for it.
+    inline: Option<&'a OsStr>,
+    /// The option that was read last, as the user knows it.
+    option: String,
+    /// There was a `--`.
+    no_more: bool,
+}
+
+/// One of them.
+pub enum Word<'a> {
+    /// An option with its dashes and without its value.
+    Option(String),
+    /// No option.
+    Other(&'a OsString),
+}
+
+impl<'a> Words<'a> {
+    /// At the first of these.
+    pub fn new(words: &'a [OsString]) -> Words<'a> {
+        Words { rest: words, letters: &[], inline: None, option: String::new(), no_more: false }
+    }
+
+    /// The next one.
+    ///
+    /// # Errors
+    /// The option before had a value and takes none.
+    pub fn next(&mut self) -> Result<Option<Word<'a>>, String> {
+        if let Some(value) = self.inline {
+            return Err(format!("unexpected argument for option '{}': {value:?}", self.option));
+        }
+        if let Some((letter, more)) = self.letters.split_first() {
+            self.letters = more;
+            return Ok(Some(self.known("-", &[*letter])));
+        }
+        let Some((word, rest)) = self.rest.split_first() else { return Ok(None) };
+        self.rest = rest;
+        match word.as_bytes() {
+            b"--" if !self.no_more => {
+                self.no_more = true;
+                self.next()
+            }
+            [b'-', b'-', name @ ..] if !self.no_more => {
+                let end = name.iter().position(|b| *b == b'=').unwrap_or(name.len());
+                let (name, value) = name.split_at(end);
+                self.inline = value.get(1..).map(OsStr::from_bytes);
+                Ok(Some(self.known("--", name)))
+            }
+            [b'-', letters @ ..] if !self.no_more && !letters.is_empty() => {
+                self.letters = letters;
+                self.next()
+            }
+            _ => Ok(Some(Word::Other(word))),
+        }
+    }
+
+    fn known(&mut self, dashes: &str, name: &[u8]) -> Word<'a> {
+        self.option = [dashes, &String::from_utf8_lossy(name)].concat();
+        Word::Option(self.option.clone())
+    }
+
+    /// The value of the option that was read last.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn value(&mut self) -> Result<&'a OsStr, String> {
+        if let Some(value) = self.inline.take() {
+            return Ok(value);
+        }
+        let Some((word, rest)) = self.rest.split_first() else {
+            return Err(format!("missing argument for option '{}'", self.option));
+        };
+        self.rest = rest;
+        Ok(word)
+    }
+
+    /// The same as text.
+    ///
+    /// # Errors
+    /// There is none, or it is no UTF-8.
+    pub fn text(&mut self) -> Result<&'a str, String> {
+        let value = self.value()?;
+        value.to_str().ok_or_else(|| format!("{} {}: not UTF-8", self.option, value.display()))
+    }
+
+    /// All that are left, whatever they look like.
+    pub fn rest(&mut self) -> &'a [OsString] {
+        std::mem::take(&mut self.rest)
+    }
+
+    /// That the word read last is none that the command knows.
+    pub fn unexpected(&self, word: &Word<'_>) -> String {
+        match word {
+            Word::Option(_) => format!("invalid option '{}'", self.option),
+            Word::Other(word) => format!("unexpected argument {word:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words as they are understood, where `--x`, `-x` take no value and `--v` does.
+    fn read(line: &[&str]) -> Result<Vec<String>, String> {
+        let args: Vec<OsString> = line.iter().map(OsString::from).collect();
+        let (mut words, mut read) = (Words::new(&args), Vec::new());
+        while let Some(word) = words.next()? {
+            match word {
+                Word::Option(name) if name == "--v" => read.push(format!("v={}", words.text()?)),
+                Word::Option(name) if matches!(name.as_str(), "--x" | "-x" | "-y") => read.push(name),
+                Word::Other(word) => read.push(word.display().to_string()),
+                other => return Err(words.unexpected(&other)),
+            }
+        }
+        Ok(read)
+    }
+
+    #[test]
+    fn each_way_of_writing_is_understood() {
+        assert_eq!(
+            read(&["--v", "1", "--v=2=3", "--v=", "--v", "--x"]).unwrap(),
+            ["v=1", "v=2=3", "v=", "v=--x"]
+        );
+        assert_eq!(read(&["-xy", "-", "a", "--x"]).unwrap(), ["-x", "-y", "-", "a", "--x"]);
+        assert_eq!(read(&["--x", "--", "--x", "-y", "--"]).unwrap(), ["--x", "--x", "-y", "--"]);
+        assert_eq!(read(&[]).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, message) in [
+            (&["--v"][..], "missing argument for option '--v'"),
+            (&["--colour"], "invalid option '--colour'"),
+            (&["-xz"], "invalid option '-z'"),
+            (&["--x=1", "-y"], "unexpected argument for option '--x': \"1\""),
+            (&["--x=1"], "unexpected argument for option '--x': \"1\""),
+        ] {
+            assert_eq!(read(line).unwrap_err(), message);
+        }
+        let args = ["--v".into(), OsString::from(OsStr::from_bytes(b"\xff"))];
+        let mut words = Words::new(&args);
+        assert!(matches!(words.next(), Ok(Some(Word::Option(_)))));
+        assert!(words.text().is_err());
+    }
+}
