@@ -359,6 +359,7 @@ mod tests {
         let tunnels = vec![tunnel("a", vec![peer("a.example")]), tunnel("b", vec![peer("b.example")])];
         let config = Config { tunnels, ..Config::default() };
         let mut hooks = Hooks::new(RuntimeDir::new(&dir));
+        hooks.scripts = Scripts::of(dir.join("none")); // not this machine's
         let details = |hooks: &mut Hooks, at: u64| {
             hooks.tell(&config, config.tunnels.iter().map(|t| hooks.tunnel(t)).collect(), Time(at));
             let detail = |name: &str| hooks.told.iter().find(|s| s.name == name).unwrap().detail.clone();

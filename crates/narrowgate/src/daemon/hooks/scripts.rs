@@ -30,7 +30,11 @@ struct Running {
 impl Scripts {
     /// Nothing runs yet.
     pub fn new() -> Scripts {
-        let dir = std::env::var_os("NARROWGATE_HOOKS_DIR").map_or(DIRECTORY.into(), PathBuf::from);
+        Scripts::of(std::env::var_os("NARROWGATE_HOOKS_DIR").map_or(DIRECTORY.into(), PathBuf::from))
+    }
+
+    /// Those of another directory.
+    pub fn of(dir: PathBuf) -> Scripts {
         Scripts { dir, queue: Vec::new(), event: Vec::new(), running: None, complained: Vec::new() }
     }
 
@@ -181,7 +185,7 @@ mod tests {
             std::fs::write(dir.join(name), "#!/bin/sh\n").unwrap();
             std::fs::set_permissions(dir.join(name), PermissionsExt::from_mode(mode)).unwrap();
         }
-        let mut scripts = Scripts { dir: dir.clone(), ..Scripts::new() };
+        let mut scripts = Scripts::of(dir.clone());
         assert!(scripts.any());
         assert_eq!(scripts.list(), [dir.join("20-b"), dir.join("10-a")], "the next one last");
         scripts.list();
