@@ -38,6 +38,8 @@ pub struct Options {
     pub renew_after: Option<u32>,
     /// Seconds between the household's unsolicited RAs, and their router lifetime. dnsmasq takes 4 and up.
     pub ra: (u16, u16),
+    /// Whether addresses come by DHCPv6 alone and no prefix is on-link (RFC 5942), as at providers without a router of one's own.
+    pub off_link: bool,
     /// The MTU that the household's RAs announce, or its device's.
     pub ra_mtu: Option<u16>,
     /// Time to live in seconds of what the authoritative server answers.
@@ -56,6 +58,7 @@ impl Default for Options {
             dhcp_ping: false,
             renew_after: None,
             ra: (4, 120),
+            off_link: false,
             ra_mtu: None,
             dns_ttl: 60,
             modem: false,

@@ -31,9 +31,14 @@ pub fn household_dns(options: &Options, leases: &std::path::Path) -> String {
     }
     if options.household.v6() {
         let (interval, lifetime) = options.ra;
+        let range = if options.off_link {
+            format!("::1000,::1fff,constructor:{},off-link", CABLE.0)
+        } else {
+            format!("::,constructor:{},ra-only", CABLE.0)
+        };
         let mtu = options.ra_mtu.map_or(String::new(), |mtu| format!("mtu:{mtu},"));
         text.push_str(&format!(
-            "enable-ra\ndhcp-range=::,constructor:{cable},ra-only,64,{valid}\nra-param={cable},{mtu}{interval},{lifetime}\n\
+            "enable-ra\ndhcp-range={range},64,{valid}\nra-param={cable},{mtu}{interval},{lifetime}\n\
              dhcp-option=option6:dns-server,[::],[fe80::1]\ndhcp-option=option6:domain-search,home.example\n",
             cable = CABLE.0,
             valid = u32::from(lifetime).max(120),

@@ -40,6 +40,19 @@ fn uplink_up_and_tunnel_down() {
     scene.capture.assert_no_leak("while it works").unwrap();
 }
 
+/// The household asks for the node's address from one that nothing calls on-link, and has to be answered.
+#[test]
+fn a_household_whose_prefix_is_not_on_link() {
+    let options = Options { household: Families::V6, off_link: true, ..Options::default() };
+    let scene = Scene::uplink_up(options);
+    let routes = scene.lab.run(Host::Node, "ip -6 route show table 1").unwrap();
+    let near = routes.lines().filter(|line| line.contains("/64") && !line.starts_with("fe80:"));
+    assert_eq!(near.count(), 0, "a prefix is on-link: {routes}");
+    scene.assert_uplink_works("without an on-link prefix");
+    scene.assert_wan_dns_works("without an on-link prefix");
+    scene.assert_no_leak("without an on-link prefix");
+}
+
 #[test]
 fn tunnel_up() {
     let scene = Scene::tunnel_up(Options::default());
