@@ -21,10 +21,12 @@ use crate::engine::{Counters, Limits, Peer, Upstreams};
 use narrowgate_model::{Mark, Server};
 use narrowgate_sys::channel::{self, Received};
 use narrowgate_sys::socket::{self, Kind};
+use narrowgate_sys::spawn::{Child, Program};
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// A place to listen.
@@ -373,14 +375,13 @@ fn start(
     for message in known {
         channel::send(ours.as_fd(), &message.encode(), &[])?;
     }
-    let child = Command::new("/proc/self/exe")
-        .arg(ARGUMENT)
-        .arg(name)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .spawn()?;
+    let program = Program {
+        arguments: &[ARGUMENT, name],
+        input: Some(theirs.as_fd()),
+        silent: true,
+        ..Program::new(Path::new("/proc/self/exe"))
+    };
+    let child = program.spawn()?;
     Ok((child, ours))
 }
 

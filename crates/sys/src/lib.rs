@@ -14,3 +14,4 @@ pub mod process;
 pub mod sandbox;
 pub mod signal;
 pub mod socket;
+pub mod spawn;

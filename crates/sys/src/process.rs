@@ -5,9 +5,6 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A user, as /etc/passwd has it.
@@ -147,40 +144,6 @@ pub fn pid(number: u32) -> io::Result<Pid> {
 /// EPERM where the process may not be traced; EBADF when it has no such descriptor.
 pub fn descriptor_of(process: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_getfd(process, number, rustix::process::PidfdGetfdFlags::empty())?)
-}
-
-/// Starts a program in the root directory, in a process group of its own, with these variables and no others, and with no signal blocked. Its
-/// input is empty, its outputs are ours.
-///
-/// # Errors
-/// Those of fork(2) and execve(2); EINVAL for a zero byte in a text.
-pub fn spawn_clean(program: &Path, variables: &[(&str, String)]) -> io::Result<Child> {
-    let path = CString::new(program.as_os_str().as_bytes())?;
-    let variables: Result<Vec<CString>, _> =
-        variables.iter().map(|(name, value)| CString::new([name, "=", value].concat())).collect();
-    let variables = variables?;
-    let pointers = |list: &[&CString]| -> Vec<usize> {
-        // As numbers, since pointers do not go into a closure that may be sent elsewhere. The texts stay where they are: it keeps them too.
-        list.iter().map(|text| text.as_ptr() as usize).chain([0]).collect()
-    };
-    let argv = pointers(&[&path]);
-    let envp = pointers(&variables.iter().collect::<Vec<_>>());
-    let mut command = Command::new(program);
-    command.process_group(0).stdin(Stdio::null());
-    let exec = move || {
-        crate::signal::unblock_all()?;
-        let _kept = &variables;
-        // SAFETY: the texts end with a zero byte and the lists with a null pointer, as both functions want them, and the closure owns them.
-        unsafe {
-            libc::chdir(c"/".as_ptr());
-            libc::execve(path.as_ptr(), argv.as_ptr().cast(), envp.as_ptr().cast());
-        }
-        Err(io::Error::last_os_error())
-    };
-    // SAFETY: between fork and exec there are only system calls, on memory that was made before. That the standard library would give the
-    // program our whole environment is why it does not come to that.
-    unsafe { command.pre_exec(exec) };
-    command.spawn()
 }
 
 /// Becomes another program, found along PATH as execvp(3) does, in an environment where `set` is added to this one. The

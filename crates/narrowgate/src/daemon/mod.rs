@@ -391,12 +391,12 @@ impl Daemon {
 
     /// Becomes the program that is now on disk. What stands is taken over by it, as after a crash.
     fn replace(mut self) -> ExitCode {
-        use std::os::unix::process::CommandExt;
         self.hooks.stop(false);
-        let program = std::env::args_os().next().unwrap_or_default();
+        let arguments: Vec<_> = std::env::args_os().collect();
+        let program = arguments.first().cloned().unwrap_or_default();
         log::info!("replacing this program by {}", program.display());
         let _ = narrowgate_sys::signal::unblock_all();
-        let error = std::process::Command::new(&program).args(std::env::args_os().skip(1)).exec();
+        let error = narrowgate_sys::process::exec(&arguments, &[]);
         log::error!("{}: {error}; leaving everything standing", program.display());
         ExitCode::FAILURE
     }

@@ -2,11 +2,11 @@
 
 use narrowgate_model::Gather;
 use narrowgate_model::Time;
+use narrowgate_sys::spawn::{Child, Program};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::Duration;
 
 /// The directory, and what of it runs.
@@ -65,7 +65,7 @@ impl Scripts {
             let ended = match running.child.try_wait() {
                 Ok(None) if running.until <= now && !running.killed => {
                     running.killed = true;
-                    kill(&running.child);
+                    running.child.kill_group(); // with all that it has started and not put elsewhere
                     None
                 }
                 Ok(ended) => ended,
@@ -83,7 +83,8 @@ impl Scripts {
             self.running = None;
         }
         while let Some(path) = self.queue.pop() {
-            match narrowgate_sys::process::spawn_clean(&path, &self.event) {
+            let program = Program { variables: &self.event, group: true, ..Program::new(&path) };
+            match program.spawn() {
                 Ok(child) => {
                     self.running = Some(Running { child, path, until: now + LIMIT, killed: false });
                     return;
@@ -110,7 +111,7 @@ impl Scripts {
     pub fn stop(&mut self) {
         self.queue.clear();
         if let Some(mut running) = self.running.take() {
-            kill(&running.child);
+            running.child.kill_group();
             let _ = running.child.wait();
         }
     }
@@ -151,14 +152,6 @@ fn unfit(name: &OsStr, path: &Path) -> Option<&'static str> {
         mode if mode & 0o111 == 0 => Some("it is not executable; chmod 755 it, or remove it"),
         mode if mode & 0o002 != 0 => Some("anybody may write to it; chmod 755 it"),
         _ => None,
-    }
-}
-
-/// With all that it has started and not put elsewhere.
-fn kill(child: &Child) {
-    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid {
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
     }
 }
 
