@@ -58,7 +58,7 @@ def test_the_copied_tree_is_a_whole_workspace(place):
 def test_gluons_packages(place):
     make(place, f"{PACKAGING}/gluon/gluon-narrowgate", "gluon-narrowgate")
     equal(files(place, "gluon-narrowgate"), COMMON | {
-        "lib/gluon/upgrade/520-narrowgate", "lib/gluon/upgrade/840-narrowgate-links", "lib/gluon/reload.d/760-narrowgate",
+        "lib/gluon/upgrade/520-narrowgate", "lib/gluon/upgrade/840-narrowgate-links", "lib/gluon/upgrade/840-narrowgate-tunneldigger", "lib/gluon/reload.d/760-narrowgate",
         "etc/narrowgate/hooks.d/50-fastd",
     })
     make(place, f"{PACKAGING}/gluon/gluon-narrowgate-dns", "gluon-narrowgate-dns")

@@ -5,6 +5,7 @@ from place import *
 UPGRADE = f"{GLUON}/520-narrowgate"
 DNSMASQ = f"{GLUON}/830-narrowgate-dnsmasq"
 LINKS = f"{GLUON}/links"
+TUNNELDIGGER = f"{GLUON}/tunneldigger"
 FASTD = """config fastd 'mesh_vpn'
 	option group 'gluon-mesh-vpn'
 	option packet_mark '1'
@@ -181,6 +182,24 @@ def test_both_wrappers_become_links(place):
         for name in ("gluon-wan", "gluon-wan-dns"):
             equal(os.readlink(place.path("usr/bin", name)), "/usr/sbin/narrowgate")
         equal(sorted(os.listdir(place.path("usr/bin"))), ["gluon-wan", "gluon-wan-dns"])
+
+
+def test_tunneldigger_is_started_by_exec(place):
+    init = "etc/init.d/tunneldigger"
+    place.run(TUNNELDIGGER, NARROWGATE_ROOT=place.dir)  # where there is none
+    os.makedirs(place.path("etc/init.d"))
+    start = "start-stop-daemon -S -q -b -m -c root:${group} -p ${PID} -x %s -u ${uuid} -I br-wan\n"
+    place.write(init, start % "/usr/bin/tunneldigger --")
+    for _ in range(2):
+        place.run(TUNNELDIGGER, NARROWGATE_ROOT=place.dir)
+        equal(place.read(init), start % "/usr/sbin/narrowgate -- exec -- /usr/bin/tunneldigger")
+        equal(os.listdir(place.path("etc/init.d")), ["tunneldigger"])
+    assert os.access(place.path(init), os.X_OK)
+    equal(place.logged(), "")
+    place.write(init, "procd_set_param command tunneldigger\n")
+    place.run(TUNNELDIGGER, NARROWGATE_ROOT=place.dir)
+    equal(place.read(init), "procd_set_param command tunneldigger\n")
+    assert "start tunneldigger by `narrowgate exec`" in place.logged()
 
 
 def test_reload_stops_nothing(place):

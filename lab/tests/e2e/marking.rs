@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use narrowgate_lab::daemon::Running;
 use narrowgate_lab::fastd::Start;
+use narrowgate_lab::layout::{GATE_PORT, GATE4, TUNNEL_GID, WAN};
 use narrowgate_lab::place::Place;
 use narrowgate_lab::snapshot::Snapshot;
+use narrowgate_lab::sort::Kind;
 use narrowgate_lab::{Host, Lab, Options, demo, wait};
 
 use crate::scene::{READY, SOON, Scene};
@@ -57,6 +59,36 @@ fn a_fastd_that_forgot_its_packet_mark_is_found_and_leaks_nothing() {
     .unwrap_or_else(|error| panic!("{error}\n{}", sockets(&scene.lab).1));
     assert_eq!(sockets(&scene.lab).0, 1);
     scene.capture.assert_no_leak("with a fastd that does not mark").unwrap();
+}
+
+/// As tunneldigger, started as Gluon's init script does (840-narrowgate-tunneldigger).
+#[test]
+fn a_vpn_that_binds_to_the_device_and_marks_nothing_gets_out_by_exec_alone() {
+    let scene = Scene::uplink_up(Options::default());
+    let node = scene.lab.host(Host::Node);
+    let client = format!(
+        "import sys, time\nfrom socket import *\ns = socket(AF_INET, SOCK_DGRAM)\ns.setsockopt(SOL_SOCKET, 25, b'{}')\n\
+         sent = 0\nfor _ in range(int(sys.argv[1])):\n try: sent += s.sendto(bytes.fromhex('8073a701'), ('{GATE4}', {GATE_PORT})) > 0\n \
+         except OSError: pass\n time.sleep(0.05)\nprint(sent)",
+        WAN.0
+    );
+    let sent = node.command("python3").args(["-c", &client, "5"]).read().unwrap();
+    assert_eq!(sent.trim(), "0", "the guard refuses what is not marked");
+    let pid_file = scene.lab.file("client.pid").display().to_string();
+    let program = narrowgate_lab::daemon::narrowgate().unwrap().display().to_string();
+    let group = format!("root:{TUNNEL_GID}");
+    let start = ["-S", "-q", "-b", "-m", "-c", &group, "-p", &pid_file, "-x", &program, "--"];
+    let command = ["exec", "--", "python3", "-c", &client, "4000"];
+    node.command("start-stop-daemon").args(start).args(command).read().unwrap();
+    scene
+        .capture
+        .wait_for("its packet at the household", SOON, |seen| seen.kind == Kind::Tunnel)
+        .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
+    let name = format!("cat /proc/$(cat {pid_file})/comm");
+    let name = node.command("sh").args(["-c", &name]).read().unwrap();
+    assert!(name.starts_with("python3"), "the number in the pid file is another's: {name}");
+    node.command("start-stop-daemon").args(["-K", "-q", "-p", &pid_file]).read().unwrap();
+    scene.capture.assert_no_leak("with a client that marks nothing").unwrap();
 }
 
 /// A service's cgroup, in that of the lab, which comes and goes with the service.
