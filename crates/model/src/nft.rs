@@ -288,9 +288,9 @@ impl Set {
 }
 
 impl Chain {
-    /// Of the `netdev` chain behind the others: its rule sets a bit of the mark, which tells whoever stands behind nftables that the
+    /// Of the `netdev` chain whose first rule may set a bit of the mark, which tells whoever stands behind nftables that the
     /// frame came by the guard. The bit is taken off again there.
-    pub const SEEN: &'static str = "seen";
+    pub const SEEN: &'static str = "egress";
 
     fn print(&self, family: Family) -> ChainPrint {
         let mut devices = self.devices.clone();

@@ -49,7 +49,7 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], abse
     if config.strict {
         counters.push(strict::FRAME_REFUSED);
     }
-    let mut chains = vec![Chain { devices: devices.clone(), ..chain("egress", Hook::Egress, 0, rules) }];
+    let mut chains = Vec::new();
     let bit = seen_bit(config);
     let set = |label, value| rule(label, Vec::new(), None, Action::SetMark { value, mask: bit });
     let mut bridges = Vec::new();
@@ -61,25 +61,25 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], abse
     devices.retain(|name| !bridges.contains(name));
     sort(&mut bridges);
     bridges.dedup();
-    let mut last = |name, hook, devices: &[String], rules| {
+    let mut add = |name, hook, devices: &[String], rules| {
         if !devices.is_empty() {
-            chains.push(Chain { devices: devices.to_vec(), ..chain(name, hook, i32::MAX, rules) });
+            chains.push(Chain { devices: devices.to_vec(), ..chain(name, hook, 0, rules) });
         }
     };
-    // Where hooks go by name, a device that is renamed loses its own: `kernel` drops what does not have this bit.
-    if absent {
-        last(Chain::SEEN, Hook::Egress, &devices, vec![set("seen", bit)]);
-    }
+    // In the very chain that drops: Linux takes the chains of a renamed device off one after the other.
+    let mut seen = vec![set("seen", bit)];
+    seen.extend_from_slice(&rules);
     // A bridge's ports: what comes by the bridge has the bit, and so has what comes in by another port. The bridge's own protocol comes from no socket.
-    last("bridge", Hook::Egress, &bridges, vec![set("seen", bit)]);
-    last("ports_in", Hook::Ingress, &ports, vec![set("seen", bit)]);
+    add("bridge", Hook::Egress, &bridges, seen.clone());
+    add(Chain::SEEN, Hook::Egress, &devices, if absent { seen } else { rules });
+    add("ports_in", Hook::Ingress, &ports, vec![set("seen", bit)]);
     let unseen = vec![Match::Socket, Match::Mark { value: 0, mask: bit, eq: true }];
     let port = vec![
         rule("EAPOL", vec![Match::EtherType(ETH_EAPOL)], None, Action::Accept),
         rule("leak", unseen, Some("leak_egress"), Action::Drop),
         set("unseen", 0),
     ];
-    last("ports", Hook::Egress, &ports, port);
+    add("ports", Hook::Egress, &ports, port);
     Some(Table { family: Family::Netdev, counters, sets: strict::sets(config), chains })
 }
 
