@@ -121,8 +121,21 @@ pub fn allow_system_calls(allowed: &[libc::c_long], option: libc::c_int) -> io::
         program.push(skip_one_unless(*number as u32));
         program.push(statement(ret, allow));
     }
-    // Its six arguments are 64 bits wide and begin at 16; level and option are the second and the third.
+    // The six arguments are 64 bits wide and begin at 16.
     let low = if cfg!(target_endian = "big") { 4 } else { 0 };
+    #[cfg(any(target_arch = "x86", target_arch = "s390x"))]
+    {
+        // Its first argument says which call; the others are behind a pointer, where no filter looks.
+        let skipped = 2 * SOCKET_CALLS.len() as u8 + 2;
+        program.push(libc::sock_filter { jf: skipped, ..skip_one_unless(libc::SYS_socketcall as u32) });
+        program.push(statement(load, 16 + low));
+        for call in SOCKET_CALLS {
+            program.push(skip_one_unless(*call));
+            program.push(statement(ret, allow));
+        }
+        program.push(statement(ret, deny));
+    }
+    // Level and option are setsockopt's second and third.
     for (load_at, value) in
         [(None, libc::SYS_setsockopt as u32), (Some(24), libc::SOL_SOCKET as u32), (Some(32), option as u32)]
     {
@@ -143,8 +156,13 @@ pub fn allow_system_calls(allowed: &[libc::c_long], option: libc::c_int) -> io::
 /// what the parent sends: not socket, not socketpair, io_uring_*, pidfd_getfd, ptrace, open or execve.
 pub const SOCKET_LOOP: &[libc::c_long] = &[
     // waiting; the newest first, since the filter is walked from the top
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_epoll_wait, // what rustix calls without a sub-millisecond time-out
+    #[cfg(not(any(
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "riscv32",
+        target_arch = "loongarch64"
+    )))]
+    libc::SYS_epoll_wait, // glibc's epoll_wait(3), wherever there is one: rustix calls it on powerpc and MIPS
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
     // messages
@@ -206,6 +224,25 @@ pub const SOCKET_LOOP: &[libc::c_long] = &[
     libc::SYS_tgkill,
     libc::SYS_exit,
     libc::SYS_exit_group,
+];
+
+/// The same by socketcall(2) (linux/net.h), which glibc and rustix take on 32-bit x86, and glibc on s390x. Not setsockopt: its
+/// option could not be told. (`bind_to_device` makes that call by its own number, which both have since Linux 4.3.)
+#[cfg(any(target_arch = "x86", target_arch = "s390x"))]
+const SOCKET_CALLS: &[u32] = &[
+    17, // recvmsg
+    16, // sendmsg
+    12, // recvfrom
+    11, // sendto
+    19, // recvmmsg
+    20, // sendmmsg
+    10, // recv
+    9,  // send
+    3,  // connect
+    18, // accept4
+    15, // getsockopt
+    6,  // getsockname
+    13, // shutdown
 ];
 
 /// `AUDIT_ARCH_*` (linux/audit.h) of what this is built for.
@@ -272,6 +309,8 @@ mod tests {
             marked == Err(Some(libc::EPERM)),
             !matches!(files, Ok(true)) || opened == Err(Some(libc::EACCES)),
             denied(libc::SYS_socket, libc::AF_INET.into(), libc::SOCK_DGRAM.into(), 0),
+            #[cfg(any(target_arch = "x86", target_arch = "s390x"))]
+            [1, 2, 4, 5, 8, 14].into_iter().all(|call| denied(libc::SYS_socketcall, call, 0, 0)),
             denied(libc::SYS_socketpair, libc::AF_UNIX.into(), libc::SOCK_STREAM.into(), 0),
             denied(libc::SYS_io_uring_setup, 4, 0, 0),
             denied(libc::SYS_pidfd_open, child, 0, 0),

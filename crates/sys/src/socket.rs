@@ -139,13 +139,15 @@ pub fn set_mark(socket: BorrowedFd<'_>, value: u32, mask: u32) -> io::Result<()>
 /// away from a datagram socket again, and leaves it with a stream (measured; `__udp_disconnect` and `tcp_disconnect`).
 /// Whether there is such a device shows when it is connected.
 pub fn bind_to_device(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
-    // SAFETY: the pointer and the length are those of a u32 that outlives the call.
+    // By number: glibc's would be a socketcall(2) on some machines, where the system-call filter cannot see the option.
+    // SAFETY: setsockopt(2)'s arguments; the pointer and the length are those of a u32 that outlives the call.
     let result = unsafe {
-        libc::setsockopt(
+        libc::syscall(
+            libc::SYS_setsockopt,
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             BIND_TO_DEVICE,
-            (&raw const index).cast(),
+            &raw const index,
             size_of::<u32>() as libc::socklen_t,
         )
     };
