@@ -1,5 +1,6 @@
 //! DHCP for IPv4, with the crate dhcproto as the oracle: what it writes we read, what we write it reads.
 
+use critical_section as _; // linked in, for dhcproto
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable};
 use narrowgate_model::Prefix;

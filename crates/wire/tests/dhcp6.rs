@@ -1,5 +1,6 @@
 //! DHCP for IPv6, with the crate dhcproto as the oracle: what it writes we read, what we write it reads.
 
+use critical_section as _; // linked in, for dhcproto
 use dhcproto::v6::{
     DhcpOption, DhcpOptions, IAAddr, IANA, Message, MessageType, ORO, OptionCode, Status, StatusCode,
     UnknownOption,
