@@ -217,8 +217,10 @@ static DHCP_CLIENT: [libc::sock_filter; 9] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
     use std::process::Command;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn only_udp_to_port_68_gets_through_and_says_that_its_checksum_is_not_there() {
@@ -233,7 +235,7 @@ mod tests {
             udp.send_to(&big, ("127.0.0.1", 68)).unwrap();
             let mut buffer = [0; 2048];
             for text in ["first", "second"] {
-                let got = socket.recv(&mut buffer).unwrap();
+                let got = next(&socket, &mut buffer);
                 assert_eq!(buffer.get(28..got.len), Some(text.as_bytes()));
                 assert!(!got.checksummed, "loopback leaves it out");
             }
@@ -256,7 +258,7 @@ mod tests {
             }
             socket.send(&[0x60, 0, 0], Some([0; 6])).unwrap(); // shorter than what the filter looks at
             let mut buffer = [0; 100];
-            let got = socket.recv(&mut buffer).unwrap();
+            let got = next(&socket, &mut buffer);
             assert_eq!(buffer.get(..got.len), Some(&packet(58, 255, 134)[..]));
             assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         });
@@ -268,6 +270,12 @@ mod tests {
             run(&["link", "add", "a0", "type", "veth", "peer", "name", "b0"]);
             run(&["link", "set", "a0", "up"]);
             run(&["link", "set", "b0", "up"]);
+            // What is sent before the kernel has noticed the carrier is lost.
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !text(&["link", "show", "a0"]).contains("state UP") {
+                assert!(Instant::now() < deadline, "a0 has no carrier");
+                std::thread::yield_now();
+            }
             let any = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
             let index = |name: &str| rustix::net::netdevice::name_to_index(&any, name).unwrap();
             let watched = Ipv4Addr::new(192, 0, 2, 7);
@@ -285,7 +293,7 @@ mod tests {
             }
             sender.send(&[0, 1], Some([0xff; 6])).unwrap();
             let mut buffer = [0; 100];
-            let got = watcher.recv(&mut buffer).unwrap();
+            let got = next(&watcher, &mut buffer);
             assert_eq!(buffer.get(..28), Some(&packet([192, 0, 2, 7])[..]));
             assert!(got.len >= 28);
             assert_eq!(watcher.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -302,7 +310,7 @@ mod tests {
             assert_eq!(socket.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
             run(&["link", "set", "lo", "up"]);
             UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"again", ("127.0.0.1", 68)).unwrap();
-            assert_eq!(socket.recv(&mut buffer).unwrap().len, 33);
+            assert_eq!(next(&socket, &mut buffer).len, 33);
         });
     }
 
@@ -337,6 +345,19 @@ mod tests {
             test();
         });
         thread.join().unwrap();
+    }
+
+    /// What comes next: the kernel may take a moment, even on loopback.
+    fn next(socket: &PacketSocket, buffer: &mut [u8]) -> Received {
+        let mut ready = [PollFd::new(socket, PollFlags::IN)];
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(poll(&mut ready, Some(&patience)).unwrap(), 1, "nothing came");
+        socket.recv(buffer).unwrap()
+    }
+
+    fn text(args: &[&str]) -> String {
+        let output = Command::new("ip").args(args).output().expect("this test needs iproute2");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn run(args: &[&str]) {
