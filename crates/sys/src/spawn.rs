@@ -78,8 +78,8 @@ impl<'a> Program<'a> {
                 }
             }
             number => {
-                let pid =
-                    Pid::from_raw(number).filter(|_| number > 0).ok_or_else(io::Error::last_os_error)?;
+                let pid = (number > 0).then(|| Pid::from_raw(number)).flatten();
+                let pid = pid.ok_or_else(io::Error::last_os_error)?;
                 let mut child = Child { pid, status: None };
                 drop(tell);
                 let mut errno = [0; 4];
