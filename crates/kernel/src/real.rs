@@ -8,6 +8,7 @@ use crate::renamed::Gates;
 use crate::rtnl::{address, link, route, rule};
 use crate::{Error, Kernel, Scope, describe, sysctl};
 use narrowgate_model::net::{Address, Link, Route, Rule};
+use narrowgate_model::nft::Ruleset;
 use narrowgate_model::state::{Observed, Step};
 use narrowgate_model::{Gather, PROTOCOL, Time};
 use narrowgate_sys::netlink::{self, Protocol, Socket};
@@ -54,6 +55,12 @@ impl Real {
     /// ruleset should too, or the two never agree.
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// Sees to it that nothing leaves by an uplink's device that somebody renames, before the guard has heard of it. To be called when this
+    /// guard stands; it may take 10 ms.
+    pub fn watch_names(&mut self, guard: &Ruleset) {
+        self.gates.follow(guard);
     }
 
     /// The socket that owns our tables, to be handed to the process that takes over ([`Real::open_with`]).
@@ -173,7 +180,7 @@ impl Kernel for Real {
         match step {
             Step::SetGuard(ruleset) => {
                 nft::set(&mut self.nft, self.capabilities, ruleset)?;
-                self.gates.follow(ruleset);
+                self.gates.keep(ruleset);
                 Ok(())
             }
             Step::RemoveGuard => {

@@ -27,21 +27,9 @@ struct Gate {
 
 impl Gates {
     /// Puts the program on the devices that this guard, which stands, has the chain for, and takes it off all others. Where it cannot be put, the log hears of it once.
+    /// The kernel takes some 10 ms for each that is put on or taken off.
     pub fn follow(&mut self, guard: &Ruleset) {
-        let mut chains = guard.tables.iter().flat_map(|t| &t.chains);
-        let seen = chains.find(|c| c.name == Chain::SEEN);
-        let bit = seen.and_then(|c| match c.rules.first()?.action {
-            Action::SetMark { value, .. } => Some(value),
-            _ => None,
-        });
-        let bit = bit.unwrap_or(0);
-        let devices = seen.map_or(&[][..], |c| &c.devices);
-        let indexes: Vec<u32> = devices.iter().filter_map(|name| link::index_of(name).ok()).gather();
-        self.list.retain(|gate| gate.bit == bit && indexes.contains(&gate.index));
-        for index in indexes {
-            if self.list.iter().any(|gate| gate.index == index) {
-                continue;
-            }
+        for (index, bit) in self.keep(guard) {
             match open(index, bit) {
                 Ok(link) => self.list.push(Gate { index, bit, _link: link }),
                 Err(error) if !self.complained => {
@@ -53,6 +41,23 @@ impl Gates {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Takes the program off where this guard has no chain for it, or one with another bit, so that it stops nothing. The devices that
+    /// have none yet, with the bit.
+    pub fn keep(&mut self, guard: &Ruleset) -> Vec<(u32, u32)> {
+        let mut chains = guard.tables.iter().flat_map(|t| &t.chains);
+        let seen = chains.find(|c| c.name == Chain::SEEN);
+        let bit = seen.and_then(|c| match c.rules.first()?.action {
+            Action::SetMark { value, .. } => Some(value),
+            _ => None,
+        });
+        let bit = bit.unwrap_or(0);
+        let devices = seen.map_or(&[][..], |c| &c.devices);
+        let indexes: Vec<u32> = devices.iter().filter_map(|name| link::index_of(name).ok()).gather();
+        self.list.retain(|gate| gate.bit == bit && indexes.contains(&gate.index));
+        let bare = |index: &u32| !self.list.iter().any(|gate| gate.index == *index);
+        indexes.into_iter().filter(bare).map(|index| (index, bit)).gather()
     }
 }
 

@@ -181,7 +181,7 @@ fn a_renamed_device_lets_no_frame_out_before_the_guard_goes_by_its_new_name() {
         let bit = Action::SetMark { value: 1 << 31, mask: 1 << 31 };
         let seen = chain(Chain::SEEN, Hook::Egress, vec![rule("seen", vec![], None, bit)]);
         let seen = Chain { devices: vec![device.to_owned()], ..seen };
-        Step::SetGuard(Ruleset { tables: vec![table(Family::Netdev, vec![], vec![seen])] })
+        Ruleset { tables: vec![table(Family::Netdev, vec![], vec![seen])] }
     };
     let out = PacketSocket::open(index, Interest::DhcpClient).unwrap();
     let arrived = PacketSocket::open(link::index_of("lan").unwrap(), Interest::DhcpClient).unwrap();
@@ -197,12 +197,13 @@ fn a_renamed_device_lets_no_frame_out_before_the_guard_goes_by_its_new_name() {
     };
     send(1);
     assert_eq!(next(), 1, "without a guard");
-    apply_twice(&mut real, &guard("wan"));
+    apply_twice(&mut real, &Step::SetGuard(guard("wan")));
+    real.watch_names(&guard("wan"));
     send(2);
     assert_eq!(next(), 2, "with the chain");
     sh("ip link set wan name other");
     send(3);
-    apply_twice(&mut real, &guard("other"));
+    apply_twice(&mut real, &Step::SetGuard(guard("other")));
     send(4);
     assert_eq!(next(), 4, "the one before has come out as well, without any guard");
     real.apply(&Step::RemoveGuard, NOW).unwrap();

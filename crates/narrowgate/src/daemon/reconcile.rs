@@ -123,6 +123,7 @@ impl Reconciler {
             let ours = self.settled.as_ref() != Some(&desired);
             self.observed = observed;
             if plan.is_empty() {
+                kernel.watch_names(&desired.ruleset);
                 self.settled = Some(desired);
                 self.retry = None;
                 if self.save() {
