@@ -87,9 +87,8 @@ impl Fake {
             mac,
             up: false,
             carrier,
-            carrier_losses: 0,
-            bridge: None,
             mtu: 1500,
+            ..Link::default()
         });
         index
     }

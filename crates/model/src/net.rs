@@ -4,7 +4,7 @@ use crate::{Mark, Prefix, Time};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A network device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Link {
     /// Kernel index.
     pub index: u32,

@@ -32,13 +32,14 @@ pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>], lin
         forward_rules.push(drop("renamed", "in_forward", comes()));
         output_rules.push(drop("renamed", "leak_output", goes()));
     }
+    let ports = bridged(config, links);
     // What came in by a bridge's port for the bridge itself does not keep the bit.
     let mut arriving = config.mark;
-    if !bridged(config, links).is_empty() {
+    if !ports.is_empty() {
         arriving.mask |= seen_bit(config);
     }
     // Who binds to a bridge's port goes past the bridge.
-    for (_, port) in bridged(config, links) {
+    for (_, port) in ports {
         output_rules.push(drop("past the bridge", "leak_output", vec![Match::OifIndex(port.index)]));
         forward_rules.push(drop("past the bridge", "leak_forward", vec![Match::OifIndex(port.index)]));
     }

@@ -32,12 +32,9 @@ pub(crate) fn decode(body: &[u8]) -> Option<Link> {
     let mut link = Link {
         index: u32::try_from(header.ifi_index).ok()?,
         name: String::new(),
-        mac: None,
         up: header.ifi_flags & IFF_UP != 0,
         carrier: header.ifi_flags & IFF_LOWER_UP != 0,
-        carrier_losses: 0,
-        mtu: 0,
-        bridge: None,
+        ..Link::default()
     };
     let (mut master, mut port) = (None, false);
     for attribute in attributes.flatten() {

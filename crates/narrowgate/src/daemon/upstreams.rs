@@ -147,16 +147,8 @@ mod tests {
         let config = Config { uplinks: vec![uplink], ..Config::default() };
         let resolver = config.resolvers[0].clone();
         let dns = DnsFact { server: "fe80::1%wan".parse().unwrap(), origin: Origin::Ra, until: None };
-        let link = Link {
-            index: 7,
-            name: "wan".to_owned(),
-            mac: None,
-            up: true,
-            carrier: true,
-            carrier_losses: 0,
-            bridge: None,
-            mtu: 1500,
-        };
+        let link =
+            Link { index: 7, name: "wan".to_owned(), up: true, carrier: true, mtu: 1500, ..Link::default() };
         let mut known = Facts { link: Some(link), dns: vec![dns], ..Facts::default() };
         let mut ways = Ways::default();
         let mut state = |known: &Facts, at: u64| {

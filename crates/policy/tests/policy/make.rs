@@ -34,9 +34,8 @@ pub fn link(index: u32, name: &str, up: bool) -> Link {
         mac: Some([2, 0, 0, 0, 0, 1]),
         up,
         carrier: up,
-        carrier_losses: 0,
-        bridge: None,
         mtu: 1500,
+        ..Link::default()
     }
 }
 

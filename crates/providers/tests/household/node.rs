@@ -153,8 +153,8 @@ fn link(carrier_losses: u32) -> Option<Link> {
         up: flags.contains(&"UP"),
         carrier: flags.contains(&"LOWER_UP"),
         carrier_losses,
-        bridge: None,
         mtu: after("mtu").unwrap().parse().unwrap(),
+        ..Link::default()
     })
 }
 

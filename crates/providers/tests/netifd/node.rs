@@ -88,8 +88,7 @@ pub fn link(name: &str, index: u32) -> Link {
         mac: Some([2, 0, 0, 0, 0, 1]),
         up: true,
         carrier: true,
-        carrier_losses: 0,
-        bridge: None,
         mtu: 1500,
+        ..Link::default()
     }
 }

@@ -90,11 +90,9 @@ pub fn link() -> Link {
     Link {
         index: words[0].trim_end_matches(':').parse().unwrap(),
         name: WAN.to_owned(),
-        mac: None,
         up: flags.contains(&"UP"),
         carrier: flags.contains(&"LOWER_UP"),
-        carrier_losses: 0,
-        bridge: None,
         mtu: mtu.parse().unwrap(),
+        ..Link::default()
     }
 }

@@ -20,12 +20,10 @@ fn observed() -> Observed {
     let link = |index, name: &str| Link {
         index,
         name: name.into(),
-        mac: None,
         up: true,
         carrier: true,
-        carrier_losses: 0,
-        bridge: None,
         mtu: 1500,
+        ..Link::default()
     };
     let address = |link, prefix: &str| Address {
         link,
