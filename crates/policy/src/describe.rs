@@ -1,8 +1,9 @@
 //! A step in the words of `ip`, `nft` and `sysctl`, for logs and for `plan`.
 
+use alloc::{borrow::ToOwned, string::String};
+use core::fmt::Write;
 use narrowgate_model::net::{Address, Route, RouteKind, Rule, RuleAction, Selector};
 use narrowgate_model::state::Step;
-use std::fmt::Write;
 
 /// One line.
 pub fn describe(step: &Step) -> String {
@@ -26,7 +27,7 @@ pub fn describe(step: &Step) -> String {
 }
 
 /// `key`, then the value.
-fn put(text: &mut String, key: &str, value: &dyn std::fmt::Display) {
+fn put(text: &mut String, key: &str, value: &dyn core::fmt::Display) {
     text.push_str(key);
     let _ = write!(text, "{value}"); // a String takes everything
 }

@@ -1,6 +1,11 @@
 //! What the kernel is to look like.
 
 use crate::{egress, guard, routes, rules};
+use alloc::{
+    borrow::ToOwned,
+    string::{String, ToString},
+    vec::Vec,
+};
 use narrowgate_model::Gather;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::{AddressFact, UplinkState};

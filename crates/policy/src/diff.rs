@@ -5,6 +5,7 @@
 //! come, except where the kernel would take the two for one.
 
 use crate::rules::{collide, is_twin};
+use alloc::vec::Vec;
 use narrowgate_model::Gather;
 use narrowgate_model::net::{Address, Link, Route, RouteKind, Rule};
 use narrowgate_model::sort::{sort, sort_by_key};

@@ -8,12 +8,13 @@ use crate::guard::{chain, rule};
 use crate::housekeeping::{ETH_IPV4, ETH_IPV6, Place, outgoing};
 use crate::routes::onlink;
 use crate::strict;
+use alloc::{string::String, vec::Vec};
+use core::net::{IpAddr, Ipv4Addr};
 use narrowgate_model::Gather;
 use narrowgate_model::net::Link;
 use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Rule, Table};
 use narrowgate_model::sort::sort;
 use narrowgate_model::{Config, Prefix};
-use std::net::{IpAddr, Ipv4Addr};
 
 /// The table of the family `netdev`; none while there is no device to hook it to. With `absent` it waits for those that are
 /// not there: else a device that comes, or gets its name back, could send before we have seen it.

@@ -9,6 +9,8 @@ use crate::desired::Known;
 use crate::egress::{bridged, seen_bit};
 use crate::housekeeping::{ICMP, ICMPV6, Place, TCP, UDP, incoming, outgoing};
 use crate::strict;
+use alloc::{borrow::ToOwned, vec::Vec};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use narrowgate_model::Gather;
 use narrowgate_model::config::Inbound;
 use narrowgate_model::net::Link;
@@ -17,7 +19,6 @@ use narrowgate_model::nft::{
 };
 use narrowgate_model::sort::sort;
 use narrowgate_model::{Config, Mark, Prefix};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The tables of the families `inet` and `arp`.
 pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>], links: &[Link]) -> Vec<Table> {

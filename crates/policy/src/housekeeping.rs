@@ -6,9 +6,10 @@
 
 use crate::desired::{Known, manages};
 use crate::routes::onlink;
+use alloc::{borrow::ToOwned, vec::Vec};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use narrowgate_model::Prefix;
 use narrowgate_model::nft::{Action, IpVersion, Match, Rule};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// In which family of nftables a rule is to stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

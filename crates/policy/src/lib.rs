@@ -3,7 +3,11 @@
 //! Read in the order of the flow: `desired` (with `routes`, `rules`, `guard`, `strict`, `egress`), `diff`, `teardown`; `upstreams` is what
 //! the forwarder gets. [`lookup`] and [`verdict`] are models of what the kernel then does with a packet: the tests prove the
 //! policy by them, and `explain` tells people by them. What every rule of the guard is for: docs/policy.md.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+#[macro_use]
+extern crate alloc;
 
 mod describe;
 mod desired;

@@ -6,9 +6,10 @@
 //! Not in the model: an IPv4 socket that is bound to a device sends even where nothing is found; IPv6 looks up again when it
 //! has chosen a source address, so ask twice.
 
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use core::net::IpAddr;
 use narrowgate_model::Gather;
 use narrowgate_model::net::{Link, Route, RouteKind, Rule, RuleAction, Selector};
-use std::net::IpAddr;
 
 /// What the kernel has.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +155,7 @@ fn best<'a>(tables: Tables<'a>, table: u32, flow: &Flow) -> Option<&'a Route> {
             && r.dst.contains(flow.dst)
             && (r.kind != RouteKind::Unicast || bound.is_none_or(|index| r.link == index))
     };
-    let order = |r: &&Route| (std::cmp::Reverse(r.dst.len), r.metric);
+    let order = |r: &&Route| (core::cmp::Reverse(r.dst.len), r.metric);
     tables.routes.iter().filter(usable).min_by_key(order)
 }
 

@@ -5,6 +5,8 @@
 //! multipath route of them, foreign ones included.
 
 use crate::desired::{Known, alive, manages};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use narrowgate_model::Gather;
 use narrowgate_model::config::Uplink;
 use narrowgate_model::facts::{AddressFact, Preference, RouteFact};
@@ -12,7 +14,6 @@ use narrowgate_model::net::{Route, RouteKind};
 use narrowgate_model::sort::{sort, sort_by_key};
 use narrowgate_model::state::Observed;
 use narrowgate_model::{Config, Facts, PROTOCOL, Prefix, Time};
-use std::net::IpAddr;
 
 /// All routes that should be there. Those over a device that is off are for [`crate::diff`] to leave out.
 pub(crate) fn desired(config: &Config, uplinks: &[Known<'_>], observed: &Observed, now: Time) -> Vec<Route> {

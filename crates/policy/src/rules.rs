@@ -10,6 +10,7 @@
 //! their priority with another one, since a jump leads to a priority and not to a rule.
 
 use crate::routes::has_ipv6;
+use alloc::vec::Vec;
 use narrowgate_model::Gather;
 use narrowgate_model::net::{FwMark, Rule, RuleAction, Selector};
 use narrowgate_model::sort::sort_by_key;

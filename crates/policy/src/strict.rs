@@ -6,12 +6,13 @@
 use crate::desired::{Known, manages};
 use crate::guard::{response, rule};
 use crate::housekeeping::{ICMP, ICMPV6, Place, TCP, UDP};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use narrowgate_model::Gather;
 use narrowgate_model::config::Host;
 use narrowgate_model::nft::{Action, CtDirection, IpVersion, Match, Rule, Set};
 use narrowgate_model::sort::sort;
 use narrowgate_model::{Config, Prefix, Server};
-use std::net::IpAddr;
 
 /// The sets of the peers; none where the config is not strict.
 pub(crate) fn sets(config: &Config) -> Vec<Set> {

@@ -1,5 +1,6 @@
 //! The way down, and what has to be remembered for it.
 
+use alloc::{borrow::ToOwned, vec::Vec};
 use narrowgate_model::Gather;
 use narrowgate_model::PROTOCOL;
 use narrowgate_model::net::{Route, RouteKind};

@@ -2,12 +2,13 @@
 
 use crate::desired::manages;
 use crate::routes::leads;
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use core::net::IpAddr;
 use narrowgate_model::Gather;
 use narrowgate_model::config::{Resolver, Uplink, Via};
 use narrowgate_model::facts::UplinkState;
 use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{ByName, Config, Facts, Server};
-use std::net::IpAddr;
 
 /// The servers of a resolver, the best first, each once.
 ///

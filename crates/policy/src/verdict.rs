@@ -2,12 +2,13 @@
 //!
 //! Chains of one hook are gone through by priority. `accept` ends its chain only, `drop` ends everything.
 
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use narrowgate_model::Gather;
 use narrowgate_model::nft::{
     Action, Chain, CtDirection, Family, Hook, IpVersion, Match, Policy, Rule, Ruleset,
 };
 use narrowgate_model::sort::sort_by_key;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A packet or frame, as far as our rules look at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
