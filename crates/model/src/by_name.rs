@@ -1,5 +1,8 @@
 //! A map for a handful of things with names. A `BTreeMap` is for thousands, and each type of value costs 3 to 9 KB of program.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 /// Values by name, in the order of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ByName<V>(Vec<(String, V)>);
@@ -28,7 +31,7 @@ impl<V> ByName<V> {
     /// Puts a value in; the one that had this name, if any.
     pub fn insert(&mut self, name: String, value: V) -> Option<V> {
         if let Some(is) = self.get_mut(&name) {
-            return Some(std::mem::replace(is, value));
+            return Some(core::mem::replace(is, value));
         }
         let place = self.keys().take_while(|n| **n < name).count();
         self.0.insert(place, (name, value));
@@ -80,7 +83,7 @@ impl<V> Default for ByName<V> {
 
 impl<V> IntoIterator for ByName<V> {
     type Item = (String, V);
-    type IntoIter = std::vec::IntoIter<(String, V)>;
+    type IntoIter = alloc::vec::IntoIter<(String, V)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()

@@ -1,7 +1,10 @@
 //! What the operator wants, as read from the UCI config with its defaults filled in.
 
 use crate::{Mark, Prefix, Server};
-use std::net::{IpAddr, SocketAddr};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
 
 /// The whole config of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]

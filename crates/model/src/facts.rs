@@ -2,7 +2,9 @@
 
 use crate::net::Link;
 use crate::{Prefix, Server, Time};
-use std::net::{IpAddr, Ipv4Addr};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// Everything known of one uplink at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,6 +1,8 @@
 //! Lists from iterators, for short lists. The standard library's `collect` and `extend` look how long the list will be and take the
 //! first item out of the loop: whatever the iterator does is in the program twice. This costs 130 to 400 bytes less each time.
 
+use alloc::vec::Vec;
+
 /// What iterators can besides.
 pub trait Gather: Iterator + Sized {
     /// All items, as `collect` would have them.

@@ -3,6 +3,10 @@
 //! Read in the order of the data flow: [`config`] and [`facts`] come in, [`state`] is what policy makes of them
 //! (desired, observed and the steps between), [`net`] and [`nft`] are the kernel's objects in our words.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_std)]
+
+#[macro_use]
+extern crate alloc;
 
 mod by_name;
 pub mod config;

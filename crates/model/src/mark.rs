@@ -1,7 +1,7 @@
 //! The firewall mark: a value under a mask.
 
-use std::fmt;
-use std::str::FromStr;
+use core::fmt;
+use core::str::FromStr;
 
 /// A value that is set and matched under a mask (`SO_MARK`, `fwmark`, `meta mark`). Bits outside the mask belong to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ impl fmt::Display for ParseMarkError {
     }
 }
 
-impl std::error::Error for ParseMarkError {}
+impl core::error::Error for ParseMarkError {}
 
 impl FromStr for Mark {
     type Err = ParseMarkError;

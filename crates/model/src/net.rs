@@ -1,7 +1,8 @@
 //! Links, addresses, routes, rules: rtnetlink's objects, as far as narrowgate sets or reads them.
 
 use crate::{Mark, Prefix, Time};
-use std::net::{IpAddr, Ipv4Addr};
+use alloc::string::String;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

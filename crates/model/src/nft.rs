@@ -5,8 +5,11 @@
 
 use crate::sort::sort;
 use crate::{Gather, Prefix};
-use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
+use core::net::{IpAddr, SocketAddr};
 
 /// All our tables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

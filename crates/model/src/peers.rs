@@ -2,7 +2,8 @@
 
 use crate::Gather;
 use crate::sort::sort;
-use std::net::IpAddr;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 /// Names that are remembered: more peers has no tunnel.
 pub const MOST_NAMES: usize = 64;

@@ -1,8 +1,8 @@
 //! An address with a prefix length.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
 
 /// An address and how many of its leading bits count. The rest may be set (an interface's address) or not (a network).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +88,7 @@ impl fmt::Display for ParsePrefixError {
     }
 }
 
-impl std::error::Error for ParsePrefixError {}
+impl core::error::Error for ParsePrefixError {}
 
 impl FromStr for Prefix {
     type Err = ParsePrefixError;

@@ -1,8 +1,10 @@
 //! A DNS server's address.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use core::str::FromStr;
 
 /// Where to ask: an address, the device it is reached by where that matters, and a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,7 +91,7 @@ impl fmt::Display for ParseServerError {
     }
 }
 
-impl std::error::Error for ParseServerError {}
+impl core::error::Error for ParseServerError {}
 
 impl FromStr for Server {
     type Err = ParseServerError;

@@ -18,7 +18,7 @@ fn sort_by<T>(list: &mut [T], less: impl Fn(&T, &T) -> bool) {
             if !less(last, before) {
                 break;
             }
-            std::mem::swap(before, last);
+            core::mem::swap(before, last);
             let shorter = head.len() - 1;
             head = &mut head[..shorter];
         }

@@ -3,6 +3,8 @@
 use crate::ByName;
 use crate::net::{Address, Link, Route, Rule};
 use crate::nft::{ChainPrint, Ruleset};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 /// What the kernel is to look like. Policy makes it from config and facts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

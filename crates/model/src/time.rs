@@ -1,8 +1,8 @@
 //! A moment, as the caller's clock tells it.
 
-use std::fmt;
-use std::ops::{Add, Sub};
-use std::time::Duration;
+use core::fmt;
+use core::ops::{Add, Sub};
+use core::time::Duration;
 
 /// Milliseconds of `CLOCK_BOOTTIME`: it runs through suspend and is not set by anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -10,10 +10,13 @@ mod whole;
 pub(crate) use values::is_dns_name;
 
 use crate::uci::{self, File, Names, Place};
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
 use narrowgate_model::config::{Config, Host, Resolver, Via};
 use narrowgate_model::{Gather, Server};
-use std::fmt;
-use std::net::SocketAddr;
 
 /// A mistake in a config file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +40,7 @@ impl fmt::Display for Problem {
     }
 }
 
-impl std::error::Error for Problem {}
+impl core::error::Error for Problem {}
 
 /// Reads the config. `file_name` is what the problems say.
 ///

@@ -14,8 +14,9 @@ pub mod packet;
 
 pub use lease::{Lease, Unusable};
 
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 use options::Options;
-use std::net::Ipv4Addr;
 
 /// The port that clients listen on.
 pub const CLIENT_PORT: u16 = 68;

@@ -10,8 +10,9 @@ mod answer;
 
 pub use answer::{Answer, Ia, Lent, Refused, parse};
 
-use std::net::Ipv6Addr;
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::net::Ipv6Addr;
+use core::time::Duration;
 
 /// The port that clients listen on.
 pub const CLIENT_PORT: u16 = 546;

@@ -1,5 +1,7 @@
 //! Domain names from the wire to text.
 
+use alloc::string::String;
+
 /// Appends a label; false if it is none that a person could read or the name gets too long.
 pub(crate) fn push_label(name: &mut String, label: &[u8]) -> bool {
     let printable = label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));

@@ -10,8 +10,11 @@
 //! ```
 
 use crate::resolv::nameserver;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use narrowgate_model::{Prefix, Server};
-use std::net::IpAddr;
 
 /// What a file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,5 +1,9 @@
 //! Bytes and text to types and back: what comes from the network and from files. Nothing here does I/O.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_std)]
+
+#[macro_use]
+extern crate alloc;
 
 #[cfg(feature = "builtin")]
 mod checksum;

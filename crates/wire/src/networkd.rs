@@ -4,8 +4,11 @@
 //! What sd-network(3) tells comes from these files, so their names have been stable, though the files call themselves
 //! private. What is not understood is not there.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use narrowgate_model::Server;
-use std::net::IpAddr;
 
 /// What a link's state file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -4,6 +4,9 @@
 //! DHCP's own options (`DHCP4.OPTION[5]:domain_name_servers = 192.0.2.53`) stand there whether or not the connection uses them.
 
 use crate::resolv::nameserver;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
 use narrowgate_model::Server;
 
 /// What it says of a device.

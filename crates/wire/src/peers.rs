@@ -9,8 +9,11 @@
 //! It is read by the program that wrote it, or dropped: whatever is not to the last byte as it would be written is somebody else's or damaged.
 
 use crate::config::is_dns_name;
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use narrowgate_model::peers::{MOST_ADDRESSES, MOST_NAMES, is_host};
-use std::net::IpAddr;
 
 /// A peer's name as it is in the config, and where it was found.
 pub type Peer = (String, Vec<IpAddr>);
@@ -41,7 +44,7 @@ pub fn format(peers: &[Peer]) -> String {
 pub fn parse(bytes: &[u8]) -> Result<Vec<Peer>, &'static str> {
     let rest = bytes.strip_prefix(HEADER.as_bytes()).ok_or("it is of another kind or version")?;
     let read = || -> Option<Vec<Peer>> {
-        let text = std::str::from_utf8(rest).ok().filter(|_| bytes.len() <= MAX_FILE)?;
+        let text = core::str::from_utf8(rest).ok().filter(|_| bytes.len() <= MAX_FILE)?;
         let mut peers = Vec::new();
         for line in text.lines().take_while(|line| !line.starts_with(SUM)) {
             let mut words = line.split(' ');

@@ -11,9 +11,11 @@ pub mod packet;
 
 pub(crate) use options::{domains, portal};
 
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 use narrowgate_model::Prefix;
 use narrowgate_model::facts::Preference;
-use std::net::Ipv6Addr;
 
 /// A Router Advertisement that passed every check of RFC 4861, 6.1.2, that can be made on the message alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

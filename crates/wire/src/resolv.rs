@@ -1,7 +1,9 @@
 //! `resolv.conf`: lines of `nameserver ADDR[%dev]`, as DHCP clients, netifd and Gluon write them and libcs and dnsmasq read them.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
 use narrowgate_model::Server;
-use std::fmt::Write;
 
 /// What a `resolv.conf` says of interest here.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -7,6 +7,7 @@
 pub mod blob;
 pub mod network;
 
+use alloc::vec::Vec;
 use blob::{Attr, attrs};
 
 /// The system's own object that hands out events.

@@ -16,7 +16,9 @@ mod write;
 pub use parse::{Names, parse};
 pub use write::write;
 
-use std::fmt;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,7 +134,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-impl std::error::Error for Mistake {}
+impl core::error::Error for Mistake {}
 
 /// Foreign text for a message of one line: control characters escaped, the end cut off.
 pub(crate) fn shown(text: &str) -> String {

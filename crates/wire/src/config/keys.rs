@@ -3,6 +3,8 @@
 use super::Reader;
 use super::values::Why;
 use crate::uci::{Section, Setting, Value, Word, shown};
+use alloc::string::String;
+use alloc::vec::Vec;
 use narrowgate_model::Gather;
 
 /// An option that a section may have.
@@ -212,7 +214,7 @@ fn distance(a: &str, b: &str) -> usize {
             }
             row.push(best);
         }
-        before = std::mem::replace(&mut last, row);
+        before = core::mem::replace(&mut last, row);
         previous = Some(x);
     }
     last.last().copied().unwrap_or(usize::MAX)

@@ -3,9 +3,11 @@
 use super::Reader;
 use super::values::{self, Word};
 use crate::uci::{Place, Section};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::net::{IpAddr, SocketAddr};
 use narrowgate_model::Gather;
 use narrowgate_model::config::{Config, Group, ProviderKind, Resolver, Tunnel, Uplink, Via};
-use std::net::{IpAddr, SocketAddr};
 
 impl Reader<'_> {
     pub(super) fn globals(&mut self, section: &Section, config: &mut Config) {

@@ -1,10 +1,12 @@
 //! From a value's text to its type, or why not.
 
 use super::keys::suggestion;
+use alloc::borrow::Cow;
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use core::net::{IpAddr, SocketAddr};
 use narrowgate_model::config::{Group, Host, Inbound, Peer, ProviderKind, Via};
 use narrowgate_model::{Gather, Mark, Prefix, Server};
-use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
 
 /// Why a value is refused and what to write instead.
 pub(super) struct Why {

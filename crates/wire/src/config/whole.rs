@@ -2,9 +2,11 @@
 
 use super::{Places, Reader};
 use crate::uci::Place;
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 use narrowgate_model::Server;
 use narrowgate_model::config::{Config, Resolver, Via};
-use std::net::SocketAddr;
 
 impl Reader<'_> {
     /// Two sections of a type cannot share a name; only an anonymous one, which is called after its device, gets into this.

@@ -1,6 +1,7 @@
 //! ARP for IPv4 on Ethernet (RFC 826), as far as detecting an address's conflict needs it (RFC 5227).
 
-use std::net::Ipv4Addr;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
 /// Asks whether somebody has the address, without claiming it: the sender's address is unspecified.
 pub fn probe(mac: [u8; 6], address: Ipv4Addr) -> Vec<u8> {

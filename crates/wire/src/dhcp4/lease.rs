@@ -1,8 +1,10 @@
 //! What a server gives: an address with its times, routes and DNS servers.
 
 use super::options::{self, Options};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 use narrowgate_model::Prefix;
-use std::net::Ipv4Addr;
 
 /// An address that is lent, and what goes with it. Times are seconds from the request on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +38,8 @@ impl Lease {
     /// The address alone.
     pub fn ip(&self) -> Ipv4Addr {
         match self.address.addr {
-            std::net::IpAddr::V4(a) => a,
-            std::net::IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED, // not made by `read`
+            core::net::IpAddr::V4(a) => a,
+            core::net::IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED, // not made by `read`
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The options of a DHCP message (RFC 2132), read leniently: what is malformed is as if it were not there.
 
 use crate::domain::push_label;
-use std::net::Ipv4Addr;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
 /// The areas of a message that hold options: the options field, and `file` and `sname` where option 52 says so.
 pub(super) struct Options<'a> {

@@ -3,7 +3,8 @@
 
 use super::{CLIENT_PORT, SERVER_PORT};
 use crate::checksum::Sum;
-use std::net::Ipv4Addr;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
 
 /// The message as a whole IPv4 packet from `source` to everybody on the link.
 pub fn broadcast(source: Ipv4Addr, message: &[u8]) -> Vec<u8> {

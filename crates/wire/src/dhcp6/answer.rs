@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::ra::{domains, portal};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 /// An Advertise or a Reply that is for us. Times are seconds; `u32::MAX` is infinity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -3,8 +3,10 @@
 
 use super::{PrefixInfo, RouteInfo, RouterAdvert, preference};
 use crate::domain::push_label;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::net::Ipv6Addr;
 use narrowgate_model::Prefix;
-use std::net::Ipv6Addr;
 
 /// Reads one option, type and length included, into `advert`.
 pub(super) fn read(kind: u8, option: &[u8], advert: &mut RouterAdvert) {
@@ -86,14 +88,14 @@ fn nat64(body: &[u8]) -> Option<(Prefix, u16)> {
 /// or if it is no URI: it is shown to people.
 pub(crate) fn portal(bytes: &[u8]) -> Option<String> {
     let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-    let uri = std::str::from_utf8(bytes.get(..end)?).ok()?;
+    let uri = core::str::from_utf8(bytes.get(..end)?).ok()?;
     let fits = (1..=255).contains(&uri.len()) && uri.bytes().all(|b| b.is_ascii_graphic());
     (fits && uri != "urn:ietf:params:capport:unrestricted").then(|| uri.to_owned())
 }
 
 /// Names as in DNS, uncompressed, one behind the other, zero bytes behind the last (RFC 8106, 5.2).
 pub(crate) fn domains(mut bytes: &[u8]) -> impl Iterator<Item = String> {
-    std::iter::from_fn(move || {
+    core::iter::from_fn(move || {
         let mut name = String::new();
         loop {
             let (&len, rest) = bytes.split_first()?;

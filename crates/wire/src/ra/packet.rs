@@ -3,7 +3,8 @@
 
 use super::Malformed;
 use crate::checksum::Sum;
-use std::net::Ipv6Addr;
+use alloc::vec::Vec;
+use core::net::Ipv6Addr;
 
 /// All routers on the link: where solicitations go.
 pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);

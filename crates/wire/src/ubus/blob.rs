@@ -5,7 +5,8 @@
 //! its payload, and zeros up to a multiple of 4. A field's payload starts with the length of its name (16 bits), the name, a
 //! zero, and zeros up to a multiple of 4.
 
-use std::ops::Not;
+use alloc::vec::Vec;
+use core::ops::Not;
 
 /// An attribute. If it is a field, [`Attr::field`] takes its name off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +113,7 @@ impl<'a> Field<'a> {
 
 fn text(bytes: &[u8]) -> Option<&str> {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-    std::str::from_utf8(bytes.get(..end)?).ok()
+    core::str::from_utf8(bytes.get(..end)?).ok()
 }
 
 /// Appends an attribute whose payload `fill` appends.

@@ -3,8 +3,11 @@
 //! Everything may be missing, be of another type, or be there besides: what is not understood is not there.
 
 use super::blob::{Field, field, fields};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use narrowgate_model::{Gather, Prefix};
-use std::net::IpAddr;
 
 /// A logical interface of netifd's, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,7 +1,7 @@
 //! The text, character by character, with line and column.
 
 use super::Place;
-use std::str::Chars;
+use core::str::Chars;
 
 /// A place in a text, and what comes behind it.
 pub(super) struct Cursor<'a> {

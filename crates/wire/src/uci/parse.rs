@@ -3,6 +3,8 @@
 
 use super::cursor::{Cursor, is_blank, is_space};
 use super::{File, Mistake, Place, Section, Setting, Word, shown};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 /// What a section's name must be unique among.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +153,7 @@ impl<'a> Parser<'a> {
     /// the line is refused, so that a text never means one thing there and another here.
     fn separator(&mut self) -> Refused<()> {
         let place = self.cursor.place;
-        let (touches, unnamed) = (self.bare_end == Some(place), std::mem::take(&mut self.unnamed));
+        let (touches, unnamed) = (self.bare_end == Some(place), core::mem::take(&mut self.unnamed));
         self.cursor.bump();
         match touches || unnamed {
             true => self.cursor.skip_while(is_blank),

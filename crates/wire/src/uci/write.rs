@@ -1,6 +1,7 @@
 //! From sections to text.
 
 use super::File;
+use alloc::string::String;
 
 /// The file as text that [`parse`](super::parse()) reads as the same. Every value is quoted.
 pub fn write(file: &File) -> String {
