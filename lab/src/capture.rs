@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{RecvFlags, recv};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 
 use crate::error::{Context as _, Error, Result};
 use crate::frame::{Content, Frame, Packet, Transport, decode};
@@ -242,20 +244,21 @@ pub fn servers(network: Household) -> Vec<std::net::IpAddr> {
 fn read(socket: &PacketSocket, stopped: &UnixStream, shared: &Shared) -> Result<()> {
     let mut buffer = vec![0; 1 << 17];
     loop {
-        let mut polled = [PollFd::new(&socket.fd, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-        match poll(&mut polled, None) {
-            Err(rustix::io::Errno::INTR) => continue,
+        let mut polled = [socket.fd.as_fd(), stopped.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut polled, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
             other => other.context(|| "poll".to_owned())?,
         };
-        if polled.last().is_some_and(|stop| !stop.revents().is_empty()) {
+        if polled.last().and_then(PollFd::any) != Some(false) {
             return Ok(());
         }
-        let length = match recv(&socket.fd, &mut buffer[..], RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
-            Ok((_, length)) => length,
-            // The household's end went down; the socket goes on when it is up again.
-            Err(rustix::io::Errno::NETDOWN | rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error).context(|| "reading from the cable".to_owned()),
-        };
+        let length =
+            match recv(socket.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => length,
+                // The household's end went down; the socket goes on when it is up again.
+                Err(Errno::ENETDOWN | Errno::EAGAIN | Errno::EINTR) => continue,
+                Err(error) => return Err(error).context(|| "reading from the cable".to_owned()),
+            };
         let bytes = buffer.get(..length.min(buffer.len())).unwrap_or_default();
         // What the household itself sends is seen here too. All else comes from the node, whatever it says it is.
         match decode(bytes) {

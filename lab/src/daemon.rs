@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use nix::sys::signal::{Signal, kill};
 
 use crate::error::{Context, Error, Result};
 use crate::fastd::{ESTABLISHED, Start};
 use crate::lab::Lab;
 use crate::layout::{Host, TUNNEL_GID};
-use crate::place::PlacedCommand;
+use crate::place::{self, PlacedCommand};
 use crate::wait;
 
 /// A running program. It is killed when dropped.
@@ -44,9 +44,8 @@ impl Running {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| Error::new("no process number"))?;
-        kill_process(pid, signal).context(|| format!("signalling {}", self.name))
+        let pid = place::number(self.child.id()).ok_or_else(|| Error::new("no process number"))?;
+        kill(pid, signal).context(|| format!("signalling {}", self.name))
     }
 
     /// Kills it without warning, and waits for its end.
@@ -58,7 +57,7 @@ impl Running {
 
     /// Asks it to end with SIGTERM and waits.
     pub fn terminate(&mut self, patience: Duration) -> Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
+        self.signal(Signal::SIGTERM)?;
         self.wait(patience)
     }
 

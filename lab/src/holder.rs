@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{WaitOptions, wait};
+use nix::sys::signal::{self, Signal};
 
 use crate::error::{Context, Error, Result};
+use crate::place;
 use crate::rundir::Process;
 use crate::wait;
 
@@ -69,10 +70,10 @@ impl Holder {
 
 /// Kills a holder that this process has not started.
 pub fn kill(holder: Process) {
-    if let Some(pid) = i32::try_from(holder.pid).ok().and_then(rustix::process::Pid::from_raw) {
+    if let Some(pid) = place::number(holder.pid) {
         // The check and the kill are not one step; a process number is not used again that soon.
         if holder.alive() {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = signal::kill(pid, Signal::SIGKILL);
         }
     }
 }
@@ -89,7 +90,7 @@ pub fn hold(detached: bool) -> Result<()> {
     std::thread::spawn(|| {
         loop {
             // The hosts' processes are children of others at first; with none of our own there is nothing to wait for.
-            if wait(WaitOptions::empty()).is_err() {
+            if nix::sys::wait::wait().is_err() {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
         }

@@ -33,7 +33,7 @@ pub struct Lab {
 impl Lab {
     /// Sweeps up after dead runs, then makes a lab: hosts, cables, and every daemon but the node's.
     pub fn new(options: Options) -> Result<Self> {
-        if !rustix::process::geteuid().is_root() {
+        if !nix::unistd::geteuid().is_root() {
             return Err(Error::new("the lab makes network namespaces and needs root: run it as root"));
         }
         sweep();

@@ -1,11 +1,12 @@
-//! AF_PACKET sockets (packet(7)) on one device, from safe functions: `rustix` makes the socket and reads from it,
+//! AF_PACKET sockets (packet(7)) on one device, from safe functions: `nix` makes the socket and reads from it,
 //! `pnet_datalink` binds it, for which the standard libraries have no address type.
 
 use std::io;
 use std::os::fd::{IntoRawFd, OwnedFd};
 
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use pnet_datalink::{Channel, Config, DataLinkSender, NetworkInterface};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 /// A packet socket that is bound to one device.
 pub struct PacketSocket {
@@ -17,14 +18,13 @@ pub struct PacketSocket {
 impl PacketSocket {
     /// Binds one to a device of this thread's network namespace. It sees every frame of the device, sent or received.
     pub fn open(device: &str) -> io::Result<Self> {
-        let kind = (AddressFamily::PACKET, SocketType::RAW);
-        let fd = socket_with(kind.0, kind.1, SocketFlags::CLOEXEC, None)?;
+        let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
         // Enough for a burst while the reader is not scheduled; nothing that the node sends may be missed.
-        sockopt::set_socket_recv_buffer_size_force(&fd, 64 << 20)?;
+        setsockopt(&fd, sockopt::RcvBufForce, &(64 << 20))?;
         let interface = NetworkInterface {
             name: device.to_owned(),
             description: String::new(),
-            index: rustix::net::netdevice::name_to_index(&fd, device)?,
+            index: if_nametoindex(device)?,
             mac: None,
             ips: Vec::new(),
             flags: 0,

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, WaitOptions, waitpid};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Result};
 
@@ -36,17 +37,17 @@ pub struct Started(Arc<Mutex<Vec<Pid>>>);
 
 impl Started {
     fn add(&self, child: &Child) {
-        self.lock().extend(i32::try_from(child.id()).ok().and_then(Pid::from_raw));
+        self.lock().extend(number(child.id()));
     }
 
     fn forget(&self, id: u32) {
-        self.lock().retain(|pid| u32::try_from(pid.as_raw_nonzero().get()) != Ok(id));
+        self.lock().retain(|pid| u32::try_from(pid.as_raw()) != Ok(id));
     }
 
     /// Reaps those that have ended. Returns whether all have.
     pub fn reap(&self) -> bool {
         let mut pids = self.lock();
-        pids.retain(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)));
+        pids.retain(|pid| waitpid(*pid, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive));
         pids.is_empty()
     }
 
@@ -79,9 +80,9 @@ impl Place {
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
                 if with_pids {
-                    move_into_link_name_space(pid.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
+                    setns(pid.as_fd(), CloneFlags::CLONE_NEWPID)?;
                 }
-                move_into_link_name_space(net.as_fd(), Some(LinkNameSpaceType::Network))?;
+                setns(net.as_fd(), CloneFlags::CLONE_NEWNET)?;
                 Ok::<_, std::io::Error>(work())
             });
             thread.join().map_err(|_| Error::new("a thread of the lab panicked"))
@@ -163,6 +164,11 @@ impl PlacedCommand {
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+/// A process number, as system calls take it: theirs say "all of a group" too, by zero and less, and are never meant here.
+pub(crate) fn number(id: u32) -> Option<Pid> {
+    i32::try_from(id).ok().filter(|id| *id > 0).map(Pid::from_raw)
 }
 
 fn open_namespace(pid: u32, kind: &str) -> Result<File> {

@@ -210,7 +210,7 @@ pub fn mark(nonce: u32) -> Result<&'static str> {
     }
     match socket.send(&build::marker(nonce)) {
         Ok(()) => Ok("sent"),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NETDOWN.raw_os_error()) => Ok("down"),
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENETDOWN as i32) => Ok("down"),
         Err(error) => Err(error.into()),
     }
 }

@@ -3,6 +3,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::build;
@@ -39,11 +43,12 @@ pub fn run(router4: &str, router6: &str, kinds: &[String]) -> Result<()> {
 
 /// Keeps this process on the first processor that it may use.
 pub fn stay_on_one_cpu() {
-    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
-    let mut one = rustix::thread::CpuSet::new();
-    if let Some(cpu) = (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)) {
-        one.set(cpu);
-        let _ = rustix::thread::sched_setaffinity(None, &one);
+    let this = Pid::from_raw(0);
+    let Ok(allowed) = sched_getaffinity(this) else { return };
+    let mut one = CpuSet::new();
+    let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu) == Ok(true));
+    if first.is_some_and(|cpu| one.set(cpu).is_ok()) {
+        let _ = sched_setaffinity(this, &one);
     }
 }
 
@@ -57,8 +62,7 @@ pub fn quietly(router4: Ipv4Addr, router6: Ipv6Addr, kinds: &[&str]) {
 
 impl Here {
     fn look(router4: Ipv4Addr, router6: Ipv6Addr, address4: Option<Ipv4Addr>) -> Self {
-        let index = udp(false).and_then(|socket| Ok(rustix::net::netdevice::name_to_index(&socket, WAN.0)?));
-        let index = index.unwrap_or(0);
+        let index = if_nametoindex(WAN.0).unwrap_or(0);
         Self { router4, router6, address4, address6: address6(), index }
     }
 
@@ -175,7 +179,7 @@ fn tcp(kind: &str, v6: bool, to: SockAddr, bound: bool) -> io::Result<()> {
     }
     socket.set_nonblocking(true)?;
     match socket.connect(&to) {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => Ok(()),
         other => other,
     }
 }

@@ -6,7 +6,8 @@ use narrowgate_lab::fastd::Start;
 use narrowgate_lab::probe::Flood;
 use narrowgate_lab::snapshot::Snapshot;
 use narrowgate_lab::{Host, Lab, Options, demo, wait};
-use rustix::process::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::scene::{READY, SOON, Scene};
 
@@ -178,8 +179,8 @@ fn a_resolver_that_dies_is_started_again() {
     let children: Vec<u32> = demo::family(scene.daemon.pid()).into_iter().skip(1).collect();
     assert!(children.len() >= 2, "one process a resolver: {children:?}");
     for child in &children {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(*child).unwrap()).unwrap();
-        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        let pid = Pid::from_raw(i32::try_from(*child).unwrap());
+        kill(pid, Signal::SIGKILL).unwrap();
     }
     scene.assert_wan_dns_works("after its resolvers were killed");
     let again: Vec<u32> = demo::family(scene.daemon.pid()).into_iter().skip(1).collect();
@@ -294,7 +295,7 @@ fn a_bad_config_is_named_with_line_and_column_and_changes_nothing() {
 fn a_reload_of_a_bad_config_keeps_the_old_one() {
     let mut scene = Scene::tunnel_up(Options::default());
     scene.lab.write("narrowgate.conf", "config uplink 'wan'\n\toption devise 'wan'\n").unwrap();
-    scene.daemon.signal(Signal::HUP).unwrap();
+    scene.daemon.signal(Signal::SIGHUP).unwrap();
     scene.lab.wait_logged(&scene.daemon, "narrowgate.conf:2:", SOON).unwrap();
     assert!(scene.daemon.runs());
     scene.assert_no_leak("after a bad reload");

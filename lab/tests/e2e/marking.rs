@@ -141,7 +141,7 @@ fn a_service_is_marked_by_its_cgroup_each_time_it_starts() {
     let mut scene = Scene::with(lab);
     scene.wait_addresses();
     scene.lab.write("narrowgate.conf", &unit.config()).unwrap();
-    scene.daemon.signal(rustix::process::Signal::HUP).unwrap();
+    scene.daemon.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
     scene.lab.wait_logged(&scene.daemon, "waiting for its cgroup", SOON).unwrap();
     // It neither marks its sockets nor has a group.
     let config = forget_packet_mark(&scene.lab, Start::InGroup);
@@ -184,7 +184,7 @@ fn a_service_is_marked_by_its_cgroup_each_time_it_starts() {
     // A reload without it takes it off, and one with it brings it back.
     for (config, mark) in [(demo::config(), "0"), (unit.config(), "1")] {
         scene.lab.write("narrowgate.conf", &config).unwrap();
-        scene.daemon.signal(rustix::process::Signal::HUP).unwrap();
+        scene.daemon.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
         wait::until("the reload", SOON, || Ok((unit.mark() == mark).then_some(()))).unwrap();
     }
     // So does a start with another config, after a crash.

@@ -6,7 +6,7 @@ use narrowgate_lab::fastd::Start;
 use narrowgate_lab::layout::Household;
 use narrowgate_lab::probe::Flood;
 use narrowgate_lab::{Families, Host, Lab, Options, wait};
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 
 use crate::scene::{SOON, Scene};
 
@@ -105,7 +105,7 @@ fn during_reload() {
     let scene = Scene::tunnel_up(Options::default());
     let flood = Flood::start(&scene.lab).unwrap();
     for _ in 0..10 {
-        scene.daemon.signal(Signal::HUP).unwrap();
+        scene.daemon.signal(Signal::SIGHUP).unwrap();
         scene.assert_no_leak("during reload");
     }
     flood.end_after(10).unwrap();

@@ -13,7 +13,7 @@ use narrowgate_lab::packet::PacketSocket;
 use narrowgate_lab::probe::build;
 use narrowgate_lab::wireguard::{self, INNER_GATE4};
 use narrowgate_lab::{Host, Lab, Options, wait};
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 
 use crate::scene::{SILENCE, SOON, Scene};
 
@@ -114,7 +114,7 @@ fn marked_frames_of_packet_sockets_are_compared_with_the_sets_too() {
         scene.capture.wait_for("a marked frame to a stranger", SOON, sent).unwrap();
     }
     scene.lab.write("narrowgate.conf", &strict_config()).unwrap();
-    scene.daemon.signal(Signal::HUP).unwrap();
+    scene.daemon.signal(Signal::SIGHUP).unwrap();
     assert_eq!(peers(&scene.lab), [IpAddr::from(GATE4)]);
     scene.capture.reset();
     // Behind the strangers' comes the peer's: when it is seen, theirs would have been.
@@ -187,14 +187,14 @@ fn a_tunnel_that_is_up_when_the_config_becomes_strict_goes_on() {
         "there is no such set yet"
     );
     scene.lab.write("narrowgate.conf", &strict_config()).unwrap();
-    scene.daemon.signal(Signal::HUP).unwrap();
+    scene.daemon.signal(Signal::SIGHUP).unwrap();
     wait::until("the peer in the set", SOON, || {
         Ok((peers_if_any(&scene.lab) == [IpAddr::from(GATE4)]).then_some(()))
     })
     .unwrap_or_else(|error| panic!("{error}\n{}", scene.log()));
     scene.assert_mesh_works("strict");
     scene.lab.write("narrowgate.conf", &config()).unwrap();
-    scene.daemon.signal(Signal::HUP).unwrap();
+    scene.daemon.signal(Signal::SIGHUP).unwrap();
     wait::until("the end of the sets", SOON, || {
         Ok(scene.lab.run(Host::Node, "nft list set inet narrowgate peers4").is_err().then_some(()))
     })

@@ -2,7 +2,7 @@
 
 use narrowgate_lab::probe::Flood;
 use narrowgate_lab::{Host, Options, demo};
-use rustix::process::Signal;
+use nix::sys::signal::Signal;
 
 use crate::scene::{READY, SOON, Scene};
 
@@ -30,7 +30,7 @@ fn nothing_is_lost(what: &str, mut change: impl FnMut(&mut Scene)) {
 #[test]
 fn restarted_by_its_service_manager_it_leaves_everything_standing_for_the_next() {
     nothing_is_lost("SIGQUIT and a start", |scene| {
-        scene.daemon.signal(Signal::QUIT).unwrap();
+        scene.daemon.signal(Signal::SIGQUIT).unwrap();
         assert_eq!(scene.daemon.wait(SOON).unwrap().code(), Some(0));
         let (daemon, ready) = scene.lab.start_narrowgate(&demo::config()).unwrap();
         scene.daemon = daemon;
@@ -42,7 +42,7 @@ fn restarted_by_its_service_manager_it_leaves_everything_standing_for_the_next()
 fn upgraded_in_place_it_is_the_same_process_and_ready_again() {
     nothing_is_lost("SIGUSR2", |scene| {
         let pid = scene.daemon.pid();
-        scene.daemon.signal(Signal::USR2).unwrap();
+        scene.daemon.signal(Signal::SIGUSR2).unwrap();
         scene.daemon.wait_notify("READY=1", SOON).unwrap();
         assert!(scene.daemon.runs() && scene.daemon.pid() == pid);
     });
