@@ -6,7 +6,7 @@
 //!    client's retry, or another client with the same bytes) waits for that answer.
 //! 2. Before the uplink is up it waits, up to [`WAIT`]; where there is no cable to wait for it fails at once, saying why.
 //! 3. The best server is asked: the one that answers soonest, of those that do answer. When its expected time is over the next one is
-//!    asked as well, so that in [`ROUND`] all have been asked; then the rounds go on, slower and slower. All that were asked may still answer.
+//!    asked as well, so that in 0.4 s all have been asked; then the rounds go on, slower and slower. All that were asked may still answer.
 //! 4. An answer counts if it comes from the server, to the port, with the id, the question and its letters' case. A server that refuses or fails is
 //!    followed by the next at once; only when none is left its refusal is passed on.
 //! 5. What was known before is given while no server answers, if it is asked for by a client that has waited long enough (see `kept`).
@@ -20,7 +20,9 @@ mod cache;
 mod cookies;
 mod counters;
 mod families;
+mod index;
 mod kept;
+mod names;
 mod prefetch;
 mod queries;
 mod resolved;
@@ -37,8 +39,9 @@ pub use upstreams::{Set, UplinkState, Upstreams, wire_name};
 
 use crate::message::{self, Query, Reason, Refused, rcode};
 use cache::Cache;
+use names::Names;
 use narrowgate_model::Time;
-use queries::{Phase, Queries, Waiter};
+use queries::{NEVER, Phase, Queries, Waiter};
 use servers::Servers;
 use slots::Slots;
 use std::net::SocketAddr;
@@ -118,7 +121,8 @@ pub struct Engine {
     queries: Queries,
     slots: Slots,
     cache: Cache,
-    reachable: families::Reachable,
+    /// Names that were found lately to have addresses that can be reached, and when.
+    reachable: Names,
     kept: kept::Kept,
     aliases: aliases::Aliases,
     vigil: vigil::Vigil,
@@ -135,10 +139,10 @@ impl Engine {
             upstreams: Upstreams::default(),
             sets: Vec::new(),
             servers: Servers::default(),
-            queries: Queries::default(),
+            queries: Queries::new(limits.queries),
             slots: Slots::default(),
             cache: Cache::new(limits.cache),
-            reachable: families::Reachable::default(),
+            reachable: Names::default(),
             kept: kept::Kept::default(),
             aliases: aliases::Aliases::default(),
             vigil: vigil::Vigil::default(),
@@ -165,7 +169,7 @@ impl Engine {
         };
         let case = message::case_of(message::question_name(bytes, &query));
         let waiter = Waiter { client, id: query.id, case };
-        let key = self.queries.key(bytes, &query, matches!(client, Client::Tcp(_)));
+        let key = self.queries.key(bytes, &query, matches!(client, Client::Tcp(_)), out);
         // Letters that cannot be written again later are a question of their own.
         if let Some(found) = self.queries.find(key, bytes, &query).filter(|_| case.is_some()) {
             if found.waiters.contains(&waiter) {
@@ -205,18 +209,19 @@ impl Engine {
 
     /// Does what was due by now.
     pub fn tick(&mut self, now: Time, out: &mut dyn Outside) {
-        while let Some(index) = self.queries.due(now) {
+        let mut from = 0;
+        while let Some(index) = self.queries.due(now, from) {
             self.wake(now, index, out);
+            from = index + 1;
         }
         self.keep_vigil(now, out);
         self.slots.close_idle(now, out);
     }
 
     /// When to call [`tick`](Self::tick) next; never, if nothing is waited for.
-    pub fn next_tick(&mut self) -> Option<Time> {
-        let queries = self.queries.next_due();
-        let slots = self.slots.next_due();
-        queries.into_iter().chain(slots).chain(self.vigil_due()).min()
+    pub fn next_tick(&self) -> Option<Time> {
+        let next = self.queries.next_due().min(self.slots.next_due()).min(self.vigil_due());
+        (next != NEVER).then_some(next)
     }
 
     /// New servers, or news of the uplink. Queries that wait are asked; those that are under way go on, with the new servers from now.
@@ -258,20 +263,20 @@ impl Engine {
 
     /// Asks, waits or fails, as the uplink is.
     fn begin(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        let Some(set) = self.queries.get(index).map(|query| query.set) else { return };
+        let (state, has_servers) = (self.upstreams.state(set), self.members(set) > 0);
+        if matches!(state, UplinkState::NoCarrier | UplinkState::NoDevice) {
+            return self.fail_for_uplink(now, index, out);
+        }
         let Some(query) = self.queries.get_mut(index) else { return };
-        let set = query.set;
-        match self.upstreams.state(set) {
-            UplinkState::NoCarrier | UplinkState::NoDevice => self.fail_for_uplink(now, index, out),
-            state if state.is_up() && self.sets.get(usize::from(set)).is_some_and(|s| !s.is_empty()) => {
-                query.phase = Phase::Asking;
-                query.asking_since = now;
-                self.ask_first(now, index, out);
-            }
-            _ => {
-                query.phase = Phase::Waiting;
-                let until = query.started + WAIT;
-                self.queries.wake_at(index, until);
-            }
+        if state.is_up() && has_servers {
+            query.phase = Phase::Asking;
+            query.asking_since = now;
+            self.ask_first(now, index, out);
+        } else {
+            query.phase = Phase::Waiting;
+            let until = query.started + WAIT;
+            self.queries.wake_at(index, until);
         }
     }
 
@@ -301,13 +306,7 @@ impl Engine {
 
     /// Its name is none of the tunnels', as is known now.
     fn block(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
-        let Some(query) = self.queries.get_mut(index) else { return };
-        self.counters.blocked += query.waiters.len() as u64;
-        for waiter in &query.waiters {
-            address(&mut query.message, &query.parsed, waiter);
-            refuse(out, &waiter.client, &query.message, rcode::REFUSED, Some(BLOCKED));
-        }
-        self.answered(now, index, out);
+        self.counters.blocked += self.tell_all(now, index, rcode::REFUSED, BLOCKED, out);
     }
 
     fn fail_for_uplink(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
@@ -335,13 +334,27 @@ impl Engine {
         if self.answer_stale(now, index, out) {
             return self.answered(now, index, out);
         }
-        let Some(query) = self.queries.get_mut(index) else { return };
+        let told = self.tell_all(now, index, rcode::SERVFAIL, (reason, text), out);
+        self.counters.failed += told.min(1);
+    }
+
+    /// The same to all that wait, without any records; how many that were.
+    fn tell_all(
+        &mut self,
+        now: Time,
+        index: u32,
+        code: u8,
+        why: (Reason, &str),
+        out: &mut dyn Outside,
+    ) -> u64 {
+        let Some(query) = self.queries.get_mut(index) else { return 0 };
+        let told = query.waiters.len() as u64;
         for waiter in &query.waiters {
             address(&mut query.message, &query.parsed, waiter);
-            refuse(out, &waiter.client, &query.message, rcode::SERVFAIL, Some((reason, text)));
+            refuse(out, &waiter.client, &query.message, code, Some(why));
         }
-        self.counters.failed += u64::from(!query.waiters.is_empty());
         self.answered(now, index, out);
+        told
     }
 
     /// The clients have their answer. What was asked and not answered yet is waited for a little longer, to learn from it.
@@ -349,7 +362,7 @@ impl Engine {
         let Some(query) = self.queries.get_mut(index) else { return };
         query.waiters.clear();
         query.fallback = None;
-        if query.tries.iter().any(|t| t.is_pending()) {
+        if query.is_pending() {
             query.phase = Phase::Answered;
             self.queries.unindex(index);
             self.queries.wake_at(index, now + LINGER);
@@ -368,6 +381,18 @@ impl Engine {
             }
         }
         self.queries.remove(index);
+    }
+}
+
+impl Engine {
+    /// The number of the n-th server of a set.
+    fn member(&self, set: u8, n: usize) -> Option<u16> {
+        self.sets.get(usize::from(set))?.get(n).copied()
+    }
+
+    /// How many servers a set has.
+    fn members(&self, set: u8) -> usize {
+        self.sets.get(usize::from(set)).map_or(0, Vec::len)
     }
 }
 
@@ -390,10 +415,6 @@ fn refuse(out: &mut dyn Outside, client: &Client, query: &[u8], code: u8, why: O
 
 /// How long a query waits for an uplink: within the 5 s of glibc's and musl's stubs.
 pub const WAIT: Duration = Duration::from_secs(4);
-/// How long servers are asked before the client is told that none answers.
-pub const GIVE_UP: Duration = Duration::from_millis(4500);
-/// Within this time all servers have been asked once.
-pub const ROUND: Duration = Duration::from_millis(400);
 /// How long an answer that is not needed any more is waited for.
 const LINGER: Duration = Duration::from_secs(1);
 /// Clients that share one query.

@@ -75,7 +75,7 @@ pub struct Edns {
 }
 
 /// A client's query that can be forwarded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Query {
     /// The client's id.
     pub id: u16,
@@ -160,6 +160,12 @@ impl Query {
 /// The name in the question of a message that [`Query::parse`] took: lengths and letters, without the type and class behind it.
 pub fn question_name<'a>(message: &'a [u8], query: &Query) -> &'a [u8] {
     message.get(HEADER..query.question_end.saturating_sub(4)).unwrap_or(&[])
+}
+
+/// Whether two names are the same, whatever the case of their letters. (Lengths are below 64 and so never letters.)
+#[inline(never)]
+pub(crate) fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    one.eq_ignore_ascii_case(other)
 }
 
 /// Where the only question ends. Its name may not be compressed: there is nothing before it to point to.

@@ -1,12 +1,12 @@
 //! Strict: names that the peers' names are aliases of may be asked as well. A stub that is told only the alias (RFC 1034, 3.6.2) asks for what it leads to.
 
+use super::names::Names;
 use crate::message::{MAX_NAME, Record, question_end, rtype, u16_at};
 
 /// The names that answers led to, and the set that each is asked of.
 #[derive(Default)]
 pub(super) struct Aliases {
-    /// The last that was learnt stands last.
-    names: Vec<(Box<[u8]>, u8)>,
+    names: Names,
 }
 
 impl Aliases {
@@ -19,18 +19,14 @@ impl Aliases {
             if record.rtype == rtype::CNAME
                 && let Some(name) = name_at(answer, record.rdata)
             {
-                self.names.retain(|(known, _)| **known != *name);
-                if self.names.len() == MOST_NAMES {
-                    self.names.remove(0);
-                }
-                self.names.push((name.into(), set));
+                self.names.put(&name, set.into(), MOST_NAMES);
             }
         }
     }
 
     /// The set for a name as it stands in a question.
     pub fn find(&self, name: &[u8]) -> Option<u8> {
-        self.names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, set)| *set)
+        self.names.get(name).map(|set| set as u8)
     }
 
     /// Other names count from now on.
@@ -39,7 +35,7 @@ impl Aliases {
     }
 }
 
-/// The name at `at`, in small letters and without pointers.
+/// The name at `at`, without pointers.
 fn name_at(message: &[u8], mut at: usize) -> Option<Vec<u8>> {
     let mut name = Vec::new();
     // Each turn takes a label or a pointer; there cannot be more of both than this in a name that makes sense.
@@ -52,7 +48,7 @@ fn name_at(message: &[u8], mut at: usize) -> Option<Vec<u8>> {
             }
             1..64 => {
                 let end = at + 1 + usize::from(length);
-                name.extend(message.get(at..end)?.iter().map(u8::to_ascii_lowercase));
+                name.extend_from_slice(message.get(at..end)?);
                 at = end;
             }
             0xc0.. => at = usize::from(u16_at(message, at)? & 0x3fff),
@@ -108,7 +104,7 @@ mod tests {
         aliases.learn(&answer(5, &[0xc0, at]), 0); // to itself
         aliases.learn(&answer(5, &[1, b'x', 0xc0, at]), 0); // round and round
         aliases.learn(&answer(5, &[0xff, 0xff]), 0);
-        assert!(aliases.names.is_empty());
+        assert_eq!(aliases.names.len(), 0);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What servers' answers lead to: belief or not, the next server, or the clients' reply.
 
 use super::ask::{Form, MOST_TRIES, build};
+use super::cache::give;
 use super::queries::{Outcome, Phase, Query, Try};
-use super::{Client, Engine, Outside, SlotId, address};
+use super::{Engine, Outside, SlotId};
 use crate::message::{self, AnswerCookie, HEADER, Mismatch, Reason, rcode};
 use narrowgate_model::Time;
 
@@ -52,7 +53,7 @@ impl Engine {
             attempt.outcome = Outcome::Broken;
         }
         self.slots.finish(slot, id, now, out);
-        server.answered(now.since(attempt.sent));
+        server.answered(now.0.saturating_sub(attempt.sent.0));
         if attempt.tcp {
             server.tcp_failures = 0;
         }
@@ -67,7 +68,7 @@ impl Engine {
         match code {
             // BADCOOKIE: it wants to see its own, which it gave by this. The second time it gets no more of ours, but a connection.
             YXRRSET if bad_cookie => {
-                let again = query.tries.iter().filter(|t| t.server == attempt.server && t.cookie).count() > 1;
+                let again = query.count(attempt.server, |t| t.cookie) > 1;
                 if again {
                     server.cookies.give_up(now);
                 }
@@ -77,7 +78,7 @@ impl Engine {
             // The same to a query without any: it wants one now, whatever was found out before.
             YXRRSET
                 if attempt.edns
-                    && !query.tries.iter().any(|t| t.server == attempt.server && t.cookie)
+                    && query.count(attempt.server, |t| t.cookie) == 0
                     && query.parsed.edns.is_some_and(|edns| !message::has_cookie(&query.message, &edns))
                     && !query.parsed.signed =>
             {
@@ -93,14 +94,11 @@ impl Engine {
             rcode::NOERROR | rcode::NXDOMAIN => {
                 if has_edns && attempt.edns {
                     server.edns_works = true;
-                } else if has_edns
-                    && query.tries.iter().any(|t| t.server == attempt.server && t.edns && t.is_pending())
-                {
+                } else if has_edns && query.count(attempt.server, |t| t.edns && t.is_pending()) > 0 {
                     server.dislikes_edns(now);
                 }
                 let truncated = bytes.get(2).is_some_and(|flags| flags & 2 != 0);
-                let for_tcp = query.waiters.iter().any(|w| matches!(w.client, Client::Tcp(_)));
-                if truncated && !attempt.tcp && for_tcp {
+                if truncated && !attempt.tcp && query.is_for_tcp() {
                     return self.refused(now, index, place, bytes, Outcome::Broken, out);
                 }
                 self.set_outcome(index, place, Outcome::Answered);
@@ -158,12 +156,12 @@ impl Engine {
         self.counters.server_failures += 1;
         let under_way = |server: u16| {
             let query = self.queries.get(index);
-            query.is_some_and(|q| q.tries.iter().any(|t| t.server == server && t.is_pending()))
+            query.is_some_and(|q| q.count(server, Try::is_pending) > 0)
         };
         if self.best(index).is_some_and(|server| !under_way(server)) {
             self.ask_next(now, index, out);
         }
-        if self.queries.get(index).is_some_and(|q| q.tries.iter().any(Try::is_pending)) {
+        if self.queries.get(index).is_some_and(Query::is_pending) {
             self.schedule(now, index);
         } else if self.best(index).is_none() || outcome == Outcome::Refused {
             self.give_up(now, index, out);
@@ -188,8 +186,8 @@ impl Engine {
                 self.deliver(now, index, &mut bytes, false, out);
             }
             None => {
-                let servers = self.sets.get(usize::from(query.set)).map_or(0, Vec::len);
-                let text = match servers {
+                let set = query.set;
+                let text = match self.members(set) {
                     0 => "the uplink told of no DNS server".to_owned(),
                     1 => "the DNS server does not answer".to_owned(),
                     n => format!("none of {n} DNS servers answers"),
@@ -208,7 +206,7 @@ impl Engine {
             self.aliases.learn(bytes, query.set);
         }
         if keep {
-            self.cache.keep(now, &query.message, &query.parsed, bytes);
+            self.cache.keep(now, &query.message, &query.parsed, bytes, out);
             self.learn_peer(index, bytes);
             self.has_answered(now, index);
         }
@@ -225,17 +223,7 @@ impl Engine {
         let Some(query) = self.queries.get(index) else { return };
         for waiter in &query.waiters {
             self.counters.answers += 1;
-            if let Client::Udp { .. } = waiter.client
-                && bytes.len() > query.parsed.udp_limit()
-            {
-                if let Some(mut short) = message::truncated(&query.message, &query.parsed) {
-                    address(&mut short, &query.parsed, waiter);
-                    out.reply(&waiter.client, &short);
-                }
-                continue;
-            }
-            address(bytes, &query.parsed, waiter);
-            out.reply(&waiter.client, bytes);
+            give(bytes, waiter, &query.message, &query.parsed, out);
         }
         self.answered(now, index, out);
     }
@@ -248,7 +236,7 @@ impl Engine {
 
     /// Of one that is answered nothing is left to be learnt. (One that is held still has its clients.)
     fn remove_if_done(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
-        let done = |q: &Query| q.phase == Phase::Answered && !q.tries.iter().any(Try::is_pending);
+        let done = |q: &Query| q.phase == Phase::Answered && !q.is_pending();
         if self.queries.get(index).is_some_and(done) {
             self.remove(index, now, out);
         }

@@ -1,10 +1,10 @@
 //! Asking servers: which, when, in what form; and what becomes of those that do not answer.
 
 use super::queries::{Outcome, Phase, Query, Try};
-use super::{CannotAsk, Client, Engine, GIVE_UP, Outside, ROUND, SlotId, Transport};
+use super::servers::Server;
+use super::{CannotAsk, Engine, Outside, SlotId, Transport};
 use crate::message::{self, HEADER};
 use narrowgate_model::Time;
-use std::time::Duration;
 
 /// In which form a query is sent.
 #[derive(Clone, Copy)]
@@ -28,12 +28,10 @@ impl Engine {
     pub(super) fn ask_first(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
         self.ask_next(now, index, out);
         let Some(query) = self.queries.get(index) else { return };
-        let set = usize::from(query.set);
-        for at in 0..self.sets.get(set).map_or(0, Vec::len) {
-            let Some(number) = self.sets.get(set).and_then(|numbers| numbers.get(at)).copied() else {
-                continue;
-            };
-            let asked = self.queries.get(index).is_some_and(|q| q.tries.iter().any(|t| t.server == number));
+        let (set, mut n) = (query.set, 0);
+        while let Some(number) = self.member(set, n) {
+            n += 1;
+            let asked = self.queries.get(index).is_some_and(|q| q.count(number, |_| true) > 0);
             if !asked && self.servers.get_mut(number).is_some_and(|server| server.probe(now)) {
                 let _ = self.ask(now, index, number, out);
             }
@@ -43,8 +41,8 @@ impl Engine {
 
     /// The best of those that were asked least, and the next if that one cannot be reached. Nothing if none is left.
     pub(super) fn ask_next(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
-        let set = self.queries.get(index).map_or(0, |query| usize::from(query.set));
-        for _ in 0..self.sets.get(set).map_or(0, Vec::len) {
+        let set = self.queries.get(index).map_or(0, |query| query.set);
+        for _ in 0..self.members(set) {
             let Some(server) = self.best(index) else { return };
             if self.ask(now, index, server, out).is_ok() {
                 return;
@@ -54,15 +52,19 @@ impl Engine {
 
     pub(super) fn best(&self, index: u32) -> Option<u16> {
         let query = self.queries.get(index).filter(|query| query.tries.len() < MOST_TRIES)?;
-        let numbers = self.sets.get(usize::from(query.set))?;
-        let useful = |number: &&u16| {
-            !query.tries.iter().any(|t| t.server == **number && t.outcome == Outcome::Refused)
-        };
-        let order = |number: &&u16| {
-            let asked = query.tries.iter().filter(|t| t.server == **number).count();
-            (asked, self.servers.get(**number).map(|server| server.rank()))
-        };
-        numbers.iter().filter(useful).min_by_key(order).copied()
+        let (mut best, mut least) = (None, u64::MAX);
+        for number in self.sets.get(usize::from(query.set))? {
+            if query.count(*number, |t| t.outcome == Outcome::Refused) > 0 {
+                continue;
+            }
+            let (doubtful, mean) = self.servers.get(*number).map_or((true, u32::MAX), Server::rank);
+            let asked = query.count(*number, |_| true) as u64;
+            let order = asked << 33 | u64::from(doubtful) << 32 | u64::from(mean);
+            if order < least {
+                (best, least) = (Some(*number), order);
+            }
+        }
+        best
     }
 
     pub(super) fn ask(
@@ -78,17 +80,15 @@ impl Engine {
         let takes_edns = server.takes_edns(now);
         let before = query.tries.iter().rfind(|t| t.server == number);
         // A server that never answered with EDNS may be one that drops it: try the other way in the next round.
-        let edns_failed = !server.edns_works && query.tries.iter().any(|t| t.server == number && t.edns);
+        let edns_failed = !server.edns_works && query.count(number, |t| t.edns) > 0;
         // And what came to nothing by TCP may come by UDP.
         let tcp_first = before.map_or(server.tcp_failures < 2, |t| !t.tcp);
-        let by_tcp = query.waiters.iter().any(|w| matches!(w.client, Client::Tcp(_)));
-        let cookie_failed =
-            !server.cookies.are_spoken() && query.tries.iter().any(|t| t.server == number && t.cookie);
+        let cookie_failed = !server.cookies.are_spoken() && query.count(number, |t| t.cookie) > 0;
         let has_cookie = |edns| message::has_cookie(&query.message, &edns);
         let form = Form {
             edns: query.parsed.signed || takes_edns && !edns_failed,
             scrambled: server.keeps_case && !query.parsed.signed,
-            tcp: by_tcp && tcp_first,
+            tcp: query.is_for_tcp() && tcp_first,
             cookie: server.edns_works
                 && takes_edns
                 && server.cookies.are_on(now)
@@ -198,11 +198,11 @@ impl Engine {
             Phase::Waiting => self.fail_for_uplink(now, index, out),
             Phase::Held => self.release(now, index, out),
             Phase::Answered => {
-                self.blame_the_late(now, index, Duration::ZERO);
+                self.blame_the_late(now, index, 0);
                 self.remove(index, now, out);
             }
             Phase::Asking => {
-                let age = now.since(query.asking_since);
+                let age = now.0.saturating_sub(query.asking_since.0);
                 if age >= GIVE_UP || query.fallback.is_some() && age >= HOPE {
                     return self.give_up(now, index, out);
                 }
@@ -212,11 +212,12 @@ impl Engine {
                 }
                 self.blame_the_late(now, index, LATE);
                 let later = self.start_over_if_all_broke(now, index).or_else(|| self.later(now, index));
+                let Some(query) = self.queries.get(index) else { return };
                 if let Some(later) = later {
-                    return self.queries.wake_at(index, later);
+                    let end = Time(query.asking_since.0 + GIVE_UP);
+                    return self.queries.wake_at(index, later.min(end));
                 }
-                let hedges = self.queries.get(index).is_some_and(|q| q.tries.iter().any(Try::is_pending));
-                self.counters.hedged += u64::from(hedges);
+                self.counters.hedged += u64::from(query.is_pending());
                 self.ask_next(now, index, out);
                 self.schedule(now, index);
             }
@@ -227,16 +228,17 @@ impl Engine {
     /// tried twice: a server that nobody listens at says so at once. Then it is when to try again.
     fn start_over_if_all_broke(&mut self, now: Time, index: u32) -> Option<Time> {
         let query = self.queries.get_mut(index)?;
-        let servers = self.sets.get(usize::from(query.set)).map_or(0, Vec::len);
         let all_broke = query.fallback.is_none() && query.tries.iter().all(|t| t.outcome == Outcome::Broken);
-        if !all_broke || query.tries.len() < 2 * servers {
+        let again = Time(query.tries.last()?.sent.0 + AGAIN);
+        let (set, tries) = (query.set, query.tries.len());
+        if !all_broke || tries < 2 * self.members(set) {
             return None;
         }
-        let again = query.tries.last()?.sent + AGAIN;
         if again > now {
-            return Some(again.min(query.asking_since + GIVE_UP));
+            return Some(again);
         }
-        for attempt in query.tries.drain(..) {
+        let query = self.queries.get_mut(index)?;
+        while let Some(attempt) = query.tries.pop() {
             self.servers.release(attempt.server);
         }
         None
@@ -246,24 +248,24 @@ impl Engine {
     /// errors a second and no more): not whenever an error comes, or the tries are used up before the last one is worth it.
     fn later(&self, now: Time, index: u32) -> Option<Time> {
         let query = self.queries.get(index)?;
-        let next = query.tries.last()?.sent + self.apart(query)?;
-        (next > now).then(|| next.min(query.asking_since + GIVE_UP))
+        let next = Time(query.tries.last()?.sent.0 + self.apart(query)?);
+        (next > now).then_some(next)
     }
 
     /// How far apart the tries behind the second round are, where errors have come: so that they last.
-    fn apart(&self, query: &Query) -> Option<Duration> {
-        let servers = self.sets.get(usize::from(query.set)).map_or(0, Vec::len);
+    fn apart(&self, query: &Query) -> Option<u64> {
+        let servers = self.members(query.set);
         let errors = query.tries.iter().any(|t| t.outcome == Outcome::Broken);
-        let left = MOST_TRIES.saturating_sub(2 * servers).max(MOST_TRIES / 4) as u32;
+        let left = MOST_TRIES.saturating_sub(2 * servers).max(MOST_TRIES / 4) as u64;
         (errors && query.tries.len() >= 2 * servers).then(|| AGAIN.max(GIVE_UP / left))
     }
 
     /// Servers that were given more than their time and `grace`, and did not use it.
-    fn blame_the_late(&mut self, now: Time, index: u32, grace: Duration) {
+    fn blame_the_late(&mut self, now: Time, index: u32, grace: u64) {
         let Some(query) = self.queries.get_mut(index) else { return };
         for attempt in query.tries.iter_mut().filter(|t| t.is_pending() && !t.missed) {
             if let Some(server) = self.servers.get_mut(attempt.server)
-                && now.since(attempt.sent) >= server.expected().max(grace)
+                && now.0.saturating_sub(attempt.sent.0) >= server.expected().max(grace)
             {
                 attempt.missed = true;
                 if attempt.cookie {
@@ -279,15 +281,11 @@ impl Engine {
         let Some(query) = self.queries.get(index).filter(|query| query.phase == Phase::Asking) else {
             return;
         };
-        let servers = self.sets.get(usize::from(query.set)).map_or(1, |set| set.len().max(1)) as u32;
-        let asked = query.tries.len() as u32;
-        let expected = query
-            .tries
-            .last()
-            .filter(|t| t.is_pending())
-            .and_then(|t| self.servers.get(t.server))
-            .map_or(BETWEEN, |server| server.expected());
-        let pause = if !query.tries.iter().any(Try::is_pending) {
+        let servers = self.members(query.set).max(1) as u64;
+        let asked = query.tries.len() as u64;
+        let last = query.tries.last().filter(|t| t.is_pending());
+        let expected = last.and_then(|t| self.servers.get(t.server)).map_or(BETWEEN, Server::expected);
+        let pause = if !query.is_pending() {
             AGAIN
         } else if let Some(apart) = self.apart(query) {
             apart
@@ -298,18 +296,17 @@ impl Engine {
         } else {
             // The end of a round. Each pause is twice the one before; but while few queries wait, as on a node that comes up, a server that
             // comes to life is to be noticed soon: as soon as the tries go round.
-            let pause = expected.max(PAUSE) * (1 << (asked / servers - 1).min(5));
-            let soon = (GIVE_UP * servers / MOST_TRIES as u32).max(SOON);
+            let pause = expected.max(PAUSE) << (asked / servers - 1).min(5);
+            let soon = (GIVE_UP * servers / MOST_TRIES as u64).max(SOON);
             if self.queries.len() <= FEW { pause.min(soon) } else { pause }
         };
-        let mut end = query.asking_since + GIVE_UP;
-        if query.stale_at() > now {
-            end = end.min(query.stale_at());
+        let (mut at, stale_at) = (now.0 + pause, query.stale_at());
+        let end = if query.fallback.is_some() { HOPE } else { GIVE_UP };
+        at = at.min(query.asking_since.0 + end);
+        if stale_at > now {
+            at = at.min(stale_at.0);
         }
-        if query.fallback.is_some() {
-            end = end.min(query.asking_since + HOPE);
-        }
-        self.queries.wake_at(index, end.min(now + pause).max(now));
+        self.queries.wake_at(index, Time(at).max(now));
     }
 }
 
@@ -331,18 +328,22 @@ pub(super) fn build(scratch: &mut Vec<u8>, query: &Query, attempt: &Try) {
     }
 }
 
-/// Between two servers when all have been asked before.
-const BETWEEN: Duration = Duration::from_millis(25);
+/// Milliseconds between two servers when all have been asked before.
+const BETWEEN: u64 = 25;
 /// When no server could be reached.
-const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN: u64 = 100;
 /// After the first round.
-const PAUSE: Duration = Duration::from_millis(150);
+const PAUSE: u64 = 150;
 /// The longest pause between two rounds, while no more than [`FEW`] queries are under way.
-const SOON: Duration = Duration::from_millis(300);
+const SOON: u64 = 300;
 const FEW: usize = 16;
 /// How late an answer has to be to be held against its server.
-const LATE: Duration = Duration::from_millis(300);
+const LATE: u64 = 300;
 /// With a refusal in hand, how long the others are given.
-const HOPE: Duration = Duration::from_millis(900);
+const HOPE: u64 = 900;
+/// How long servers are asked before the client is told that none answers.
+const GIVE_UP: u64 = 4500;
+/// Within this time all servers have been asked once.
+const ROUND: u64 = 400;
 /// Questions that one query may lead to.
 pub(super) const MOST_TRIES: usize = 48;

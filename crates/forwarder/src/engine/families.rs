@@ -6,30 +6,9 @@
 //! as it would for the uplink, until the other version comes or [`WAIT`] is over; then it gets the answer as it is.
 
 use super::queries::Phase;
-use super::{Engine, Outside, UplinkState, WAIT, address};
+use super::{Engine, Outside, UplinkState, WAIT};
 use crate::message::{self, Query, Reason, has_record, rcode, rtype};
 use narrowgate_model::Time;
-use std::time::Duration;
-
-/// Names that were lately found to have addresses that can be reached.
-#[derive(Default)]
-pub(super) struct Reachable {
-    names: Vec<(Box<[u8]>, Time)>,
-}
-
-impl Reachable {
-    fn note(&mut self, name: &[u8], now: Time) {
-        self.names.retain(|(known, at)| now.since(*at) < LATELY && !known.eq_ignore_ascii_case(name));
-        if self.names.len() == MOST_NAMES {
-            self.names.remove(0);
-        }
-        self.names.push((name.into(), now));
-    }
-
-    fn knows(&self, name: &[u8], now: Time) -> bool {
-        self.names.iter().any(|(known, at)| now.since(*at) < LATELY && known.eq_ignore_ascii_case(name))
-    }
-}
 
 impl Engine {
     /// Whether addresses of this kind cannot be reached now, but those of the other can.
@@ -53,11 +32,11 @@ impl Engine {
         }
         let name: Box<[u8]> = message::question_name(&query.message, &parsed).into();
         if !self.is_out_of_reach(set, &parsed) {
-            self.reachable.note(&name, now);
+            self.reachable.put(&name, now.0, MOST_NAMES);
             self.tell_held(now, &name, out);
             return false;
         }
-        if self.reachable.knows(&name, now) {
+        if self.reachable.get(&name).is_some_and(|at| now.0 < at + LATELY) {
             self.no_address(now, index, out);
             return true;
         }
@@ -84,7 +63,7 @@ impl Engine {
         for index in self.queries.open() {
             let held = self.queries.get(index).is_some_and(|query| {
                 query.phase == Phase::Held
-                    && message::question_name(&query.message, &query.parsed).eq_ignore_ascii_case(name)
+                    && message::is_same_name(message::question_name(&query.message, &query.parsed), name)
             });
             if held {
                 self.no_address(now, index, out);
@@ -93,25 +72,17 @@ impl Engine {
     }
 
     pub(super) fn no_address(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
-        let Some(query) = self.queries.get_mut(index) else { return };
+        let Some(query) = self.queries.get(index) else { return };
         let text = if query.parsed.qtype == rtype::A {
             "the uplink has no IPv4 yet: use the IPv6 address"
         } else {
             "the uplink has no IPv6 yet: use the IPv4 address"
         };
-        for waiter in &query.waiters {
-            address(&mut query.message, &query.parsed, waiter);
-            if let Some(reply) =
-                message::error_reply(&query.message, rcode::NOERROR, Some((Reason::Other, text)))
-            {
-                out.reply(&waiter.client, &reply);
-            }
-        }
-        self.answered(now, index, out);
+        self.tell_all(now, index, rcode::NOERROR, (Reason::Other, text), out);
     }
 }
 
-/// A stub asks for both kinds within a moment.
-const LATELY: Duration = Duration::from_secs(10);
+/// A stub asks for both kinds within a moment. In milliseconds.
+const LATELY: u64 = 10_000;
 /// More names than that have no tunnel.
 const MOST_NAMES: usize = 64;

@@ -31,11 +31,11 @@ pub(super) struct Kept {
 
 impl Kept {
     fn find(&self, name: &[u8]) -> Option<&[IpAddr]> {
-        self.peers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, addrs)| &addrs[..])
+        self.peers.iter().find(|(known, _)| message::is_same_name(known, name)).map(|(_, addrs)| &addrs[..])
     }
 
     fn learn(&mut self, name: &[u8], found: &[IpAddr]) {
-        let place = match self.peers.iter().position(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        let place = match self.peers.iter().position(|(known, _)| message::is_same_name(known, name)) {
             Some(place) => place,
             None if self.peers.len() < MOST_NAMES => {
                 self.peers.push((name.to_ascii_lowercase(), Vec::new()));
@@ -94,7 +94,7 @@ impl Engine {
             self.no_address(now, index, out);
             return true;
         }
-        if self.cache.find(now, &query.message, &parsed, true, &mut self.scratch) {
+        if self.cache.find(now, &query.message, &parsed, true, &mut self.scratch, out) {
             add_reason(&mut self.scratch, Reason::StaleAnswer);
         } else if known.is_empty() {
             return false;

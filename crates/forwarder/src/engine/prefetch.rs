@@ -15,8 +15,7 @@ impl Engine {
         set: u8,
         out: &mut dyn Outside,
     ) {
-        let servers = self.sets.get(usize::from(set)).map_or(0, Vec::len);
-        if servers == 0
+        if self.members(set) == 0
             || !self.upstreams.state(set).is_up()
             || self.queries.len() >= self.limits.queries / 2
             || !self.upstreams.is_peer(message::question_name(bytes, query))

@@ -1,11 +1,9 @@
 //! The queries under way: a table whose places are used again, an index by content, and their alarms.
 
-use super::{Client, SlotId};
+use super::index::Index;
+use super::{Client, Outside, SlotId};
 use crate::message::{HEADER, Query as Parsed};
 use narrowgate_model::Time;
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::hash::{BuildHasher, RandomState};
 
 /// Somebody who wants the answer, under his own id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +15,10 @@ pub(super) struct Waiter {
 }
 
 /// How far a query is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Phase {
     /// For an uplink.
+    #[default]
     Waiting,
     /// Servers have been asked.
     Asking,
@@ -67,9 +66,8 @@ impl Try {
 }
 
 /// One question of one or several clients.
+#[derive(Default)]
 pub(super) struct Query {
-    /// Tells this use of the place from earlier ones.
-    generation: u32,
     used: bool,
     pub phase: Phase,
     pub set: u8,
@@ -84,37 +82,65 @@ pub(super) struct Query {
     pub tries: Vec<Try>,
     /// A refusal to pass on if nothing better comes.
     pub fallback: Option<Box<[u8]>>,
-    wake: Option<Time>,
     key: Option<u64>,
 }
 
+impl Query {
+    /// Whether an answer may still come.
+    pub fn is_pending(&self) -> bool {
+        self.tries.iter().any(Try::is_pending)
+    }
+
+    /// Tries with that server that are so.
+    pub fn count(&self, server: u16, is_so: fn(&Try) -> bool) -> usize {
+        let mut count = 0;
+        for attempt in &self.tries {
+            count += usize::from(attempt.server == server && is_so(attempt));
+        }
+        count
+    }
+
+    /// Whether a client of it asks by TCP.
+    pub fn is_for_tcp(&self) -> bool {
+        self.waiters.iter().any(|waiter| matches!(waiter.client, Client::Tcp(_)))
+    }
+}
+
 /// See the module's head.
-#[derive(Default)]
 pub(super) struct Queries {
     table: Vec<Query>,
     free: Vec<u32>,
-    by_key: HashMap<u64, u32>,
-    hasher: RandomState,
+    by_key: Index,
     /// What the key is of.
     plain: Vec<u8>,
-    alarms: BinaryHeap<Reverse<(Time, u32, u32)>>,
+    /// When each is woken, or [`NEVER`]. They are looked through in each round, and so lie side by side.
+    alarms: Vec<Time>,
 }
 
 impl Queries {
+    /// A table for so many at most.
+    pub fn new(most: usize) -> Queries {
+        let (table, free, plain, alarms) = Default::default();
+        Queries { table, free, by_key: Index::new(most), plain, alarms }
+    }
+
     /// A number for what is asked: all of the message but the id and the letters' case, and how. So a question that comes back to us
     /// through another forwarder, which writes letters and id anew, is found to be our own, and a loop ends where it began.
-    pub fn key(&mut self, message: &[u8], parsed: &Parsed, tcp: bool) -> u64 {
+    pub fn key(&mut self, message: &[u8], parsed: &Parsed, tcp: bool, out: &mut dyn Outside) -> u64 {
         self.plain.clear();
-        self.plain.extend_from_slice(message.get(2..).unwrap_or(&[]));
-        if let Some(name) = self.plain.get_mut(HEADER - 2..parsed.question_end.saturating_sub(6)) {
+        self.plain.extend_from_slice(message.get(1..).unwrap_or(&[]));
+        if let Some(place) = self.plain.first_mut() {
+            *place = u8::from(tcp);
+        }
+        if let Some(name) = self.plain.get_mut(HEADER - 1..parsed.question_end.saturating_sub(5)) {
             name.make_ascii_lowercase();
         }
-        self.hasher.hash_one((&self.plain, tcp))
+        self.by_key.hash(&self.plain, out)
     }
 
     /// The query under way that asks the same, if there is one.
     pub fn find(&mut self, key: u64, message: &[u8], parsed: &Parsed) -> Option<&mut Query> {
-        let index = *self.by_key.get(&key)?;
+        let index = self.by_key.get(key)?;
         let query = self.get_mut(index)?;
         let name = HEADER..parsed.question_end.saturating_sub(4);
         let same = message.get(2..HEADER) == query.message.get(2..HEADER)
@@ -135,27 +161,19 @@ impl Queries {
         set: u8,
         case: u64,
     ) -> u32 {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.table.push(Query {
-                generation: 0,
-                used: false,
-                phase: Phase::Waiting,
-                set,
-                started: now,
-                asking_since: now,
-                waiters: Vec::new(),
-                message: Vec::new(),
-                parsed,
-                case,
-                tries: Vec::new(),
-                fallback: None,
-                wake: None,
-                key: None,
-            });
-            self.table.len() as u32 - 1
-        });
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.table.push(Query::default());
+                self.alarms.push(NEVER);
+                self.table.len() as u32 - 1
+            }
+        };
         // A key that is taken belongs to another message of the same hash; this one goes without.
-        let key = key.filter(|key| *self.by_key.entry(*key).or_insert(index) == index);
+        let key = key.filter(|key| self.by_key.get(*key).is_none());
+        if let Some(key) = key {
+            self.by_key.insert(key, index);
+        }
         if let Some(query) = self.table.get_mut(index as usize) {
             query.used = true;
             query.phase = Phase::Waiting;
@@ -184,7 +202,7 @@ impl Queries {
     /// Later queries of the same content are new ones.
     pub fn unindex(&mut self, index: u32) {
         if let Some(key) = self.get_mut(index).and_then(|query| query.key.take()) {
-            self.by_key.remove(&key);
+            self.by_key.remove(key, index);
         }
     }
 
@@ -193,8 +211,6 @@ impl Queries {
         self.unindex(index);
         let Some(query) = self.get_mut(index) else { return };
         query.used = false;
-        query.generation = query.generation.wrapping_add(1);
-        query.wake = None;
         query.fallback = None;
         query.waiters.clear();
         query.waiters.shrink_to(2);
@@ -202,60 +218,34 @@ impl Queries {
         query.message.shrink_to(128);
         query.tries.clear();
         query.tries.shrink_to(4);
+        self.set_alarm(index, NEVER);
         self.free.push(index);
     }
 
     /// Sets the alarm, in place of any other.
     pub fn wake_at(&mut self, index: u32, at: Time) {
-        let Some(query) = self.get_mut(index) else { return };
-        if query.wake != Some(at) {
-            query.wake = Some(at);
-            let alarm = Reverse((at, index, query.generation));
-            self.alarms.push(alarm);
-            self.drop_dead_alarms();
+        if self.get(index).is_some() {
+            self.set_alarm(index, at);
         }
     }
 
-    /// A query whose alarm goes off.
-    pub fn due(&mut self, now: Time) -> Option<u32> {
-        loop {
-            let Reverse((at, index, generation)) = *self.alarms.peek()?;
-            if !self.is_live(at, index, generation) {
-                self.alarms.pop();
-            } else if at > now {
-                return None;
-            } else {
-                self.alarms.pop();
-                if let Some(query) = self.get_mut(index) {
-                    query.wake = None;
-                }
-                return Some(index);
-            }
+    fn set_alarm(&mut self, index: u32, at: Time) {
+        if let Some(alarm) = self.alarms.get_mut(index as usize) {
+            *alarm = at;
         }
+    }
+
+    /// A query whose alarm goes off, of those from this number on.
+    pub fn due(&mut self, now: Time, from: u32) -> Option<u32> {
+        let rest = self.alarms.get_mut(from as usize..)?;
+        let (index, alarm) = (from..).zip(rest).find(|(_, alarm)| **alarm <= now)?;
+        *alarm = NEVER;
+        Some(index)
     }
 
     /// When the next alarm goes off.
-    pub fn next_due(&mut self) -> Option<Time> {
-        loop {
-            let Reverse((at, index, generation)) = *self.alarms.peek()?;
-            if self.is_live(at, index, generation) {
-                return Some(at);
-            }
-            self.alarms.pop();
-        }
-    }
-
-    fn is_live(&self, at: Time, index: u32, generation: u32) -> bool {
-        self.get(index).is_some_and(|query| query.generation == generation && query.wake == Some(at))
-    }
-
-    /// Answered queries leave their alarms behind. They are swept out when they are many, so that the heap stays in proportion to the table.
-    fn drop_dead_alarms(&mut self) {
-        if self.alarms.len() > 64 + 4 * self.table.len() {
-            let mut alarms = std::mem::take(&mut self.alarms);
-            alarms.retain(|Reverse((at, index, generation))| self.is_live(*at, *index, *generation));
-            self.alarms = alarms;
-        }
+    pub fn next_due(&self) -> Time {
+        self.alarms.iter().fold(NEVER, |next, alarm| next.min(*alarm))
     }
 
     /// The queries whose clients have no answer yet.
@@ -279,6 +269,9 @@ impl Queries {
             .count()
     }
 }
+
+/// No alarm is set.
+pub(super) const NEVER: Time = Time(u64::MAX);
 
 fn same_client(a: &Client, b: &Client) -> bool {
     match (a, b) {

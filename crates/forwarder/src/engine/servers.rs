@@ -36,7 +36,8 @@ pub(super) struct Server {
 #[derive(Debug, Clone, Copy)]
 struct Suspicion {
     probe_at: Time,
-    backoff: Duration,
+    /// In milliseconds.
+    backoff: u64,
 }
 
 impl Server {
@@ -57,13 +58,13 @@ impl Server {
         }
     }
 
-    /// When an answer is late: after the mean and four deviations, as TCP does (RFC 6298, 2).
-    pub fn expected(&self) -> Duration {
+    /// After how many milliseconds an answer is late: the mean and four deviations, as TCP does (RFC 6298, 2).
+    pub fn expected(&self) -> u64 {
         let ms = match self.estimate {
             Some((mean, deviation)) => (mean + 4 * deviation).clamp(SOONEST, LATEST),
             None => UNKNOWN,
         };
-        Duration::from_millis(u64::from(ms))
+        ms.into()
     }
 
     /// Smaller is better: those that answer before those that do not, the sooner before the later. An unknown one is worth a try before a slow one.
@@ -71,9 +72,9 @@ impl Server {
         (self.suspect.is_some(), self.estimate.map_or(UNKNOWN / 2, |(mean, _)| mean))
     }
 
-    /// It answered after that time.
-    pub fn answered(&mut self, after: Duration) {
-        let sample = u32::try_from(after.as_millis()).unwrap_or(u32::MAX).min(60_000);
+    /// It answered after so many milliseconds.
+    pub fn answered(&mut self, after: u64) {
+        let sample = after.min(60_000) as u32;
         self.estimate = Some(match self.estimate {
             None => (sample, sample / 2),
             Some((mean, deviation)) => ((7 * mean + sample) / 8, (3 * deviation + mean.abs_diff(sample)) / 4),
@@ -84,9 +85,7 @@ impl Server {
 
     /// Whether to send it an OPT.
     pub fn takes_edns(&mut self, now: Time) -> bool {
-        if self.edns_off_until.is_some_and(|until| until <= now) {
-            self.edns_off_until = None;
-        }
+        self.edns_off_until = self.edns_off_until.filter(|until| *until > now);
         self.edns_off_until.is_none()
     }
 
@@ -107,7 +106,12 @@ impl Server {
     /// It cannot be used: unreachable, or refuses what others answer.
     pub fn doubt(&mut self, now: Time) {
         let backoff = self.suspect.map_or(FIRST_PROBE, |s| s.backoff);
-        self.suspect.get_or_insert(Suspicion { probe_at: now + backoff, backoff });
+        self.suspect.get_or_insert(Suspicion { probe_at: Time(now.0 + backoff), backoff });
+    }
+
+    /// Nobody refers to it.
+    fn is_unused(&self) -> bool {
+        !self.listed && self.references == 0
     }
 
     /// Whether to ask it beside the best: a doubtful one from time to time (then the next time is set), an unknown one once.
@@ -117,7 +121,7 @@ impl Server {
             None => unknown,
             Some(suspicion) if suspicion.probe_at <= now => {
                 suspicion.backoff = (suspicion.backoff * 2).min(LAST_PROBE);
-                suspicion.probe_at = now + suspicion.backoff;
+                suspicion.probe_at = Time(now.0 + suspicion.backoff);
                 true
             }
             _ => false,
@@ -168,19 +172,12 @@ impl Servers {
 
     fn number_of(&mut self, addr: SocketAddr) -> u16 {
         let found = self.table.iter().position(|server| server.addr == addr);
-        let free = || self.table.iter().position(|server| !server.listed && server.references == 0);
-        let at = match found.or_else(free) {
-            Some(at) => at,
-            None => {
-                self.table.push(Server::new(addr));
-                self.table.len() - 1
-            }
-        };
-        if let Some(server) = self.table.get_mut(at) {
-            if server.addr != addr {
-                *server = Server::new(addr);
-            }
-            server.listed = true;
+        let free = || self.table.iter().position(Server::is_unused);
+        let at = found.or_else(free).unwrap_or(self.table.len());
+        match self.table.get_mut(at) {
+            Some(server) if server.addr == addr => server.listed = true,
+            Some(server) => *server = Server::new(addr),
+            None => self.table.push(Server::new(addr)),
         }
         at as u16 // 256 sets of 16, and those in flight: far below 65536
     }
@@ -216,26 +213,26 @@ impl Servers {
 
     /// Gives the memory of servers at the table's end back that nobody refers to.
     pub fn forget_unused(&mut self) {
-        while self.table.last().is_some_and(|server| !server.listed && server.references == 0) {
+        while self.table.last().is_some_and(Server::is_unused) {
             self.table.pop();
         }
     }
 
     pub fn report(&self, sets: &[Vec<u16>]) -> Vec<ServerReport> {
-        let mut numbers: Vec<u16> = sets.iter().flatten().copied().collect();
-        narrowgate_model::sort::sort(&mut numbers);
-        numbers.dedup();
-        let report = |number| {
-            let server = self.get(number)?;
-            Some(ServerReport {
-                addr: server.addr,
-                rtt_ms: server.estimate.map(|(mean, _)| mean),
-                well: server.suspect.is_none(),
-                edns: server.edns_off_until.is_none(),
-                keeps_case: server.keeps_case,
-            })
-        };
-        numbers.into_iter().filter_map(report).collect()
+        let is_used = |number: u16| sets.iter().any(|numbers| numbers.contains(&number));
+        let mut report = Vec::new();
+        for (number, server) in (0..).zip(&self.table) {
+            if is_used(number) {
+                report.push(ServerReport {
+                    addr: server.addr,
+                    rtt_ms: server.estimate.map(|(mean, _)| mean),
+                    well: server.suspect.is_none(),
+                    edns: server.edns_off_until.is_none(),
+                    keeps_case: server.keeps_case,
+                });
+            }
+        }
+        report
     }
 }
 
@@ -247,8 +244,9 @@ const LATEST: u32 = 250;
 const UNKNOWN: u32 = 120;
 /// How long a server is asked without EDNS: it may be replaced by a better one.
 const WITHOUT_EDNS: Duration = Duration::from_secs(600);
-const FIRST_PROBE: Duration = Duration::from_secs(1);
-const LAST_PROBE: Duration = Duration::from_secs(60);
+/// Milliseconds until a doubtful server is probed first, and at most.
+const FIRST_PROBE: u64 = 1_000;
+const LAST_PROBE: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -263,14 +261,14 @@ mod tests {
     fn a_sooner_server_ranks_before_a_later_and_a_silent_one_last() {
         let (mut soon, mut late, mut silent) =
             (Server::new(addr(1)), Server::new(addr(2)), Server::new(addr(3)));
-        soon.answered(Duration::from_millis(10));
-        late.answered(Duration::from_millis(100));
-        silent.answered(Duration::from_millis(1));
+        soon.answered(10);
+        late.answered(100);
+        silent.answered(1);
         silent.missed(Time(0));
         assert!(silent.rank() < soon.rank(), "one lost packet is nothing");
         silent.missed(Time(0));
         assert!(soon.rank() < late.rank() && late.rank() < silent.rank());
-        silent.answered(Duration::from_millis(1));
+        silent.answered(1);
         assert!(silent.rank() < soon.rank(), "an answer makes it well again");
     }
 
@@ -289,7 +287,7 @@ mod tests {
         let set = |n: &[u8]| Set { servers: n.iter().map(|n| addr(*n)).collect(), ..Set::default() };
         let first = servers.update(&Upstreams::single(set(&[1, 2, 2])));
         assert_eq!(first, [[0, 1]]);
-        servers.get_mut(1).unwrap().answered(Duration::from_millis(5));
+        servers.get_mut(1).unwrap().answered(5);
         servers.hold(0);
         let second = servers.update(&Upstreams::single(set(&[2, 3])));
         assert_eq!(second, [[1, 2]], "number 0 is still in a query's hands");

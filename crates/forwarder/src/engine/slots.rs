@@ -1,6 +1,7 @@
 //! The sockets that are connected to servers, as the engine sees them: which queries are under way by which, and when one has
 //! served long enough. A port is given away after a few queries or a moment, whichever is first, so that nobody can find it out and use it.
 
+use super::queries::NEVER;
 use super::{CannotAsk, Outside, SlotId, Transport};
 use narrowgate_model::Time;
 use std::net::SocketAddr;
@@ -195,25 +196,28 @@ impl Slots {
             return;
         }
         for slot in 0..self.table.len() as SlotId {
-            let idle = self.table.get(slot as usize).and_then(Slot::idle_connection_since);
-            if idle.is_some_and(|since| since + IDLE <= now) {
+            if self.table.get(slot as usize).is_some_and(|slot| slot.to_be_closed() <= now) {
                 self.close(slot, out);
             }
         }
     }
 
     /// When a connection is to be closed.
-    pub fn next_due(&self) -> Option<Time> {
+    pub fn next_due(&self) -> Time {
         if self.connections == 0 {
-            return None;
+            return NEVER;
         }
-        self.table.iter().filter_map(Slot::idle_connection_since).min().map(|since| since + IDLE)
+        self.table.iter().fold(NEVER, |next, slot| next.min(slot.to_be_closed()))
     }
 }
 
 impl Slot {
-    fn idle_connection_since(&self) -> Option<Time> {
-        self.open.filter(|open| open.transport == Transport::Tcp).and_then(|open| open.idle_since)
+    /// When it is an unused connection for long enough.
+    fn to_be_closed(&self) -> Time {
+        match self.open {
+            Some(Open { transport: Transport::Tcp, idle_since: Some(since), .. }) => since + IDLE,
+            _ => NEVER,
+        }
     }
 }
 

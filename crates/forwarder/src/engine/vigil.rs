@@ -4,14 +4,13 @@
 //! 1. In vain is: no server answered in time, or all refused or failed, whether the client got a failure or what was known before. It is not,
 //!    if any server has given any answer since the question came: then the name is broken, or one kind of record.
 //! 2. The parent hears of it. If it says so, all servers are asked for the name again, one small packet each, after a pause that grows with
-//!    the time that it has lasted ([`pause`]).
+//!    the time that it has lasted ([`Watched::put_off`]).
 //! 3. Any answer for that name, to whomever, ends it, and the parent hears of that too.
 
-use super::queries::Query;
+use super::queries::{NEVER, Query};
 use super::{Engine, Outside};
 use crate::message::{self, HEADER, Query as Parsed};
 use narrowgate_model::Time;
-use std::time::Duration;
 
 /// See the module's head.
 #[derive(Default)]
@@ -29,8 +28,8 @@ struct Watched {
     message: Vec<u8>,
     parsed: Parsed,
     since: Time,
-    /// When to ask again, if the parent wants it.
-    next: Option<Time>,
+    /// When to ask again; [`NEVER`] until the parent wants it.
+    next: Time,
 }
 
 impl Engine {
@@ -41,8 +40,10 @@ impl Engine {
 
     /// The parent wants to hear soon when what was asked in vain is answered again.
     pub fn watch(&mut self, now: Time) {
-        for watched in self.vigil.list.iter_mut().filter(|w| w.next.is_none()) {
-            watched.next = Some(now + pause(now.since(watched.since)));
+        for watched in &mut self.vigil.list {
+            if watched.next == NEVER {
+                watched.put_off(now);
+            }
         }
     }
 
@@ -62,7 +63,7 @@ impl Engine {
         }
         let Some((message, parsed)) = plain(query) else { return };
         self.vigil.news.push((name.clone(), false));
-        self.vigil.list.push(Watched { name, message, parsed, since: now, next: None });
+        self.vigil.list.push(Watched { name, message, parsed, since: now, next: NEVER });
     }
 
     /// Called with each query that a server has answered.
@@ -70,45 +71,45 @@ impl Engine {
         self.vigil.last_answer = Some(now);
         let Some(query) = self.queries.get(index).filter(|_| !self.vigil.list.is_empty()) else { return };
         let name = message::question_name(&query.message, &query.parsed);
-        if let Some(at) = self.vigil.list.iter().position(|w| w.name.eq_ignore_ascii_case(name)) {
+        if let Some(at) = self.vigil.list.iter().position(|w| message::is_same_name(&w.name, name)) {
             self.vigil.news.push((self.vigil.list.swap_remove(at).name, true));
         }
     }
 
     /// Other servers, or other peers.
     pub(super) fn vigil_changed(&mut self, now: Time) {
-        self.vigil.list.retain(|watched| self.upstreams.is_peer(&watched.name));
-        for watched in self.vigil.list.iter_mut().filter(|w| w.next.is_some()) {
-            watched.next = Some(now);
+        for at in (0..self.vigil.list.len()).rev() {
+            let Some(watched) = self.vigil.list.get_mut(at) else { continue };
+            if watched.next != NEVER {
+                watched.next = now;
+            }
+            if !self.upstreams.is_peer(&watched.name) {
+                self.vigil.list.swap_remove(at);
+            }
         }
     }
 
     /// When [`keep_vigil`](Self::keep_vigil) has something to do.
-    pub(super) fn vigil_due(&self) -> Option<Time> {
-        self.vigil.list.iter().filter_map(|watched| watched.next).min()
+    pub(super) fn vigil_due(&self) -> Time {
+        self.vigil.list.iter().fold(NEVER, |next, watched| next.min(watched.next))
     }
 
     /// Asks what is due.
     pub(super) fn keep_vigil(&mut self, now: Time, out: &mut dyn Outside) {
         for at in 0..self.vigil.list.len() {
-            let Some(watched) =
-                self.vigil.list.get_mut(at).filter(|w| w.next.is_some_and(|next| next <= now))
-            else {
-                continue;
-            };
-            watched.next = Some(now + pause(now.since(watched.since)));
+            let Some(watched) = self.vigil.list.get_mut(at).filter(|w| w.next <= now) else { continue };
+            watched.put_off(now);
             let Some(set) = self.upstreams.route(&watched.name) else { continue };
             if !self.upstreams.state(set).is_up() || self.queries.len() >= self.limits.queries / 2 {
                 continue;
             }
             let index =
                 self.queries.insert(now, None, None, &watched.message, watched.parsed, set, out.random());
-            for at in 0..self.sets.get(usize::from(set)).map_or(0, Vec::len) {
-                let number = self.sets.get(usize::from(set)).and_then(|numbers| numbers.get(at));
-                if let Some(number) = number.copied() {
-                    // One that cannot be reached is asked the next time.
-                    let _ = self.ask(now, index, number, out);
-                }
+            let mut n = 0;
+            while let Some(number) = self.member(set, n) {
+                // One that cannot be reached is asked the next time.
+                let _ = self.ask(now, index, number, out);
+                n += 1;
             }
             // Nobody waits for it: it is listened to for a moment.
             self.answered(now, index, out);
@@ -124,12 +125,15 @@ fn plain(query: &Query) -> Option<(Vec<u8>, Parsed)> {
     Some((message, parsed))
 }
 
-/// How long to wait after so long: an eighth of it, but a quarter of a second at least and three seconds at most; from ten minutes on a two-hundredth of
-/// it, a minute at most.
-fn pause(lasted: Duration) -> Duration {
-    (lasted / 8).clamp(Duration::from_millis(250), Duration::from_secs(3)).max(lasted / 200).min(LONGEST)
+impl Watched {
+    /// To when it is asked next: after an eighth of the time that it has lasted, but a quarter of a second at least and three seconds at most; from
+    /// ten minutes on after a two-hundredth of it, a minute at most.
+    fn put_off(&mut self, now: Time) {
+        let lasted = now.0.saturating_sub(self.since.0);
+        let pause = (lasted / 8).clamp(250, 3_000).max(lasted / 200).min(60_000);
+        self.next = Time(now.0 + pause);
+    }
 }
 
-const LONGEST: Duration = Duration::from_secs(60);
 /// Names that are watched at a time.
 const MOST: usize = 8;
