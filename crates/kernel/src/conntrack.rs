@@ -5,13 +5,9 @@
 //! has turned the tunnel's own packets into replies; and they keep that memory alive themselves. So it is wiped.
 
 use crate::Error;
+use core::net::IpAddr;
 use narrowgate_model::config::Inbound;
-use narrowgate_sys::netlink::{Message, NLM_F_ACK, Protocol, Requests, Socket};
-use netlink_bindings::conntrack::{
-    ConntrackAttrs, IterableTupleAttrs, Nfgenmsg, OpGetDump, TupleAttrs, TupleIpAttrs, TupleProtoAttrs,
-};
-use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
-use std::net::IpAddr;
+use narrowgate_sys::netlink::{self, Dump, NESTED, NLM_F_ACK, Protocol, Put, Requests, Socket, find};
 
 /// Forgets all connections that somebody else has begun to one of the addresses `own`, but those to a service of `keep`.
 /// Says how many. Connections among `own`, and those that we have begun, stay.
@@ -19,24 +15,20 @@ use std::net::IpAddr;
 /// # Errors
 /// This kernel cannot list its connections (`nf_conntrack_netlink`): then it has most likely none.
 pub fn forget_incoming(own: &[IpAddr], keep: &[Inbound]) -> Result<usize, Error> {
-    let mut socket = Socket::open(Protocol::Netfilter)
-        .map_err(|e| Error::io("opening a netlink socket for conntrack", &e))?;
+    let mut socket = open()?;
     let mut forgotten = 0;
     for family in [AF_INET, AF_INET6] {
         if !own.iter().any(|a| a.is_ipv6() == (family == AF_INET6)) {
             continue;
         }
-        let header = Nfgenmsg { nfgen_family: family, ..Nfgenmsg::new() };
-        let dump = socket
-            .dump(CT_GET, header.as_slice())
-            .map_err(|e| Error::refused("reading the tracked connections", &e))?;
+        let dump = all(&mut socket, family)?;
         let mut requests = Requests::default();
-        for message in dump.messages().filter(|m| m.kind == CT_NEW) {
+        for message in dump.messages() {
             let Some(entry) = Entry::of(&message) else { continue };
             if !entry.is_incoming(own) || entry.is_of(keep) {
                 continue;
             }
-            requests.push(CT_DELETE, NLM_F_ACK, |body| entry.encode(body, &header));
+            entry.encode(requests.add(CT_DELETE, NLM_F_ACK), family);
             if requests.len() == BATCH {
                 forgotten += forget(&mut socket, &mut std::mem::take(&mut requests))?;
             }
@@ -62,8 +54,7 @@ pub enum Flow {
 /// # Errors
 /// As [`forget_incoming`].
 pub fn recent_flow(ports: &[u16], sent: u32, answered: u32) -> Result<Flow, Error> {
-    let mut socket = Socket::open(Protocol::Netfilter)
-        .map_err(|e| Error::io("opening a netlink socket for conntrack", &e))?;
+    let mut socket = open()?;
     // The time that is left is set anew with each packet (nf_conntrack_udp_timeout and, when both have spoken for 2 s, …_stream).
     let limit = |name: &str| {
         let text =
@@ -73,11 +64,9 @@ pub fn recent_flow(ports: &[u16], sent: u32, answered: u32) -> Result<Flow, Erro
     let (once, stream): (u32, u32) = (limit("").unwrap_or(30), limit("_stream").unwrap_or(120));
     let mut flow = Flow::None;
     for family in [AF_INET, AF_INET6] {
-        let header = Nfgenmsg { nfgen_family: family, ..Nfgenmsg::new() };
-        let dump = socket
-            .dump(CT_GET, header.as_slice())
-            .map_err(|e| Error::refused("reading the tracked connections", &e))?;
-        for entry in dump.messages().filter(|m| m.kind == CT_NEW).filter_map(|m| Entry::of(&m)) {
+        let dump = all(&mut socket, family)?;
+        for message in dump.messages() {
+            let Some(entry) = Entry::of(&message) else { continue };
             let (protocol, port) = entry.service();
             let full = if entry.status & ASSURED != 0 { stream } else { once };
             let (found, counts) = match entry.status & SEEN_REPLY {
@@ -92,6 +81,21 @@ pub fn recent_flow(ports: &[u16], sent: u32, answered: u32) -> Result<Flow, Erro
     Ok(flow)
 }
 
+fn open() -> Result<Socket, Error> {
+    Socket::open(Protocol::Netfilter).map_err(|e| Error::io("opening a netlink socket for conntrack", &e))
+}
+
+/// The connections of one family.
+fn all(socket: &mut Socket, family: u8) -> Result<Dump, Error> {
+    let dump = socket.dump(CT_GET, &header(family));
+    dump.map_err(|e| Error::refused("reading the tracked connections", &e))
+}
+
+/// `struct nfgenmsg`.
+fn header(family: u8) -> [u8; HEADER_LEN] {
+    [family, 0, 0, 0]
+}
+
 /// One that has ended meanwhile is refused, which is as good.
 fn forget(socket: &mut Socket, requests: &mut Requests) -> Result<usize, Error> {
     if requests.is_empty() {
@@ -104,58 +108,45 @@ fn forget(socket: &mut Socket, requests: &mut Requests) -> Result<usize, Error> 
 
 /// One tracked connection.
 struct Entry<'a> {
-    original: IterableTupleAttrs<'a>,
-    zone: Option<u16>,
+    /// The attributes of its original direction.
+    original: &'a [u8],
+    zone: Option<&'a [u8]>,
     status: u32,
     /// Seconds until it is forgotten.
     left: u32,
 }
 
 impl<'a> Entry<'a> {
-    fn of(message: &Message<'a>) -> Option<Entry<'a>> {
-        let (mut original, mut zone, mut status, mut left) = (None, None, 0, 0);
-        for attribute in OpGetDump::decode_request(message.body).1.flatten() {
-            match attribute {
-                ConntrackAttrs::TupleOrig(tuple) => original = Some(tuple),
-                ConntrackAttrs::Zone(number) => zone = Some(number),
-                ConntrackAttrs::Status(bits) => status = bits,
-                ConntrackAttrs::Timeout(seconds) => left = seconds,
-                _ => {}
-            }
-        }
-        Some(Entry { original: original?, zone, status, left })
+    fn of(message: &netlink::Message<'a>) -> Option<Entry<'a>> {
+        let (_, attributes) = message.body.split_first_chunk::<HEADER_LEN>()?;
+        let number = |kind| {
+            let number = find(attributes, kind).and_then(netlink::number);
+            number.map_or(0, u32::from_be)
+        };
+        (message.kind == CT_NEW).then_some(Entry {
+            original: find(attributes, CTA_TUPLE_ORIG)?,
+            zone: find(attributes, CTA_ZONE),
+            status: number(CTA_STATUS),
+            left: number(CTA_TIMEOUT),
+        })
     }
 
     fn is_incoming(&self, own: &[IpAddr]) -> bool {
-        let (mut from, mut to) = (None, None);
-        for attribute in self.original.flatten() {
-            let TupleAttrs::TupleIp(ip) = attribute else { continue };
-            for addr in ip.flatten() {
-                match addr {
-                    TupleIpAttrs::IpV4Src(a) => from = Some(IpAddr::V4(a)),
-                    TupleIpAttrs::IpV4Dst(a) => to = Some(IpAddr::V4(a)),
-                    TupleIpAttrs::IpV6Src(a) => from = Some(IpAddr::V6(a)),
-                    TupleIpAttrs::IpV6Dst(a) => to = Some(IpAddr::V6(a)),
-                }
-            }
-        }
-        to.is_some_and(|a| own.contains(&a)) && from.is_some_and(|a| !own.contains(&a))
+        let Some(ip) = find(self.original, CTA_TUPLE_IP) else { return false };
+        let is_own = |v4, v6| {
+            let addr = find(ip, v4).or_else(|| find(ip, v6)).and_then(netlink::ip);
+            addr.map(|addr| own.contains(&addr))
+        };
+        is_own(CTA_IP_V4_DST, CTA_IP_V6_DST) == Some(true)
+            && is_own(CTA_IP_V4_SRC, CTA_IP_V6_SRC) == Some(false)
     }
 
     /// The protocol, and the port that it was begun to.
     fn service(&self) -> (u8, Option<u16>) {
-        let (mut protocol, mut port) = (0, None);
-        for attribute in self.original.flatten() {
-            let TupleAttrs::TupleProto(proto) = attribute else { continue };
-            for part in proto.flatten() {
-                match part {
-                    TupleProtoAttrs::ProtoNum(number) => protocol = number,
-                    TupleProtoAttrs::ProtoDstPort(number) => port = Some(number),
-                    _ => {}
-                }
-            }
-        }
-        (protocol, port)
+        let proto = find(self.original, CTA_TUPLE_PROTO).unwrap_or_default();
+        let number = find(proto, CTA_PROTO_NUM).and_then(|value| value.first().copied());
+        let port = find(proto, CTA_PROTO_DST_PORT).and_then(|value| value.first_chunk().copied());
+        (number.unwrap_or(0), port.map(u16::from_be_bytes))
     }
 
     fn is_of(&self, services: &[Inbound]) -> bool {
@@ -168,14 +159,11 @@ impl<'a> Entry<'a> {
     }
 
     /// The body of a request to forget it.
-    fn encode(&self, body: &mut Vec<u8>, header: &Nfgenmsg) {
-        body.extend_from_slice(header.as_slice());
-        let at = push_nested_header(body, CTA_TUPLE_ORIG);
-        body.extend_from_slice(self.original.get_buf());
-        finalize_nested_header(body, at);
+    fn encode(&self, body: &mut Vec<u8>, family: u8) {
+        body.extend_from_slice(&header(family));
+        body.put(CTA_TUPLE_ORIG | NESTED, self.original);
         if let Some(zone) = self.zone {
-            push_header(body, CTA_ZONE, 2);
-            body.extend_from_slice(&zone.to_be_bytes());
+            body.put(CTA_ZONE, zone);
         }
     }
 }
@@ -192,8 +180,20 @@ const ICMPV6: u8 = 58;
 const CT_NEW: u16 = 0x100;
 const CT_GET: u16 = 0x101;
 const CT_DELETE: u16 = 0x102;
+const HEADER_LEN: usize = 4;
+/// Attributes (linux/netfilter/nfnetlink_conntrack.h).
 const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_STATUS: u16 = 3;
+const CTA_TIMEOUT: u16 = 7;
 const CTA_ZONE: u16 = 18;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_DST_PORT: u16 = 3;
 /// Bits of a connection's status (`enum ip_conntrack_status`).
 const SEEN_REPLY: u32 = 2;
 const ASSURED: u32 = 4;

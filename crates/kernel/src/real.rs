@@ -120,7 +120,7 @@ impl Real {
     }
 
     fn addresses(&mut self, links: &[u32], now: Time) -> Result<Vec<Address>, Error> {
-        let dump = self.dump("addresses", address::RTM_GETADDR, &address::dump_request())?;
+        let dump = self.dump("addresses", address::RTM_GETADDR, &address::DUMP_REQUEST)?;
         let all = dump.messages().filter_map(|m| address::decode(m.body, now));
         Ok(all.filter(|a| a.protocol == PROTOCOL || links.contains(&a.link)).gather())
     }

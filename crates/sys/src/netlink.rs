@@ -4,8 +4,10 @@
 //! nfnetlink, sock_diag) work on a request inside sendmsg(2) itself, so all answers but the later parts of a dump are
 //! waiting when it returns.
 
+mod attributes;
 mod frame;
 
+pub use attributes::{Attributes, NESTED, Put, attributes, find, ip, number, text};
 pub use frame::{
     Dump, Error, Message, Messages, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
     Requests, messages,
@@ -121,7 +123,7 @@ impl Socket {
     /// Sends one request (`NLM_F_ACK` is added) and reads what it is answered with.
     pub fn ask(&mut self, kind: u16, body: &[u8]) -> Result<Dump, Error> {
         let mut request = Requests::default();
-        request.push(kind, NLM_F_ACK, |bytes| bytes.extend_from_slice(body));
+        request.add(kind, NLM_F_ACK).extend_from_slice(body);
         let (answers, refusals) = self.exchange(&mut request)?;
         refusals.into_iter().next().map_or(Ok(answers), Err)
     }
@@ -193,7 +195,7 @@ impl Socket {
     /// Whether the dump is whole.
     fn try_dump(&mut self, kind: u16, body: &[u8]) -> Result<(Dump, bool), Error> {
         let mut request = Requests::default();
-        request.push(kind, NLM_F_DUMP, |bytes| bytes.extend_from_slice(body));
+        request.add(kind, NLM_F_DUMP).extend_from_slice(body);
         self.discard_pending();
         let sequence = self.send(&mut request)?;
         let mut dump = Dump::default();
@@ -232,11 +234,10 @@ impl Socket {
     /// Fills in sequence numbers and sends; the sequence number of the first.
     fn send(&mut self, requests: &mut Requests) -> io::Result<u32> {
         let first = self.sequence;
-        requests.number(first);
         self.sequence = first.wrapping_add(requests.len() as u32).max(1);
+        let bytes = requests.number(first);
         let mut enlarged = false;
         loop {
-            let bytes = requests.bytes();
             // SAFETY: the pointer and the length are those of the vector; a connected peer is not needed, an unaddressed
             // netlink datagram goes to the kernel.
             let sent = unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
@@ -373,11 +374,10 @@ mod tests {
     const RTM_NEWLINK: u16 = 16;
 
     fn link_request(requests: &mut Requests, index: i32) {
-        requests.push(RTM_GETLINK, NLM_F_ACK, |bytes| {
-            bytes.extend_from_slice(&[0; 4]);
-            bytes.extend_from_slice(&index.to_ne_bytes());
-            bytes.extend_from_slice(&[0; 8]);
-        });
+        let body = requests.add(RTM_GETLINK, NLM_F_ACK);
+        body.extend_from_slice(&[0; 4]);
+        body.extend_from_slice(&index.to_ne_bytes());
+        body.extend_from_slice(&[0; 8]);
     }
 
     #[test]

@@ -4,19 +4,18 @@ use super::expression::{self, NF_ACCEPT, NF_DROP};
 use super::observe::{Seen, SeenChain, SeenTable, USERDATA_COMMENT, decode_comment, observe};
 use super::sets;
 use super::{
-    BATCH_BEGIN, BATCH_END, Capabilities, DELCHAIN, DELOBJ, DELRULE, DELSET, DELSETELEM, DELTABLE,
-    NETDEV_EGRESS, NEWCHAIN, NEWOBJ, NEWRULE, NEWSET, NEWSETELEM, OBJECT_COUNTER, OWNER, PERSIST, batch_mark,
-    family_name, header, kind, new_table,
+    BATCH_BEGIN, BATCH_END, CHAIN_NAME, CHAIN_POLICY, CHAIN_TYPE, COUNTER_BYTES, COUNTER_PACKETS,
+    Capabilities, DELCHAIN, DELOBJ, DELRULE, DELSET, DELSETELEM, DELTABLE, NETDEV_EGRESS, NEWCHAIN, NEWOBJ,
+    NEWRULE, NEWSET, NEWSETELEM, OBJECT_COUNTER, OBJECT_DATA, OBJECT_NAME, OBJECT_TYPE, OWNER, PERSIST,
+    RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA, SET_NAME, batch_mark, family_name, message, new_table, ours,
+    put_hook,
 };
 use crate::Error;
 use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{Chain, ChainKind, Family, Hook, Policy, Rule, Ruleset, Table};
-use narrowgate_sys::netlink::{Message, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, Requests, Socket};
-use netlink_bindings::nftables::{
-    Nfgenmsg, OpDelchainDo, OpDelobjDo, OpDelruleDo, OpDeltableDo, OpNewchainDo, OpNewobjDo, OpNewruleDo,
+use narrowgate_sys::netlink::{
+    Message, NESTED, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, Put, Requests, Socket, find, text,
 };
-use netlink_bindings::traits::Pusher;
-use netlink_bindings::utils::find_attr;
 
 /// Makes our tables those of `wanted`. Without egress hooks in this kernel, the table of family netdev is left out.
 pub(crate) fn set(socket: &mut Socket, can: Capabilities, wanted: &Ruleset) -> Result<(), Error> {
@@ -90,23 +89,22 @@ pub(super) fn transaction(
 
 /// What a message of the transaction is about: the table, and the chain, rule or counter.
 fn culprit(message: Message<'_>) -> Option<String> {
-    let (header, attributes) = message.body.split_at_checked(Nfgenmsg::len())?;
-    let family = family_name(super::family(*header.first()?)?);
-    let text = |kind| {
-        let value = find_attr(attributes, kind).unwrap_or_default();
-        String::from_utf8_lossy(value.strip_suffix(b"\0").unwrap_or(value)).into_owned()
+    let (family, attributes) = ours(message.body)?;
+    let kind = message.kind & 0xff;
+    let (what, name) = match kind {
+        NEWCHAIN | DELCHAIN => (" chain ", CHAIN_NAME),
+        NEWRULE => (" chain ", RULE_CHAIN),
+        NEWOBJ | DELOBJ => (" counter ", OBJECT_NAME),
+        NEWSET | DELSET | NEWSETELEM | DELSETELEM => (" set ", SET_NAME),
+        _ => return Some(format!("table {}", family_name(family))),
     };
-    let rest = match message.kind & 0xff {
-        NEWCHAIN | DELCHAIN => format!(" chain {}", text(CHAIN_NAME)),
-        NEWRULE => {
-            let comment = find_attr(attributes, RULE_USERDATA).and_then(decode_comment).unwrap_or_default();
-            format!(" chain {} rule {comment:?}", text(RULE_CHAIN))
-        }
-        NEWOBJ | DELOBJ => format!(" counter {}", text(OBJECT_NAME)),
-        NEWSET | DELSET | NEWSETELEM | DELSETELEM => format!(" set {}", text(SET_NAME)),
-        _ => String::new(),
-    };
-    Some(format!("table {family}{rest}"))
+    let name = text(find(attributes, name).unwrap_or_default());
+    let mut words = format!("table {}{what}{name}", family_name(family));
+    if kind == NEWRULE {
+        let comment = find(attributes, RULE_USERDATA).and_then(decode_comment).unwrap_or_default();
+        words += &format!(" rule \"{comment}\"");
+    }
+    Some(words)
 }
 
 fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, all: &Seen) {
@@ -119,12 +117,12 @@ fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, all: &S
         new_table(requests, NFT_TABLE, wanted.family, flags);
     }
     if keep.is_some() {
-        delete_all_rules(requests, wanted.family);
+        message(requests, DELRULE, NLM_F_ACK, wanted.family);
     }
     let old_chains = keep.map_or(&[][..], |t| &t.chains);
     for old in old_chains {
         if !wanted.chains.iter().any(|c| fits(wanted.family, c, old)) {
-            delete_chain(requests, wanted.family, &old.name);
+            message(requests, DELCHAIN, 0, wanted.family).put_text(CHAIN_NAME, &old.name);
         }
     }
     set_counters(requests, wanted, seen, keep.is_some());
@@ -132,7 +130,9 @@ fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, all: &S
     for chain in &wanted.chains {
         match old_chains.iter().find(|old| fits(wanted.family, chain, old)) {
             Some(old) if old.policy == policy(chain) => {}
-            Some(_) => set_policy(requests, wanted.family, chain),
+            Some(_) => {
+                set_policy(requests, wanted.family, chain);
+            }
             None => new_chain(requests, wanted.family, chain),
         }
         for rule in &chain.rules {
@@ -149,98 +149,56 @@ fn set_counters(requests: &mut Requests, wanted: &Table, seen: Option<&SeenTable
         if kept && before.is_some() {
             continue;
         }
-        requests.push(kind(NEWOBJ), NLM_F_CREATE, |body| {
-            OpNewobjDo::encode_request(body, &header(wanted.family))
-                .push_table_bytes(NFT_TABLE.as_bytes())
-                .push_name_bytes(name.as_bytes())
-                .push_type(OBJECT_COUNTER)
-                .nested_data_counter()
-                .push_packets(before.map_or(0, |c| c.packets))
-                .push_bytes(before.map_or(0, |c| c.bytes));
-        });
+        let body = message(requests, NEWOBJ, NLM_F_CREATE, wanted.family);
+        body.put_text(OBJECT_NAME, name);
+        body.put_number(OBJECT_TYPE, OBJECT_COUNTER.to_be());
+        let data = body.open(OBJECT_DATA | NESTED);
+        let (packets, bytes) = before.map_or((0, 0), |c| (c.packets, c.bytes));
+        body.put(COUNTER_PACKETS, &packets.to_be_bytes());
+        body.put(COUNTER_BYTES, &bytes.to_be_bytes());
+        body.close(data);
     }
     for counter in old.iter().filter(|c| kept && !wanted.counters.contains(&c.name.as_str())) {
-        requests.push(kind(DELOBJ), 0, |body| {
-            OpDelobjDo::encode_request(body, &header(wanted.family))
-                .push_table_bytes(NFT_TABLE.as_bytes())
-                .push_name_bytes(counter.name.as_bytes())
-                .push_type(OBJECT_COUNTER);
-        });
+        let body = message(requests, DELOBJ, 0, wanted.family);
+        body.put_text(OBJECT_NAME, &counter.name);
+        body.put_number(OBJECT_TYPE, OBJECT_COUNTER.to_be());
     }
 }
 
 /// Whether a chain that is there can stay and only needs other rules, and perhaps another policy.
 fn fits(family: Family, wanted: &Chain, seen: &SeenChain) -> bool {
-    let mut devices = wanted.devices.clone();
-    narrowgate_model::sort::sort(&mut devices);
-    devices.dedup();
     seen.name == wanted.name
-        && seen.kind.as_bytes() == chain_type(wanted.kind).to_bytes()
+        && seen.kind == chain_type(wanted.kind)
         && seen.hook == hook(family, wanted.hook)
         && seen.priority == wanted.priority
-        && seen.devices == devices
+        && wanted.devices.iter().all(|device| seen.devices.contains(device))
+        && seen.devices.iter().all(|device| wanted.devices.contains(device))
 }
 
 fn new_chain(requests: &mut Requests, family: Family, chain: &Chain) {
-    requests.push(kind(NEWCHAIN), NLM_F_CREATE, |body| {
-        let mut hook = OpNewchainDo::encode_request(body, &header(family))
-            .push_table_bytes(NFT_TABLE.as_bytes())
-            .push_name_bytes(chain.name.as_bytes())
-            .push_type(chain_type(chain.kind))
-            .push_policy(policy(chain))
-            .nested_hook()
-            .push_num(hook(family, chain.hook))
-            .push_priority(chain.priority);
-        // Kernels before 5.5 know one device only; none of them has an egress hook.
-        if family == Family::Netdev {
-            let mut names = hook.nested_devs();
-            for device in &chain.devices {
-                names = names.push_name_bytes(device.as_bytes());
-            }
-            hook = names.end_nested();
-        }
-        drop(hook);
-    });
+    let body = set_policy(requests, family, chain);
+    body.put_text(CHAIN_TYPE, chain_type(chain.kind));
+    put_hook(body, family, hook(family, chain.hook), chain.priority, &chain.devices);
 }
 
-fn set_policy(requests: &mut Requests, family: Family, chain: &Chain) {
-    requests.push(kind(NEWCHAIN), NLM_F_CREATE, |body| {
-        OpNewchainDo::encode_request(body, &header(family))
-            .push_table_bytes(NFT_TABLE.as_bytes())
-            .push_name_bytes(chain.name.as_bytes())
-            .push_policy(policy(chain));
-    });
+fn set_policy<'a>(requests: &'a mut Requests, family: Family, chain: &Chain) -> &'a mut Vec<u8> {
+    let body = message(requests, NEWCHAIN, NLM_F_CREATE, family);
+    body.put_text(CHAIN_NAME, chain.name);
+    body.put_number(CHAIN_POLICY, policy(chain).to_be());
+    body
 }
 
 fn new_rule(requests: &mut Requests, family: Family, chain: &str, rule: &Rule) {
-    requests.push(kind(NEWRULE), NLM_F_CREATE | NLM_F_APPEND, |body| {
-        let mut list = OpNewruleDo::encode_request(body, &header(family))
-            .push_table_bytes(NFT_TABLE.as_bytes())
-            .push_chain_bytes(chain.as_bytes())
-            .push_userdata(&encode_comment(&rule.comment()))
-            .nested_expressions();
-        list.as_vec_mut().extend_from_slice(&expression::encode(family, rule));
-    });
-}
-
-fn delete_all_rules(requests: &mut Requests, family: Family) {
-    requests.push(kind(DELRULE), NLM_F_ACK, |body| {
-        OpDelruleDo::encode_request(body, &header(family)).push_table_bytes(NFT_TABLE.as_bytes());
-    });
-}
-
-fn delete_chain(requests: &mut Requests, family: Family, name: &str) {
-    requests.push(kind(DELCHAIN), 0, |body| {
-        OpDelchainDo::encode_request(body, &header(family))
-            .push_table_bytes(NFT_TABLE.as_bytes())
-            .push_name_bytes(name.as_bytes());
-    });
+    let body = message(requests, NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family);
+    body.put_text(RULE_CHAIN, chain);
+    body.put(RULE_USERDATA, &encode_comment(&rule.comment()));
+    let list = body.open(RULE_EXPRESSIONS | NESTED);
+    expression::encode(body, family, rule);
+    body.close(list);
 }
 
 fn delete_table(requests: &mut Requests, family: Family) {
-    requests.push(kind(DELTABLE), NLM_F_ACK, |body| {
-        OpDeltableDo::encode_request(body, &header(family)).push_name_bytes(NFT_TABLE.as_bytes());
-    });
+    message(requests, DELTABLE, NLM_F_ACK, family);
 }
 
 impl Seen {
@@ -259,10 +217,10 @@ fn encode_comment(text: &str) -> Vec<u8> {
     data
 }
 
-fn chain_type(kind: ChainKind) -> &'static std::ffi::CStr {
+fn chain_type(kind: ChainKind) -> &'static str {
     match kind {
-        ChainKind::Filter => c"filter",
-        ChainKind::Nat => c"nat",
+        ChainKind::Filter => "filter",
+        ChainKind::Nat => "nat",
     }
 }
 
@@ -289,12 +247,6 @@ fn hook(family: Family, hook: Hook) -> u32 {
     }
 }
 
-/// `NFTA_CHAIN_NAME`, `NFTA_RULE_CHAIN`, `NFTA_RULE_USERDATA`, `NFTA_OBJ_NAME`; `NFTA_SET_NAME` and `NFTA_SET_ELEM_LIST_SET`.
-const CHAIN_NAME: u16 = 3;
-const RULE_CHAIN: u16 = 2;
-const RULE_USERDATA: u16 = 7;
-const OBJECT_NAME: u16 = 2;
-const SET_NAME: u16 = 2;
 const NO_HOOK: u32 = 0xff;
 const MAX_COMMENT: usize = 200;
 const MAX_TRIES: u32 = 20;

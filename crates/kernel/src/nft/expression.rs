@@ -1,84 +1,83 @@
 //! A rule as the kernel's expressions: a little machine with registers. What `nft --debug=netlink` prints for the text of
 //! the same rule is what we send.
 
+use super::{DATA_VALUE, LIST_ELEMENT};
+use core::net::{IpAddr, SocketAddr};
 use narrowgate_model::Prefix;
 use narrowgate_model::nft::{Action, CtDirection, Family, IpVersion, Match, Rule};
-use netlink_bindings::nftables::{CmpOps, CtKeys, MetaKeys, PayloadBase, PushExprAttrs, PushExprListAttrs};
-use netlink_bindings::traits::Pusher;
-use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
-use std::ffi::CStr;
-use std::net::{IpAddr, SocketAddr};
+use narrowgate_sys::netlink::{NESTED, Put};
 
-/// The expressions of a rule, as list elements.
-pub(super) fn encode(family: Family, rule: &Rule) -> Vec<u8> {
-    let mut list = List::default();
-    let mut version = None;
+/// Appends the expressions of a rule, as list elements.
+pub(super) fn encode(body: &mut Vec<u8>, family: Family, rule: &Rule) {
+    let mut list = List { body, family, version: None };
     for one in &rule.matches {
-        list.add_match(family, one, &mut version);
+        list.add_match(one);
     }
     if let Some(name) = rule.counter {
-        list.element(|e| {
-            e.nested_data_objref().push_imm_type(super::OBJECT_COUNTER).push_imm_name_bytes(name.as_bytes());
-        });
+        let start = list.begin("objref");
+        list.number(OBJREF_TYPE, super::OBJECT_COUNTER);
+        list.body.put_text(OBJREF_NAME, name);
+        list.end(start);
     }
     list.add_action(rule.action);
-    list.bytes
 }
 
-#[derive(Default)]
-struct List {
-    bytes: Vec<u8>,
+struct List<'a> {
+    body: &'a mut Vec<u8>,
+    family: Family,
+    /// The IP version that the matches up to now have made sure of.
+    version: Option<IpVersion>,
 }
 
-impl List {
-    /// `version` is the IP version that the matches before this one have made sure of.
-    fn add_match(&mut self, family: Family, one: &Match, version: &mut Option<IpVersion>) {
+impl List<'_> {
+    fn add_match(&mut self, one: &Match) {
         match one {
-            Match::Oif(name) => self.meta(MetaKeys::Oifname, &device(name)),
-            Match::Iif(name) => self.meta(MetaKeys::Iifname, &device(name)),
-            Match::OifIndex(index) => self.meta(MetaKeys::Oif, &index.to_ne_bytes()),
-            Match::IifIndex(index) => self.meta(MetaKeys::Iif, &index.to_ne_bytes()),
+            Match::Oif(name) => self.meta(META_OIFNAME, &device(name)),
+            Match::Iif(name) => self.meta(META_IIFNAME, &device(name)),
+            Match::OifIndex(index) => self.meta(META_OIF, &index.to_ne_bytes()),
+            Match::IifIndex(index) => self.meta(META_IIF, &index.to_ne_bytes()),
             Match::Mark { value, mask, eq } => {
-                self.load_meta(MetaKeys::Mark);
+                self.load("meta", META_MARK);
                 self.mask(&mask.to_ne_bytes(), &[0; 4]);
-                self.compare(if *eq { CmpOps::Eq } else { CmpOps::Neq }, &value.to_ne_bytes());
+                self.compare(if *eq { CMP_EQ } else { CMP_NEQ }, &value.to_ne_bytes());
             }
-            Match::NfProto(v) => self.version(Family::Inet, *v, version),
+            Match::NfProto(v) => self.version(Family::Inet, *v),
             Match::EtherType(number) => {
-                self.meta(MetaKeys::Protocol, &number.to_be_bytes());
-                *version = [IpVersion::V4, IpVersion::V6].into_iter().find(|v| ether_type(*v) == *number);
+                self.meta(META_PROTOCOL, &number.to_be_bytes());
+                self.version = [IpVersion::V4, IpVersion::V6].into_iter().find(|v| ether_type(*v) == *number);
             }
-            Match::L4Proto(number) => self.meta(MetaKeys::L4Proto, &[*number]),
+            Match::L4Proto(number) => self.meta(META_L4PROTO, &[*number]),
             Match::Socket => {
-                self.load_meta(MetaKeys::Skuid);
-                self.compare(CmpOps::Gte, &[0; 4]);
+                self.load("meta", META_SKUID);
+                self.compare(CMP_GTE, &[0; 4]);
             }
-            Match::SkGid(gid) => self.meta(MetaKeys::Skgid, &gid.to_ne_bytes()),
-            Match::SrcPort(port) => self.payload(PayloadBase::TransportHeader, 0, &port.to_be_bytes()),
-            Match::DstPort(port) => self.payload(PayloadBase::TransportHeader, 2, &port.to_be_bytes()),
-            Match::IcmpType(number) => self.payload(PayloadBase::TransportHeader, 0, &[*number]),
-            Match::SrcAddr(prefix) => self.ip_address(family, prefix, [12, 8], version),
-            Match::DstAddr(prefix) => self.ip_address(family, prefix, [16, 24], version),
-            Match::DstInSet(set, v) => {
-                if *version != Some(*v) {
-                    self.version(family, *v, version);
-                }
-                self.load_destination(*v);
-                self.with_set(c"lookup", set, &[(LOOKUP_REGISTER, &REG_1.to_be_bytes())]);
+            Match::SkGid(gid) => self.meta(META_SKGID, &gid.to_ne_bytes()),
+            Match::SrcPort(port) => self.payload(TRANSPORT_HEADER, 0, &port.to_be_bytes()),
+            Match::DstPort(port) => self.payload(TRANSPORT_HEADER, 2, &port.to_be_bytes()),
+            Match::IcmpType(number) => self.payload(TRANSPORT_HEADER, 0, &[*number]),
+            Match::SrcAddr(prefix) => self.ip_address(prefix, 12, 8),
+            Match::DstAddr(prefix) => self.ip_address(prefix, 16, 24),
+            Match::DstInSet(set, version) => {
+                self.ensure(*version);
+                self.load_destination(*version);
+                let start = self.begin("lookup");
+                self.body.put_text(LOOKUP_SET, set);
+                self.number(LOOKUP_REGISTER, REG_1);
+                self.end(start);
             }
-            Match::NdTarget(prefix) => self.prefix(PayloadBase::TransportHeader, 8, prefix),
+            Match::NdTarget(prefix) => self.prefix(TRANSPORT_HEADER, 8, prefix),
             Match::CtDirection(direction) => {
-                self.load_ct(CtKeys::Direction);
-                self.compare(CmpOps::Eq, &[matches!(direction, CtDirection::Reply).into()]);
+                self.load("ct", CT_DIRECTION);
+                self.compare(CMP_EQ, &[matches!(direction, CtDirection::Reply).into()]);
             }
             Match::CtState(bits) => {
-                self.load_ct(CtKeys::State);
+                self.load("ct", CT_STATE);
                 self.mask(&bits.to_ne_bytes(), &[0; 4]);
-                self.compare(CmpOps::Neq, &[0; 4]);
+                self.compare(CMP_NEQ, &[0; 4]);
             }
-            Match::ArpOp(number) => self.payload(PayloadBase::NetworkHeader, 6, &number.to_be_bytes()),
-            Match::ArpSender(prefix) => self.prefix(PayloadBase::NetworkHeader, 14, prefix),
-            Match::ArpTarget(prefix) => self.prefix(PayloadBase::NetworkHeader, 24, prefix),
+            Match::ArpOp(number) => self.payload(NETWORK_HEADER, 6, &number.to_be_bytes()),
+            Match::ArpSender(prefix) => self.prefix(NETWORK_HEADER, 14, prefix),
+            Match::ArpTarget(prefix) => self.prefix(NETWORK_HEADER, 24, prefix),
         }
     }
 
@@ -93,11 +92,9 @@ impl List {
             }
             Action::Drop => self.verdict(NF_DROP),
             Action::SetMark { value, mask } => {
-                self.load_meta(MetaKeys::Mark);
+                self.load("meta", META_MARK);
                 self.mask(&(!mask).to_ne_bytes(), &value.to_ne_bytes());
-                self.element(|e| {
-                    e.nested_data_meta().push_key(MetaKeys::Mark as u32).push_sreg(REG_1);
-                });
+                self.expression("meta", &[(LOAD_KEY, META_MARK), (META_SOURCE, REG_1)], &[]);
             }
             Action::Dnat(to) => self.dnat(to),
         }
@@ -105,158 +102,160 @@ impl List {
 
     fn load_destination(&mut self, version: IpVersion) {
         let (offset, len) = if version == IpVersion::V6 { (24, 16) } else { (16, 4) };
-        self.load_payload(PayloadBase::NetworkHeader, offset, len);
+        self.load_payload(NETWORK_HEADER, offset, len);
     }
 
     /// `update @set { register timeout seconds }`.
     fn refresh(&mut self, set: &str, seconds: u32) {
         let milliseconds = u64::from(seconds) * 1000;
-        let rest: [(u16, &[u8]); 3] = [
-            (DYNSET_OPERATION, &DYNSET_UPDATE.to_be_bytes()),
-            (DYNSET_KEY, &REG_1.to_be_bytes()),
-            (DYNSET_TIMEOUT, &milliseconds.to_be_bytes()),
-        ];
-        self.with_set(c"dynset", set, &rest);
-    }
-
-    /// An expression about a set. The bindings do not know `dynset`, and number the attributes of `lookup` wrongly.
-    fn with_set(&mut self, name: &CStr, set: &str, rest: &[(u16, &[u8])]) {
-        self.element(|e| {
-            let mut e = e.push_name(name);
-            let bytes = e.as_vec_mut();
-            let data = push_nested_header(bytes, EXPRESSION_DATA);
-            push_header(bytes, SET_NAME, set.len() as u16 + 1);
-            bytes.extend_from_slice(set.as_bytes());
-            bytes.push(0);
-            for (kind, value) in rest {
-                push_header(bytes, *kind, value.len() as u16);
-                bytes.extend_from_slice(value);
-            }
-            finalize_nested_header(bytes, data);
-        });
+        let start = self.begin("dynset");
+        self.body.put_text(DYNSET_SET, set);
+        self.number(DYNSET_OPERATION, DYNSET_UPDATE);
+        self.number(DYNSET_KEY, REG_1);
+        self.body.put(DYNSET_TIMEOUT, &milliseconds.to_be_bytes());
+        self.end(start);
     }
 
     fn dnat(&mut self, to: SocketAddr) {
-        let (family, address) = match to.ip() {
-            IpAddr::V4(a) => (NFPROTO_IPV4, a.octets().to_vec()),
-            IpAddr::V6(a) => (NFPROTO_IPV6, a.octets().to_vec()),
-        };
-        for (register, data) in [(REG_1, &address[..]), (REG_2, &to.port().to_be_bytes()[..])] {
-            self.element(|e| {
-                e.nested_data_immediate().push_dreg(register).nested_data().push_value(data);
-            });
+        let family = nf_proto(if to.is_ipv6() { IpVersion::V6 } else { IpVersion::V4 });
+        let (address, len) = octets(to.ip());
+        let address = address.get(..len).unwrap_or_default();
+        for (register, data) in [(REG_1, address), (REG_2, &to.port().to_be_bytes()[..])] {
+            self.expression("immediate", &[(IMMEDIATE_REGISTER, register)], &[(IMMEDIATE_DATA, data)]);
         }
-        self.element(|e| {
-            e.nested_data_nat()
-                .push_type(NAT_DNAT)
-                .push_family(family)
-                .push_reg_addr_min(REG_1)
-                .push_reg_proto_min(REG_2)
-                .push_flags(NAT_RANGE_PROTO_SPECIFIED);
-        });
+        let numbers = [
+            (NAT_TYPE, NAT_DNAT),
+            (NAT_FAMILY, family.into()),
+            (NAT_ADDRESS, REG_1),
+            (NAT_PORT, REG_2),
+            (NAT_FLAGS, NAT_RANGE_PROTO_SPECIFIED),
+        ];
+        self.expression("nat", &numbers, &[]);
     }
 
     /// A match on an address of the IP header, and before it on the IP version, where that is not settled yet.
-    fn ip_address(
-        &mut self,
-        family: Family,
-        prefix: &Prefix,
-        offsets: [u32; 2],
-        settled: &mut Option<IpVersion>,
-    ) {
-        let (version, offset) = match prefix.addr {
-            IpAddr::V4(_) => (IpVersion::V4, offsets[0]),
-            IpAddr::V6(_) => (IpVersion::V6, offsets[1]),
-        };
-        if *settled != Some(version) {
-            self.version(family, version, settled);
-        }
-        self.prefix(PayloadBase::NetworkHeader, offset, prefix);
+    fn ip_address(&mut self, prefix: &Prefix, v4: u32, v6: u32) {
+        let (version, offset) = if prefix.is_ipv6() { (IpVersion::V6, v6) } else { (IpVersion::V4, v4) };
+        self.ensure(version);
+        self.prefix(NETWORK_HEADER, offset, prefix);
     }
 
-    fn version(&mut self, family: Family, version: IpVersion, settled: &mut Option<IpVersion>) {
+    fn ensure(&mut self, version: IpVersion) {
+        if self.version != Some(version) {
+            self.version(self.family, version);
+        }
+    }
+
+    fn version(&mut self, family: Family, version: IpVersion) {
         match family {
-            Family::Netdev => self.meta(MetaKeys::Protocol, &ether_type(version).to_be_bytes()),
-            _ => self.meta(MetaKeys::Nfproto, &[nf_proto(version)]),
+            Family::Netdev => self.meta(META_PROTOCOL, &ether_type(version).to_be_bytes()),
+            _ => self.meta(META_NFPROTO, &[nf_proto(version)]),
         }
-        *settled = Some(version);
+        self.version = Some(version);
     }
 
-    fn prefix(&mut self, base: PayloadBase, offset: u32, prefix: &Prefix) {
-        let (value, mask) =
-            match (prefix.network().addr, Prefix::new(ones(prefix.addr), prefix.len).network().addr) {
-                (IpAddr::V4(value), IpAddr::V4(mask)) => (value.octets().to_vec(), mask.octets().to_vec()),
-                (IpAddr::V6(value), IpAddr::V6(mask)) => (value.octets().to_vec(), mask.octets().to_vec()),
-                _ => return, // both are of the prefix's family
-            };
-        self.load_payload(base, offset, value.len());
-        if mask.iter().any(|byte| *byte != 0xff) {
-            self.mask(&mask, &vec![0; value.len()]);
+    fn prefix(&mut self, base: u32, offset: u32, prefix: &Prefix) {
+        let (mut value, len) = octets(prefix.addr);
+        let mut mask = [0; 16];
+        let mut left = u32::from(prefix.len);
+        for (value, mask) in value.iter_mut().zip(&mut mask) {
+            *mask = !(0xff_u16 >> left.min(8)) as u8;
+            *value &= *mask;
+            left = left.saturating_sub(8);
         }
-        self.compare(CmpOps::Eq, &value);
+        let (value, mask) = (value.get(..len).unwrap_or_default(), mask.get(..len).unwrap_or_default());
+        self.load_payload(base, offset, len);
+        if usize::from(prefix.len) < len * 8 {
+            self.mask(mask, [0; 16].get(..len).unwrap_or_default());
+        }
+        self.compare(CMP_EQ, value);
     }
 
-    fn meta(&mut self, key: MetaKeys, value: &[u8]) {
-        self.load_meta(key);
-        self.compare(CmpOps::Eq, value);
+    fn meta(&mut self, key: u32, value: &[u8]) {
+        self.load("meta", key);
+        self.compare(CMP_EQ, value);
     }
 
-    fn payload(&mut self, base: PayloadBase, offset: u32, value: &[u8]) {
+    fn payload(&mut self, base: u32, offset: u32, value: &[u8]) {
         self.load_payload(base, offset, value.len());
-        self.compare(CmpOps::Eq, value);
+        self.compare(CMP_EQ, value);
     }
 
-    fn load_meta(&mut self, key: MetaKeys) {
-        self.element(|e| {
-            e.nested_data_meta().push_key(key as u32).push_dreg(REG_1);
-        });
+    /// `meta` and `ct`, which number their attributes alike.
+    fn load(&mut self, name: &str, key: u32) {
+        self.expression(name, &[(LOAD_KEY, key), (LOAD_REGISTER, REG_1)], &[]);
     }
 
-    fn load_ct(&mut self, key: CtKeys) {
-        self.element(|e| {
-            e.nested_data_ct().push_key(key as u32).push_dreg(REG_1);
-        });
+    fn load_payload(&mut self, base: u32, offset: u32, len: usize) {
+        let numbers = [
+            (PAYLOAD_REGISTER, REG_1),
+            (PAYLOAD_BASE, base),
+            (PAYLOAD_OFFSET, offset),
+            (PAYLOAD_LEN, len as u32),
+        ];
+        self.expression("payload", &numbers, &[]);
     }
 
-    fn load_payload(&mut self, base: PayloadBase, offset: u32, len: usize) {
-        self.element(|e| {
-            e.nested_data_payload()
-                .push_dreg(REG_1)
-                .push_base(base as u32)
-                .push_offset(offset)
-                .push_len(len as u32);
-        });
-    }
-
-    fn compare(&mut self, op: CmpOps, value: &[u8]) {
-        self.element(|e| {
-            e.nested_data_cmp().push_sreg(REG_1).push_op(op as u32).nested_data().push_value(value);
-        });
+    fn compare(&mut self, op: u32, value: &[u8]) {
+        self.expression("cmp", &[(CMP_REGISTER, REG_1), (CMP_OP, op)], &[(CMP_DATA, value)]);
     }
 
     /// `register = register & mask ^ xor`.
     fn mask(&mut self, mask: &[u8], xor: &[u8]) {
-        self.element(|e| {
-            e.nested_data_bitwise()
-                .push_sreg(REG_1)
-                .push_dreg(REG_1)
-                .push_len(mask.len() as u32)
-                .nested_mask()
-                .push_value(mask)
-                .end_nested()
-                .nested_xor()
-                .push_value(xor);
-        });
+        let numbers = [(BITWISE_FROM, REG_1), (BITWISE_TO, REG_1), (BITWISE_LEN, mask.len() as u32)];
+        self.expression("bitwise", &numbers, &[(BITWISE_MASK, mask), (BITWISE_XOR, xor)]);
     }
 
     fn verdict(&mut self, code: u32) {
-        self.element(|e| {
-            e.nested_data_immediate().push_dreg(REG_VERDICT).nested_data().nested_verdict().push_code(code);
-        });
+        let start = self.begin("immediate");
+        self.number(IMMEDIATE_REGISTER, REG_VERDICT);
+        let data = self.body.open(IMMEDIATE_DATA | NESTED);
+        let verdict = self.body.open(DATA_VERDICT | NESTED);
+        self.number(VERDICT_CODE, code);
+        self.body.close(verdict);
+        self.body.close(data);
+        self.end(start);
     }
 
-    fn element(&mut self, fill: impl FnOnce(PushExprAttrs<PushExprListAttrs<&mut Vec<u8>>>)) {
-        fill(PushExprListAttrs::new(&mut self.bytes).nested_elem());
+    /// An expression with so many numbers, and data for registers.
+    fn expression(&mut self, name: &str, numbers: &[(u16, u32)], data: &[(u16, &[u8])]) {
+        let start = self.begin(name);
+        for (kind, number) in numbers {
+            self.number(*kind, *number);
+        }
+        for (kind, value) in data {
+            let data = self.body.open(*kind | NESTED);
+            self.body.put(DATA_VALUE, value);
+            self.body.close(data);
+        }
+        self.end(start);
+    }
+
+    /// Where the expression begins, and where its own attributes do.
+    fn begin(&mut self, name: &str) -> (usize, usize) {
+        let element = self.body.open(LIST_ELEMENT | NESTED);
+        self.body.put_text(EXPRESSION_NAME, name);
+        (element, self.body.open(EXPRESSION_DATA | NESTED))
+    }
+
+    fn end(&mut self, (element, data): (usize, usize)) {
+        self.body.close(data);
+        self.body.close(element);
+    }
+
+    fn number(&mut self, kind: u16, number: u32) {
+        self.body.put_number(kind, number.to_be());
+    }
+}
+
+/// The bytes of an address, and how many they are.
+fn octets(addr: IpAddr) -> ([u8; 16], usize) {
+    match addr {
+        IpAddr::V4(addr) => {
+            let [a, b, c, d] = addr.octets();
+            ([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 4)
+        }
+        IpAddr::V6(addr) => (addr.octets(), 16),
     }
 }
 
@@ -269,8 +268,8 @@ fn device(name: &str) -> [u8; 16] {
 
 fn nf_proto(version: IpVersion) -> u8 {
     match version {
-        IpVersion::V4 => NFPROTO_IPV4 as u8,
-        IpVersion::V6 => NFPROTO_IPV6 as u8,
+        IpVersion::V4 => 2,
+        IpVersion::V6 => 10,
     }
 }
 
@@ -281,24 +280,64 @@ fn ether_type(version: IpVersion) -> u16 {
     }
 }
 
-fn ones(like: IpAddr) -> IpAddr {
-    if like.is_ipv6() { IpAddr::from([0xff; 16]) } else { IpAddr::from([0xff; 4]) }
-}
-
 pub(super) const NF_DROP: u32 = 0;
 pub(super) const NF_ACCEPT: u32 = 1;
 const REG_VERDICT: u32 = 0;
 const REG_1: u32 = 1;
 const REG_2: u32 = 2;
-const NFPROTO_IPV4: u32 = 2;
-const NFPROTO_IPV6: u32 = 10;
-/// `NFTA_EXPR_DATA`; `NFTA_LOOKUP_SET` and `NFTA_DYNSET_SET_NAME`; `NFTA_LOOKUP_SREG`; others of `NFTA_DYNSET_*`; `NFT_DYNSET_OP_UPDATE`.
+/// Attributes of the expressions (`NFTA_*`), and what may be in them (`NFT_*`; linux/netfilter/nf_tables.h).
+const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
-const SET_NAME: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CODE: u16 = 1;
+/// `NFTA_META_DREG` and `NFTA_CT_DREG`, `NFTA_META_KEY` and `NFTA_CT_KEY`.
+const LOAD_REGISTER: u16 = 1;
+const LOAD_KEY: u16 = 2;
+const META_SOURCE: u16 = 3;
+const META_PROTOCOL: u32 = 1;
+const META_MARK: u32 = 3;
+const META_IIF: u32 = 4;
+const META_OIF: u32 = 5;
+const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
+const META_SKUID: u32 = 10;
+const META_SKGID: u32 = 11;
+const META_NFPROTO: u32 = 15;
+const META_L4PROTO: u32 = 16;
+const CT_STATE: u32 = 0;
+const CT_DIRECTION: u32 = 1;
+const PAYLOAD_REGISTER: u16 = 1;
+const PAYLOAD_BASE: u16 = 2;
+const PAYLOAD_OFFSET: u16 = 3;
+const PAYLOAD_LEN: u16 = 4;
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+const CMP_REGISTER: u16 = 1;
+const CMP_OP: u16 = 2;
+const CMP_DATA: u16 = 3;
+const CMP_EQ: u32 = 0;
+const CMP_NEQ: u32 = 1;
+const CMP_GTE: u32 = 5;
+const BITWISE_FROM: u16 = 1;
+const BITWISE_TO: u16 = 2;
+const BITWISE_LEN: u16 = 3;
+const BITWISE_MASK: u16 = 4;
+const BITWISE_XOR: u16 = 5;
+const IMMEDIATE_REGISTER: u16 = 1;
+const IMMEDIATE_DATA: u16 = 2;
+const NAT_TYPE: u16 = 1;
+const NAT_FAMILY: u16 = 2;
+const NAT_ADDRESS: u16 = 3;
+const NAT_PORT: u16 = 5;
+const NAT_FLAGS: u16 = 7;
+const NAT_DNAT: u32 = 1;
+const NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
+const OBJREF_TYPE: u16 = 1;
+const OBJREF_NAME: u16 = 2;
+const LOOKUP_SET: u16 = 1;
 const LOOKUP_REGISTER: u16 = 2;
+const DYNSET_SET: u16 = 1;
 const DYNSET_OPERATION: u16 = 3;
 const DYNSET_KEY: u16 = 4;
 const DYNSET_TIMEOUT: u16 = 6;
 const DYNSET_UPDATE: u32 = 1;
-const NAT_DNAT: u32 = 1;
-const NAT_RANGE_PROTO_SPECIFIED: u32 = 2;

@@ -21,14 +21,13 @@ pub use sets::SetSize;
 
 use apply::transaction;
 pub(crate) use apply::{remove, set};
-pub(crate) use observe::{is_ours, observe};
+pub(crate) use observe::observe;
 pub(crate) use sets::{add as add_elements, sizes as set_sizes};
 
 use crate::Error;
 use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::Family;
-use narrowgate_sys::netlink::{self, NLM_F_ACK, NLM_F_CREATE, Requests, Socket};
-use netlink_bindings::nftables::{Nfgenmsg, OpNewchainDo, OpNewtableDo};
+use narrowgate_sys::netlink::{self, NESTED, NLM_F_ACK, NLM_F_CREATE, Put, Requests, Socket, find};
 
 /// What this kernel's nftables can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,18 +64,12 @@ pub(crate) fn probe(socket: &mut Socket) -> Result<Capabilities, Error> {
     new_table(&mut requests, "narrowgate-probe-1", Family::Inet, OWNER);
     new_table(&mut requests, "narrowgate-probe-2", Family::Inet, OWNER | PERSIST);
     new_table(&mut requests, "narrowgate-probe", Family::Netdev, 0);
-    for (chain, device) in [(c"egress", c"lo"), (c"absent", c"narrowgate-none")] {
-        requests.push(kind(NEWCHAIN), NLM_F_ACK | NLM_F_CREATE, |body| {
-            OpNewchainDo::encode_request(body, &header(Family::Netdev))
-                .push_table(c"narrowgate-probe")
-                .push_name(chain)
-                .push_type(c"filter")
-                .nested_hook()
-                .push_num(NETDEV_EGRESS)
-                .push_priority(0)
-                .nested_devs()
-                .push_name(device);
-        });
+    for (chain, device) in [("egress", "lo"), ("absent", "narrowgate-none")] {
+        let body = requests.add(kind(NEWCHAIN), NLM_F_ACK | NLM_F_CREATE);
+        begin(body, Family::Netdev, "narrowgate-probe");
+        body.put_text(CHAIN_NAME, chain);
+        body.put_text(CHAIN_TYPE, "filter");
+        put_hook(body, Family::Netdev, NETDEV_EGRESS, 0, &[device.to_owned()]);
     }
     // No end of the batch: the kernel does it all, tells of every error, and takes it back.
     socket.try_all(&mut requests).and_then(judge).map_err(|e| Error::refused("trying out nftables", &e))
@@ -93,30 +86,85 @@ fn judge(refusals: Vec<netlink::Error>) -> Result<Capabilities, netlink::Error> 
 }
 
 fn new_table(requests: &mut Requests, name: &str, family: Family, flags: u32) {
-    requests.push(kind(NEWTABLE), NLM_F_ACK | NLM_F_CREATE, |body| {
-        OpNewtableDo::encode_request(body, &header(family))
-            .push_name_bytes(name.as_bytes())
-            .push_flags(flags);
-    });
+    let body = requests.add(kind(NEWTABLE), NLM_F_ACK | NLM_F_CREATE);
+    begin(body, family, name);
+    body.put_number(TABLE_FLAGS, flags.to_be());
+}
+
+/// What a chain is hooked to.
+fn put_hook(body: &mut Vec<u8>, family: Family, number: u32, priority: i32, devices: &[String]) {
+    let hook = body.open(CHAIN_HOOK | NESTED);
+    body.put_number(HOOK_NUMBER, number.to_be());
+    body.put(HOOK_PRIORITY, &priority.to_be_bytes());
+    // Kernels before 5.5 know one device only; none of them has an egress hook.
+    if family == Family::Netdev {
+        let list = body.open(HOOK_DEVICES | NESTED);
+        devices.iter().for_each(|device| body.put_text(DEVICE_NAME, device));
+        body.close(list);
+    }
+    body.close(hook);
 }
 
 /// The first or the last message of a transaction; with a generation, it fails (ERESTART) if that has passed.
 fn batch_mark(requests: &mut Requests, which: u16, generation: Option<u32>) {
-    requests.push(which, 0, |body| {
-        let header = Nfgenmsg { nfgen_family: 0, version: 0, _res_id_be: SUBSYSTEM.to_be() };
-        body.extend_from_slice(header.as_slice());
-        if let Some(generation) = generation {
-            netlink_bindings::nftables::PushBatchAttrs::new(body).push_genid(generation);
-        }
-    });
+    let body = requests.add(which, 0);
+    let [s0, s1] = SUBSYSTEM.to_be_bytes();
+    body.extend_from_slice(&[0, 0, s0, s1]);
+    if let Some(generation) = generation {
+        body.put_number(BATCH_GENERATION, generation.to_be());
+    }
 }
 
 fn kind(message: u16) -> u16 {
     SUBSYSTEM << 8 | message
 }
 
-fn header(family: Family) -> Nfgenmsg {
-    Nfgenmsg { nfgen_family: number(family), ..Nfgenmsg::new() }
+/// A message about our table of a family, or something in it: what follows comes behind the table's name.
+fn message(requests: &mut Requests, what: u16, flags: u16, family: Family) -> &mut Vec<u8> {
+    let body = requests.add(kind(what), flags);
+    begin(body, family, NFT_TABLE);
+    body
+}
+
+/// `struct nfgenmsg`, and the table's name, which is the first attribute of all messages.
+fn begin(body: &mut Vec<u8>, family: Family, table: &str) {
+    body.extend_from_slice(&[number(family), 0, 0, 0]);
+    body.put_text(TABLE_NAME, table);
+}
+
+/// The attributes of a message about a table of ours, and its family.
+fn ours(body: &[u8]) -> Option<(Family, &[u8])> {
+    let ([number, ..], attributes) = body.split_first_chunk::<HEADER_LEN>()?;
+    let family = family(*number)?;
+    let ours = find(attributes, TABLE_NAME)?.strip_suffix(b"\0") == Some(NFT_TABLE.as_bytes());
+    ours.then_some((family, attributes))
+}
+
+/// Asks for things of one kind, and hands on the attributes of those that are of our tables, of the question's family if it has one.
+fn each(
+    socket: &mut Socket,
+    what: u16,
+    question: &[u8],
+    take: &mut dyn FnMut(Family, &[u8]),
+) -> Result<(), netlink::Error> {
+    let wanted = question.first().and_then(|number| family(*number));
+    for message in socket.dump(kind(what), question)?.messages() {
+        if let Some((family, attributes)) = ours(message.body)
+            && wanted.is_none_or(|wanted| wanted == family)
+        {
+            take(family, attributes);
+        }
+    }
+    Ok(())
+}
+
+/// The value of an attribute as a number.
+fn be32(attributes: &[u8], kind: u16) -> Option<u32> {
+    Some(u32::from_be_bytes(*find(attributes, kind)?.first_chunk()?))
+}
+
+fn be64(attributes: &[u8], kind: u16) -> Option<u64> {
+    Some(u64::from_be_bytes(*find(attributes, kind)?.first_chunk()?))
 }
 
 fn number(family: Family) -> u8 {
@@ -139,11 +187,42 @@ fn family_name(family: Family) -> &'static str {
     }
 }
 
+/// Whether a message of the nftables multicast group is about a table of ours.
+pub(crate) fn is_ours(message: &netlink::Message<'_>) -> bool {
+    ours(message.body).is_some()
+}
+
 fn refused(what: &str, error: &netlink::Error) -> Error {
     Error::refused(format!("{what} the nftables tables {NFT_TABLE}"), error)
 }
 
 const SUBSYSTEM: u16 = 10;
+const HEADER_LEN: usize = 4;
+/// `NFNL_BATCH_GENID`; `NFTA_TABLE_NAME`, which is `NFTA_CHAIN_TABLE`, `NFTA_RULE_TABLE` and so on too; others (linux/netfilter/nf_tables.h).
+const BATCH_GENERATION: u16 = 1;
+const TABLE_NAME: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const CHAIN_POLICY: u16 = 5;
+const CHAIN_TYPE: u16 = 7;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+const HOOK_DEVICE: u16 = 3;
+const HOOK_DEVICES: u16 = 4;
+const DEVICE_NAME: u16 = 1;
+const RULE_CHAIN: u16 = 2;
+const RULE_EXPRESSIONS: u16 = 4;
+const RULE_USERDATA: u16 = 7;
+const OBJECT_NAME: u16 = 2;
+const OBJECT_TYPE: u16 = 3;
+const OBJECT_DATA: u16 = 4;
+const COUNTER_BYTES: u16 = 1;
+const COUNTER_PACKETS: u16 = 2;
+/// `NFTA_SET_NAME`, and `NFTA_SET_ELEM_LIST_SET`.
+const SET_NAME: u16 = 2;
+const LIST_ELEMENT: u16 = 1;
+const DATA_VALUE: u16 = 1;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NEWTABLE: u16 = 0;

@@ -2,21 +2,16 @@
 
 use super::sets::{self, SeenSet};
 use super::{
-    Counter, GETCHAIN, GETGEN, GETOBJ, GETRULE, GETTABLE, OBJECT_COUNTER, OWNER, PERSIST, family, header,
-    kind, refused,
+    CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, CHAIN_TYPE, COUNTER_BYTES, COUNTER_PACKETS, Counter, DEVICE_NAME,
+    GETCHAIN, GETGEN, GETOBJ, GETRULE, GETTABLE, HEADER_LEN, HOOK_DEVICE, HOOK_DEVICES, HOOK_NUMBER,
+    HOOK_PRIORITY, OBJECT_COUNTER, OBJECT_DATA, OBJECT_NAME, OBJECT_TYPE, OWNER, PERSIST, RULE_CHAIN,
+    RULE_USERDATA, TABLE_FLAGS, be32, be64, begin, each, kind, refused,
 };
 use crate::Error;
+use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{ChainPrint, Family};
 use narrowgate_model::state::ObservedGuard;
-use narrowgate_model::{Gather, NFT_TABLE};
-use narrowgate_sys::netlink::{self, Message, Socket};
-use netlink_bindings::nftables::{
-    ChainAttrs, CounterAttrs, HookDevAttrs, Nfgenmsg, NftHookAttrs, ObjAttrs, ObjData, OpGetchainDump,
-    OpGetgenDo, OpGetobjDump, OpGetruleDump, OpGettableDump, PushObjAttrs, PushRuleAttrs, RuleAttrs,
-    TableAttrs,
-};
-use netlink_bindings::utils::IterableChunks;
-use std::ffi::CStr;
+use narrowgate_sys::netlink::{self, Put, Socket, attributes, find, text};
 
 /// Our tables as they are in the kernel.
 #[derive(Debug, Default)]
@@ -64,16 +59,19 @@ impl Seen {
         let persistent = all(&|t| t.flags & PERSIST != 0);
         let mut chains = Vec::new();
         for table in self.tables {
+            let family = table.family;
+            let mut show =
+                |name, devices, comments| chains.push(ChainPrint { family, name, devices, comments });
             for chain in table.chains {
-                let SeenChain { name, devices, comments, .. } = chain;
-                chains.push(ChainPrint { family: table.family, name, devices, comments });
+                show(chain.name, chain.devices, chain.comments);
             }
             for set in table.sets {
-                let permanent = set.elements.iter().filter(|e| e.time.is_none());
-                let mut comments: Vec<String> = permanent.map(|e| e.addr.to_string()).collect();
+                let mut comments = Vec::new();
+                for element in set.elements.iter().filter(|e| e.time.is_none()) {
+                    comments.push(element.addr.to_string());
+                }
                 narrowgate_model::sort::sort(&mut comments);
-                let devices = Vec::new();
-                chains.push(ChainPrint { family: table.family, name: set.name, devices, comments });
+                show(set.name, Vec::new(), comments);
             }
         }
         narrowgate_model::sort::sort(&mut chains);
@@ -81,56 +79,31 @@ impl Seen {
     }
 }
 
-/// Whether a message of the nftables multicast group is about a table of ours: in all of them, the first attribute names
-/// the table.
-pub(crate) fn is_ours(message: &Message<'_>) -> bool {
-    let Some((header, attributes)) = message.body.split_at_checked(Nfgenmsg::len()) else { return false };
-    header.first().is_some_and(|number| family(*number).is_some())
-        && IterableChunks::new(attributes).any(|(h, value)| {
-            h.r#type == TABLE_NAME && value.strip_suffix(b"\0") == Some(NFT_TABLE.as_bytes())
-        })
-}
-
 fn read(socket: &mut Socket) -> Result<Seen, netlink::Error> {
-    let any = Nfgenmsg::new();
     let mut seen = Seen { generation: generation(socket)?, tables: Vec::new() };
-    for message in socket.dump(kind(GETTABLE), any.as_slice())?.messages() {
-        decode_table(message.body).into_iter().add_to(&mut seen.tables);
-    }
-    if seen.tables.is_empty() {
-        return Ok(seen);
-    }
-    for message in socket.dump(kind(GETCHAIN), any.as_slice())?.messages() {
-        if let Some((table, chain)) = decode_chain(message.body).and_then(|(f, c)| Some((seen.table(f)?, c)))
-        {
-            table.chains.push(chain);
-        }
-    }
+    each(socket, GETTABLE, &[0; HEADER_LEN], &mut |family, attributes| {
+        let flags = be32(attributes, TABLE_FLAGS).unwrap_or(0);
+        let owner = be32(attributes, TABLE_OWNER).filter(|_| flags & OWNER != 0);
+        let (chains, counters, sets) = (Vec::new(), Vec::new(), Vec::new());
+        seen.tables.push(SeenTable { family, flags, owner, chains, counters, sets });
+    })?;
     for table in &mut seen.tables {
         read_contents(socket, table)?;
     }
     Ok(seen)
 }
 
-/// Rules and counters of one table. Asked for by the table's name alone, the kernel would stop at the first family that has it.
+/// All that is in one table. Asked for by the table's name alone, the kernel would stop at the first family that has it.
 fn read_contents(socket: &mut Socket, table: &mut SeenTable) -> Result<(), netlink::Error> {
-    let any = header(table.family);
-    let mut body = any.as_slice().to_vec();
-    PushRuleAttrs::new(&mut body).push_table_bytes(NFT_TABLE.as_bytes());
-    for message in socket.dump(kind(GETRULE), &body)?.messages() {
-        let Some((_, name, comment)) = decode_rule(message.body).filter(|(f, ..)| *f == table.family) else {
-            continue;
-        };
-        if let Some(chain) = table.chains.iter_mut().find(|c| c.name.as_bytes() == name) {
-            chain.comments.push(comment);
-        }
-    }
-    let mut body = any.as_slice().to_vec();
-    PushObjAttrs::new(&mut body).push_table_bytes(NFT_TABLE.as_bytes()).push_type(OBJECT_COUNTER);
-    let dump = socket.dump(kind(GETOBJ), &body)?;
-    let counters = dump.messages().filter_map(|m| decode_counter(m.body));
-    counters.filter(|c| c.family == table.family).add_to(&mut table.counters);
-    table.sets = sets::read(socket, table.family)?;
+    let SeenTable { family, chains, counters, .. } = table;
+    let family = *family;
+    let mut question = Vec::new();
+    begin(&mut question, family, NFT_TABLE);
+    each(socket, GETCHAIN, &question, &mut |_, attributes| chains.push(decode_chain(attributes)))?;
+    each(socket, GETRULE, &question, &mut |_, attributes| decode_rule(attributes, chains))?;
+    question.put_number(OBJECT_TYPE, OBJECT_COUNTER.to_be());
+    each(socket, GETOBJ, &question, &mut |_, attributes| counters.push(decode_counter(family, attributes)))?;
+    table.sets = sets::read(socket, family)?;
     Ok(())
 }
 
@@ -139,108 +112,61 @@ impl Seen {
     pub(super) fn sets_of(&self, family: Family) -> &[SeenSet] {
         self.tables.iter().find(|t| t.family == family).map_or(&[], |t| &t.sets)
     }
-
-    fn table(&mut self, family: Family) -> Option<&mut SeenTable> {
-        self.tables.iter_mut().find(|t| t.family == family)
-    }
 }
 
 fn generation(socket: &mut Socket) -> Result<u32, netlink::Error> {
-    let answer = socket.ask(kind(GETGEN), Nfgenmsg::new().as_slice())?;
-    Ok(answer.messages().find_map(|m| OpGetgenDo::decode_request(m.body).1.get_id().ok()).unwrap_or(0))
+    let answer = socket.ask(kind(GETGEN), &[0; HEADER_LEN])?;
+    let body = answer.messages().next().map(|message| message.body);
+    Ok(body.and_then(|body| be32(body.get(HEADER_LEN..)?, GENERATION)).unwrap_or(0))
 }
 
-fn decode_table(body: &[u8]) -> Option<SeenTable> {
-    let family = family_of(body)?;
-    let (mut ours, mut flags, mut owner) = (false, 0, None);
-    for attribute in OpGettableDump::decode_request(body).1.flatten() {
-        match attribute {
-            TableAttrs::Name(name) => ours = is_our_table(name),
-            TableAttrs::Flags(bits) => flags = bits,
-            TableAttrs::Owner(port) => owner = Some(port),
-            _ => {}
+fn decode_chain(of_chain: &[u8]) -> SeenChain {
+    let value = |kind| find(of_chain, kind).unwrap_or_default();
+    let hook = value(CHAIN_HOOK);
+    let mut devices = Vec::new();
+    let mut add = |name: &[u8]| {
+        let name = text(name);
+        // A chain with one device shows it both ways.
+        if !devices.contains(&name) {
+            devices.push(name);
+        }
+    };
+    find(hook, HOOK_DEVICE).into_iter().for_each(&mut add);
+    for (kind, name) in attributes(find(hook, HOOK_DEVICES).unwrap_or_default()) {
+        if kind == DEVICE_NAME {
+            add(name);
         }
     }
-    let owner = owner.filter(|_| flags & OWNER != 0);
-    ours.then_some(SeenTable {
+    narrowgate_model::sort::sort(&mut devices);
+    SeenChain {
+        name: text(value(CHAIN_NAME)),
+        kind: text(value(CHAIN_TYPE)),
+        hook: be32(hook, HOOK_NUMBER).unwrap_or(0),
+        priority: be32(hook, HOOK_PRIORITY).unwrap_or(0) as i32,
+        policy: be32(of_chain, CHAIN_POLICY).unwrap_or(0),
+        devices,
+        comments: Vec::new(),
+    }
+}
+
+/// Adds the comment of a rule to those of its chain.
+fn decode_rule(attributes: &[u8], chains: &mut [SeenChain]) {
+    let chain = text(find(attributes, RULE_CHAIN).unwrap_or_default());
+    let comment = find(attributes, RULE_USERDATA).and_then(decode_comment);
+    if let Some(chain) = chains.iter_mut().find(|c| c.name == chain) {
+        chain.comments.push(comment.unwrap_or_default());
+    }
+}
+
+fn decode_counter(family: Family, attributes: &[u8]) -> Counter {
+    let value = |kind| find(attributes, kind).unwrap_or_default();
+    let number = |kind| be64(value(OBJECT_DATA), kind).unwrap_or(0);
+    Counter {
         family,
-        flags,
-        owner,
-        chains: Vec::new(),
-        counters: Vec::new(),
-        sets: Vec::new(),
-    })
-}
-
-fn decode_chain(body: &[u8]) -> Option<(Family, SeenChain)> {
-    let family = family_of(body)?;
-    let mut ours = false;
-    let mut chain = SeenChain::default();
-    for attribute in OpGetchainDump::decode_request(body).1.flatten() {
-        match attribute {
-            ChainAttrs::Table(name) => ours = is_our_table(name),
-            ChainAttrs::Name(name) => chain.name = name.to_string_lossy().into_owned(),
-            ChainAttrs::Type(name) => chain.kind = name.to_string_lossy().into_owned(),
-            ChainAttrs::Policy(policy) => chain.policy = policy,
-            ChainAttrs::Hook(hook) => hook.flatten().for_each(|attribute| chain.add_hook(attribute)),
-            _ => {}
-        }
+        name: text(value(OBJECT_NAME)),
+        packets: number(COUNTER_PACKETS),
+        bytes: number(COUNTER_BYTES),
     }
-    narrowgate_model::sort::sort(&mut chain.devices);
-    chain.devices.dedup();
-    ours.then_some((family, chain))
-}
-
-impl SeenChain {
-    fn add_hook(&mut self, attribute: NftHookAttrs<'_>) {
-        match attribute {
-            NftHookAttrs::Num(number) => self.hook = number,
-            NftHookAttrs::Priority(priority) => self.priority = priority,
-            // A chain with one device shows it both ways.
-            NftHookAttrs::Dev(name) => self.devices.push(name.to_string_lossy().into_owned()),
-            NftHookAttrs::Devs(names) => {
-                let names = names.flatten().map(|HookDevAttrs::Name(n)| n.to_string_lossy().into_owned());
-                names.add_to(&mut self.devices);
-            }
-        }
-    }
-}
-
-fn decode_rule(body: &[u8]) -> Option<(Family, &[u8], String)> {
-    let family = family_of(body)?;
-    let (mut ours, mut chain, mut comment) = (false, None, String::new());
-    for attribute in OpGetruleDump::decode_request(body).1.flatten() {
-        match attribute {
-            RuleAttrs::Table(name) => ours = is_our_table(name),
-            RuleAttrs::Chain(name) => chain = Some(name.to_bytes()),
-            RuleAttrs::Userdata(data) => comment = decode_comment(data).unwrap_or_default(),
-            _ => {}
-        }
-    }
-    Some((family, chain.filter(|_| ours)?, comment))
-}
-
-fn decode_counter(body: &[u8]) -> Option<Counter> {
-    let family = family_of(body)?;
-    let mut ours = false;
-    let mut counter = Counter { family, name: String::new(), packets: 0, bytes: 0 };
-    for attribute in OpGetobjDump::decode_request(body).1.flatten() {
-        match attribute {
-            ObjAttrs::Table(name) => ours = is_our_table(name),
-            ObjAttrs::Name(name) => counter.name = name.to_string_lossy().into_owned(),
-            ObjAttrs::Data(ObjData::Counter(data)) => {
-                for attribute in data.flatten() {
-                    match attribute {
-                        CounterAttrs::Packets(number) => counter.packets = number,
-                        CounterAttrs::Bytes(number) => counter.bytes = number,
-                        CounterAttrs::Pad(_) => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    ours.then_some(counter)
 }
 
 /// The comment in libnftables' user data: items of type, length, value, the comment's type being 0.
@@ -256,16 +182,10 @@ pub(super) fn decode_comment(mut data: &[u8]) -> Option<String> {
     None
 }
 
-fn family_of(body: &[u8]) -> Option<Family> {
-    family(*body.first()?).filter(|_| body.len() >= Nfgenmsg::len())
-}
-
-fn is_our_table(name: &CStr) -> bool {
-    name.to_bytes() == NFT_TABLE.as_bytes()
-}
-
 pub(super) const USERDATA_COMMENT: u8 = 0;
-const TABLE_NAME: u16 = 1;
+const TABLE_OWNER: u16 = 7;
+/// `NFTA_GEN_ID`.
+const GENERATION: u16 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -285,12 +205,14 @@ mod tests {
                 body.extend(&value);
                 body.resize(body.len().next_multiple_of(4), 0);
             }
-            for body in [&body[..], &body[..body.len() / 2]] {
-                let _ = (decode_table(body), decode_chain(body), decode_rule(body), decode_counter(body));
-                let _ = decode_comment(body);
-                let _ = sets::decode_set(body, Family::Inet);
-                sets::decode_elements(body, &mut Vec::new());
-                is_ours(&Message { kind: 0, flags: 0, sequence: 0, port: 0, body });
+            for body in [&body[..], &body[..(body.len() / 2).max(4)]] {
+                crate::nft::ours(body);
+                let attributes = &body[4..];
+                decode_rule(attributes, &mut [decode_chain(attributes)]);
+                decode_counter(Family::Inet, attributes);
+                decode_comment(body);
+                let mut set = sets::decode_set(attributes).unwrap_or_default();
+                sets::decode_elements(attributes, &mut set);
             }
         }
     }

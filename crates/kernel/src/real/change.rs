@@ -16,10 +16,10 @@ impl Real {
         kind: u16,
         flags: u16,
         fine: &[i32],
-        body: impl FnOnce(&mut Vec<u8>),
+        encode: &mut dyn FnMut(&mut Vec<u8>),
     ) -> Result<(), netlink::Error> {
         let mut requests = Requests::default();
-        requests.push(kind, flags | NLM_F_ACK, body);
+        encode(requests.add(kind, flags | NLM_F_ACK));
         match self.route.transact(&mut requests) {
             Err(e) if fine.contains(&e.errno) => Ok(()),
             other => other,
@@ -31,7 +31,9 @@ impl Real {
     fn add_route(&mut self, new: &Route) -> Result<(), netlink::Error> {
         let replace = if new.dst.is_ipv6() { 0 } else { NLM_F_REPLACE };
         let add = |real: &mut Real| {
-            real.change(route::RTM_NEWROUTE, NLM_F_CREATE | replace, &[], |b| route::encode(b, new, false))
+            real.change(route::RTM_NEWROUTE, NLM_F_CREATE | replace, &[], &mut |b| {
+                route::encode(b, new, false)
+            })
         };
         match add(self) {
             Err(e) if e.errno == EEXIST && new.dst.is_ipv6() => {}
@@ -47,7 +49,7 @@ impl Real {
             return Ok(());
         }
         for old in &there {
-            self.change(route::RTM_DELROUTE, 0, &[ESRCH], |b| route::encode(b, old, true))?;
+            self.change(route::RTM_DELROUTE, 0, &[ESRCH], &mut |b| route::encode(b, old, true))?;
         }
         add(self)
     }
@@ -57,9 +59,9 @@ impl Real {
     fn remove_address(&mut self, old: &Address, now: Time) -> Result<(), netlink::Error> {
         let remove = |real: &mut Real| {
             let fine = [EADDRNOTAVAIL, ENODEV];
-            real.change(address::RTM_DELADDR, 0, &fine, |b| address::encode_delete(b, old))
+            real.change(address::RTM_DELADDR, 0, &fine, &mut |b| address::encode_delete(b, old))
         };
-        let dump = self.route.dump(address::RTM_GETADDR, &address::dump_request())?;
+        let dump = self.route.dump(address::RTM_GETADDR, &address::DUMP_REQUEST)?;
         let network = |a: &Address| (a.link, a.prefix.network());
         let mut there = dump.messages().filter_map(|m| address::decode(m.body, now));
         let others = there.any(|a| network(&a) == network(old) && a.prefix != old.prefix);
@@ -82,23 +84,25 @@ impl Real {
     pub(super) fn apply_rtnl(&mut self, step: &Step, now: Time) -> Result<(), netlink::Error> {
         match step {
             Step::SetLink { name, up } => {
-                self.change(rtnl::link::RTM_NEWLINK, 0, &[], |b| rtnl::link::encode_switch(b, name, *up))
+                self.change(rtnl::link::RTM_NEWLINK, 0, &[], &mut |b| rtnl::link::encode_switch(b, name, *up))
             }
             Step::AddAddress(a) => {
                 let flags = NLM_F_CREATE | NLM_F_REPLACE;
-                self.change(address::RTM_NEWADDR, flags, &[], |b| address::encode_new(b, a, now))
+                self.change(address::RTM_NEWADDR, flags, &[], &mut |b| address::encode_new(b, a, now))
             }
             Step::RemoveAddress(a) => self.remove_address(a, now),
             Step::AddRoute(r) => self.add_route(r),
             Step::RemoveRoute(r) => {
-                self.change(route::RTM_DELROUTE, 0, &[ESRCH, ENODEV], |b| route::encode(b, r, true))
+                self.change(route::RTM_DELROUTE, 0, &[ESRCH, ENODEV], &mut |b| route::encode(b, r, true))
             }
             Step::AddRule(r) => {
                 // Without EXCL the kernel would add it a second time; with it, EEXIST means: the very same.
-                self.change(rule::RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &[EEXIST], |b| rule::encode(b, r))
+                self.change(rule::RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &[EEXIST], &mut |b| {
+                    rule::encode(b, r)
+                })
             }
             Step::RemoveRule(r) => {
-                self.change(rule::RTM_DELRULE, 0, &[ENOENT, ESRCH], |b| rule::encode(b, r))
+                self.change(rule::RTM_DELRULE, 0, &[ENOENT, ESRCH], &mut |b| rule::encode(b, r))
             }
             Step::SetGuard(_) | Step::RemoveGuard | Step::SetSysctl { .. } => Ok(()),
         }

@@ -1,109 +1,98 @@
 //! Addresses on devices (`RTM_*ADDR`).
 
 use super::{family, is_ipv6, of_family};
+use core::net::IpAddr;
+use core::time::Duration;
 use narrowgate_model::net::Address;
 use narrowgate_model::{Prefix, Time};
-use netlink_bindings::rt_addr::{
-    AddrAttrs, IfaCacheinfo, IfaFlags, Ifaddrmsg, OpDeladdrDo, OpGetaddrDump, OpNewaddrDo,
-};
-use std::time::Duration;
+use narrowgate_sys::netlink::{self, Put, attributes};
 
 pub(crate) const RTM_NEWADDR: u16 = 20;
 pub(crate) const RTM_DELADDR: u16 = 21;
 pub(crate) const RTM_GETADDR: u16 = 22;
 
 /// The body of a dump request for all addresses of both families.
-pub(crate) fn dump_request() -> Vec<u8> {
-    Ifaddrmsg::new().as_slice().to_vec()
-}
+pub(crate) const DUMP_REQUEST: [u8; HEADER_LEN] = [0; HEADER_LEN];
 
 /// The body of `RTM_NEWADDR`. An IPv6 address is sent as optimistic (RFC 4429): the kernel heeds that where it may.
 pub(crate) fn encode_new(body: &mut Vec<u8>, address: &Address, now: Time) {
     let ipv6 = address.prefix.is_ipv6();
     let mut flags = 0;
     if address.no_prefix_route {
-        flags |= IfaFlags::Noprefixroute as u32;
+        flags |= IFA_F_NOPREFIXROUTE;
     }
     if ipv6 {
-        flags |= IfaFlags::Optimistic as u32;
+        flags |= IFA_F_OPTIMISTIC;
     }
     // A valid lifetime of 0 is refused, and so is a preferred one that is longer than the valid one.
     let valid = lifetime(address.valid_until, now).max(1);
-    let lifetimes = IfaCacheinfo {
-        ifa_prefered: lifetime(address.preferred_until, now).min(valid),
-        ifa_valid: valid,
-        cstamp: 0,
-        tstamp: 0,
-    };
-    let request = OpNewaddrDo::encode_request(body, &header(address))
-        .push_local(address.prefix.addr)
-        .push_address(address.prefix.addr)
-        .push_flags(flags)
-        .push_cacheinfo(lifetimes);
-    let request = match address.protocol {
-        0 => request,
-        protocol => request.push_proto(protocol),
-    };
+    let preferred = lifetime(address.preferred_until, now).min(valid);
+    encode_delete(body, address);
+    body.put_number(IFA_FLAGS, flags);
+    let mut lifetimes = [0; 16];
+    lifetimes[..4].copy_from_slice(&preferred.to_ne_bytes());
+    lifetimes[4..8].copy_from_slice(&valid.to_ne_bytes());
+    body.put(IFA_CACHEINFO, &lifetimes);
+    if address.protocol != 0 {
+        body.put(IFA_PROTO, &[address.protocol]);
+    }
     if let (Some(broadcast), false) = (address.broadcast, ipv6) {
-        request.push_broadcast(broadcast);
+        body.put_ip(IFA_BROADCAST, broadcast.into());
     }
 }
 
 /// The body of `RTM_DELADDR`.
 pub(crate) fn encode_delete(body: &mut Vec<u8>, address: &Address) {
-    OpDeladdrDo::encode_request(body, &header(address))
-        .push_local(address.prefix.addr)
-        .push_address(address.prefix.addr);
+    let prefix = address.prefix;
+    let link_local = match prefix.addr {
+        IpAddr::V4(a) => a.is_link_local(),
+        IpAddr::V6(a) => a.is_unicast_link_local(),
+    };
+    let scope = if link_local { RT_SCOPE_LINK } else { 0 };
+    body.extend_from_slice(&[family(prefix.is_ipv6()), prefix.len, 0, scope]);
+    body.extend_from_slice(&address.link.to_ne_bytes());
+    body.put_ip(IFA_LOCAL, prefix.addr);
+    body.put_ip(IFA_ADDRESS, prefix.addr);
 }
 
 /// The address of an `RTM_NEWADDR`.
 pub(crate) fn decode(body: &[u8], now: Time) -> Option<Address> {
-    if body.len() < Ifaddrmsg::len() {
-        return None;
-    }
-    let (header, attributes) = OpGetaddrDump::decode_request(body);
-    let ipv6 = is_ipv6(header.ifa_family)?;
-    let mut flags = u32::from(header.ifa_flags);
+    let (header, rest) = body.split_first_chunk::<HEADER_LEN>()?;
+    let [family, prefix_len, flags, _, i0, i1, i2, i3] = *header;
+    let ipv6 = is_ipv6(family)?;
+    let mut flags = u32::from(flags);
     let (mut local, mut peer, mut broadcast, mut protocol) = (None, None, None, 0);
     let (mut preferred, mut valid) = (INFINITY, INFINITY);
-    for attribute in attributes.flatten() {
-        match attribute {
-            AddrAttrs::Local(addr) => local = of_family(ipv6, addr),
-            AddrAttrs::Address(addr) => peer = of_family(ipv6, addr),
-            AddrAttrs::Broadcast(addr) if !ipv6 => broadcast = Some(addr),
-            AddrAttrs::Cacheinfo(info) => (preferred, valid) = (info.ifa_prefered, info.ifa_valid),
-            AddrAttrs::Flags(all) => flags = all,
-            AddrAttrs::Proto(number) => protocol = number,
+    for (kind, value) in attributes(rest) {
+        let (ip, number) = (of_family(ipv6, value), netlink::number(value));
+        match kind {
+            IFA_LOCAL => local = ip,
+            IFA_ADDRESS => peer = ip,
+            IFA_BROADCAST => broadcast = ip,
+            IFA_CACHEINFO => {
+                preferred = number.unwrap_or(preferred);
+                valid = value.get(4..).and_then(netlink::number).unwrap_or(valid);
+            }
+            IFA_FLAGS => flags = number.unwrap_or(flags),
+            IFA_PROTO => protocol = value.first().copied().unwrap_or(protocol),
             _ => {}
         }
     }
-    let has = |flag: IfaFlags| flags & flag as u32 != 0;
+    let has = |flag: u32| flags & flag != 0;
     Some(Address {
-        link: header.ifa_index,
-        prefix: Prefix::new(local.or(peer)?, header.ifa_prefixlen),
-        broadcast,
+        link: u32::from_ne_bytes([i0, i1, i2, i3]),
+        prefix: Prefix::new(local.or(peer)?, prefix_len),
+        broadcast: match broadcast {
+            Some(IpAddr::V4(broadcast)) => Some(broadcast),
+            _ => None,
+        },
         preferred_until: until(preferred, now),
         valid_until: until(valid, now),
-        no_prefix_route: has(IfaFlags::Noprefixroute),
+        no_prefix_route: has(IFA_F_NOPREFIXROUTE),
         protocol,
-        dad_failed: has(IfaFlags::Dadfailed),
-        tentative: has(IfaFlags::Tentative) && !has(IfaFlags::Optimistic),
+        dad_failed: has(IFA_F_DADFAILED),
+        tentative: has(IFA_F_TENTATIVE) && !has(IFA_F_OPTIMISTIC),
     })
-}
-
-fn header(address: &Address) -> Ifaddrmsg {
-    let prefix = address.prefix;
-    let link_local = match prefix.addr {
-        std::net::IpAddr::V4(a) => a.is_link_local(),
-        std::net::IpAddr::V6(a) => a.is_unicast_link_local(),
-    };
-    Ifaddrmsg {
-        ifa_family: family(prefix.is_ipv6()),
-        ifa_prefixlen: prefix.len,
-        ifa_scope: if link_local { RT_SCOPE_LINK } else { 0 },
-        ifa_index: address.link,
-        ..Ifaddrmsg::new()
-    }
 }
 
 /// Seconds left; `INFINITY` is the one number that is no number of seconds.
@@ -117,3 +106,15 @@ fn until(seconds: u32, now: Time) -> Option<Time> {
 
 const INFINITY: u32 = u32::MAX;
 const RT_SCOPE_LINK: u8 = 253;
+/// `struct ifaddrmsg`, attributes and flags (linux/if_addr.h).
+const HEADER_LEN: usize = 8;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const IFA_CACHEINFO: u16 = 6;
+const IFA_FLAGS: u16 = 8;
+const IFA_PROTO: u16 = 11;
+const IFA_F_OPTIMISTIC: u32 = 0x04;
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_TENTATIVE: u32 = 0x40;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;

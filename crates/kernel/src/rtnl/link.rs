@@ -1,7 +1,7 @@
 //! Devices (`RTM_*LINK`).
 
 use narrowgate_model::net::Link;
-use netlink_bindings::rt_link::{Ifinfomsg, LinkAttrs, OpGetlinkDump, OpNewlinkDo, PushLinkAttrs};
+use narrowgate_sys::netlink::{Put, attributes, find, number, text};
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 pub(crate) const RTM_DELLINK: u16 = 17;
@@ -9,44 +9,44 @@ pub(crate) const RTM_GETLINK: u16 = 18;
 
 /// The body of a dump request for all links, without their statistics.
 pub(crate) fn dump_request() -> Vec<u8> {
-    let mut body = Ifinfomsg::new().as_slice().to_vec();
-    PushLinkAttrs::new(&mut body).push_ext_mask(RTEXT_FILTER_SKIP_STATS);
+    let mut body = vec![0; HEADER_LEN];
+    body.put_number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     body
 }
 
 /// The body of `RTM_NEWLINK` that switches a device on or off.
 pub(crate) fn encode_switch(body: &mut Vec<u8>, name: &str, up: bool) {
-    let header = Ifinfomsg { ifi_flags: if up { IFF_UP } else { 0 }, ifi_change: IFF_UP, ..Ifinfomsg::new() };
-    OpNewlinkDo::encode_request(body, &header).push_ifname_bytes(name.as_bytes());
+    let flags = if up { IFF_UP } else { 0 };
+    for number in [0, 0, flags, IFF_UP] {
+        body.extend_from_slice(&number.to_ne_bytes());
+    }
+    body.put_text(IFLA_IFNAME, name);
 }
 
 /// The link of an `RTM_NEWLINK`. `None` if it has no name, or is about another thing (a bridge's port).
 pub(crate) fn decode(body: &[u8]) -> Option<Link> {
-    if body.len() < Ifinfomsg::len() {
+    let (header, rest) = body.split_first_chunk::<HEADER_LEN>()?;
+    let [family, _, t0, t1, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *header;
+    if family != 0 {
         return None;
     }
-    let (header, attributes) = OpGetlinkDump::decode_request(body);
-    if header.ifi_family != 0 {
-        return None;
-    }
+    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+    let loopback = u16::from_ne_bytes([t0, t1]) == ARPHRD_LOOPBACK;
     let mut link = Link {
-        index: u32::try_from(header.ifi_index).ok()?,
-        name: String::new(),
-        up: header.ifi_flags & IFF_UP != 0,
-        carrier: header.ifi_flags & IFF_LOWER_UP != 0,
+        index: u32::from_ne_bytes([i0, i1, i2, i3]),
+        up: flags & IFF_UP != 0,
+        carrier: flags & IFF_LOWER_UP != 0,
         ..Link::default()
     };
     let (mut master, mut port) = (None, false);
-    for attribute in attributes.flatten() {
-        match attribute {
-            LinkAttrs::Ifname(name) => link.name = name.to_string_lossy().into_owned(),
-            LinkAttrs::Address(address) if header.ifi_type != ARPHRD_LOOPBACK => {
-                link.mac = address.try_into().ok()
-            }
-            LinkAttrs::Mtu(mtu) => link.mtu = mtu,
-            LinkAttrs::CarrierDownCount(losses) => link.carrier_losses = losses,
-            LinkAttrs::Master(index) => master = Some(index),
-            LinkAttrs::Linkinfo(info) => port = info.get_slave_kind().is_ok_and(|kind| kind == c"bridge"),
+    for (kind, value) in attributes(rest) {
+        match kind {
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_ADDRESS if !loopback => link.mac = value.try_into().ok(),
+            IFLA_MTU => link.mtu = number(value).unwrap_or(0),
+            IFLA_CARRIER_DOWN_COUNT => link.carrier_losses = number(value).unwrap_or(0),
+            IFLA_MASTER => master = number(value),
+            IFLA_LINKINFO => port = find(value, IFLA_INFO_SLAVE_KIND) == Some(b"bridge\0"),
             _ => {}
         }
     }
@@ -54,6 +54,16 @@ pub(crate) fn decode(body: &[u8]) -> Option<Link> {
     (!link.name.is_empty()).then_some(link)
 }
 
+/// `struct ifinfomsg`, attributes (linux/if_link.h) and flags (linux/if.h).
+const HEADER_LEN: usize = 16;
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_EXT_MASK: u16 = 29;
+const IFLA_CARRIER_DOWN_COUNT: u16 = 48;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFF_UP: u32 = 1;
 const IFF_LOWER_UP: u32 = 1 << 16;
 const ARPHRD_LOOPBACK: u16 = 772;

@@ -2,12 +2,15 @@
 
 pub(crate) mod address;
 pub(crate) mod link;
+#[cfg(test)]
+mod oracle;
 pub(crate) mod route;
 pub(crate) mod rule;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use narrowgate_sys::netlink;
 
 /// `AF_INET6` or `AF_INET`.
 pub(crate) fn family(ipv6: bool) -> u8 {
@@ -28,9 +31,9 @@ fn is_ipv6(family: u8) -> Option<bool> {
     }
 }
 
-/// The address, if it is of that family.
-fn of_family(ipv6: bool, addr: IpAddr) -> Option<IpAddr> {
-    (addr.is_ipv6() == ipv6).then_some(addr)
+/// A value as an address of that family.
+fn of_family(ipv6: bool, value: &[u8]) -> Option<IpAddr> {
+    netlink::ip(value).filter(|addr| addr.is_ipv6() == ipv6)
 }
 
 const AF_INET: u8 = 2;

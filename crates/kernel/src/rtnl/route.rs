@@ -1,11 +1,10 @@
 //! Routes (`RTM_*ROUTE`).
 
 use super::{family, is_ipv6, of_family, unspecified};
+use core::net::IpAddr;
 use narrowgate_model::Prefix;
 use narrowgate_model::net::{Route, RouteKind};
-use netlink_bindings::rt_route::{OpDelrouteDo, OpGetrouteDump, PushRouteAttrs, RouteAttrs, Rtmsg};
-use netlink_bindings::utils::{IterableChunks, find_attr, nla_align_up};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use narrowgate_sys::netlink::{Put, attributes, ip, number};
 
 pub(crate) const RTM_NEWROUTE: u16 = 24;
 pub(crate) const RTM_DELROUTE: u16 = 25;
@@ -27,84 +26,83 @@ pub(crate) enum Filter {
 
 /// The body of a dump request.
 pub(crate) fn dump_request(ipv6: bool, filter: Filter) -> Vec<u8> {
-    let mut header = Rtmsg { rtm_family: family(ipv6), ..Rtmsg::new() };
-    if let Filter::Protocol(protocol) = filter {
-        header.rtm_protocol = protocol;
-    }
-    let mut body = header.as_slice().to_vec();
-    match filter {
-        Filter::Table(table) => drop(PushRouteAttrs::new(&mut body).push_table(table)),
-        Filter::Device(index) => drop(PushRouteAttrs::new(&mut body).push_oif(index)),
-        Filter::Protocol(_) => {}
+    let (protocol, attribute) = match filter {
+        Filter::Table(table) => (0, Some((RTA_TABLE, table))),
+        Filter::Device(index) => (0, Some((RTA_OIF, index))),
+        Filter::Protocol(protocol) => (protocol, None),
+    };
+    let mut body = Vec::new();
+    body.extend_from_slice(&[family(ipv6), 0, 0, 0, 0, protocol, 0, 0, 0, 0, 0, 0]);
+    if let Some((kind, number)) = attribute {
+        body.put_number(kind, number);
     }
     body
 }
 
 /// The body of `RTM_NEWROUTE`, and with `delete` that of `RTM_DELROUTE`: all attributes, so that no other is deleted.
 pub(crate) fn encode(body: &mut Vec<u8>, route: &Route, delete: bool) {
-    let header = Rtmsg {
-        rtm_family: family(route.dst.is_ipv6()),
-        rtm_dst_len: route.dst.len,
-        rtm_table: u8::try_from(route.table).unwrap_or(RT_TABLE_COMPAT),
-        rtm_protocol: route.protocol,
-        rtm_scope: scope(route, delete),
-        rtm_type: kind_number(route.kind),
-        rtm_flags: if route.onlink { RTNH_F_ONLINK } else { 0 },
-        ..Rtmsg::new()
-    };
-    let mut request = OpDelrouteDo::encode_request(body, &header)
-        .push_table(route.table)
-        .push_dst(route.dst.network().addr)
-        .push_priority(route.metric);
+    let ipv6 = route.dst.is_ipv6();
+    let table = u8::try_from(route.table).unwrap_or(RT_TABLE_COMPAT);
+    let (scope, kind) = (scope(route, delete), kind_number(route.kind));
+    body.extend_from_slice(&[family(ipv6), route.dst.len, 0, 0, table, route.protocol, scope, kind]);
+    let flags = if route.onlink { RTNH_F_ONLINK } else { 0 };
+    body.extend_from_slice(&flags.to_ne_bytes());
+    body.put_number(RTA_TABLE, route.table);
+    body.put_ip(RTA_DST, route.dst.network().addr);
+    body.put_number(RTA_PRIORITY, route.metric);
     if let Some(link) = route.link {
-        request = request.push_oif(link);
+        body.put_number(RTA_OIF, link);
     }
     if let Some(source) = route.source {
-        request = request.push_prefsrc(source);
+        body.put_ip(RTA_PREFSRC, source);
     }
     match route.via {
-        Some(via) if via.is_ipv6() == route.dst.is_ipv6() => drop(request.push_gateway(via)),
-        Some(via) => drop(request.push_via(via)),
+        Some(via) if via.is_ipv6() == ipv6 => body.put_ip(RTA_GATEWAY, via),
+        Some(via) => {
+            let start = body.open(RTA_VIA);
+            body.extend_from_slice(&u16::from(family(!ipv6)).to_ne_bytes());
+            match via {
+                IpAddr::V4(via) => body.extend_from_slice(&via.octets()),
+                IpAddr::V6(via) => body.extend_from_slice(&via.octets()),
+            }
+            body.close(start);
+        }
         None => {}
     }
 }
 
 /// The routes of an `RTM_NEWROUTE`: several if it has several next hops, none if it is a cached one or of another family.
 pub(crate) fn decode(body: &[u8], routes: &mut Vec<Route>) {
-    if body.len() < Rtmsg::len() {
-        return;
-    }
-    let (header, attributes) = OpGetrouteDump::decode_request(body);
-    let Some(ipv6) = is_ipv6(header.rtm_family).filter(|_| header.rtm_flags & RTM_F_CLONED == 0) else {
-        return;
-    };
+    let Some((header, rest)) = body.split_first_chunk::<HEADER_LEN>() else { return };
+    let [family, dst_len, _, _, table, protocol, _, kind_of_it, f0, f1, f2, f3] = *header;
+    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+    let Some(ipv6) = is_ipv6(family).filter(|_| flags & RTM_F_CLONED == 0) else { return };
     let mut route = Route {
-        table: header.rtm_table.into(),
-        dst: Prefix::new(unspecified(ipv6), header.rtm_dst_len),
-        kind: kind(header.rtm_type),
+        table: table.into(),
+        dst: Prefix::new(unspecified(ipv6), dst_len),
+        kind: kind(kind_of_it),
         via: None,
         link: None,
         metric: 0,
-        onlink: header.rtm_flags & RTNH_F_ONLINK != 0,
+        onlink: flags & RTNH_F_ONLINK != 0,
         source: None,
-        protocol: header.rtm_protocol,
+        protocol,
     };
     let mut hops: &[u8] = &[];
-    for attribute in attributes.flatten() {
-        match attribute {
-            RouteAttrs::Dst(addr) if addr.is_ipv6() == ipv6 => {
-                route.dst = Prefix::new(addr, header.rtm_dst_len)
-            }
-            RouteAttrs::Gateway(addr) => route.via = of_family(ipv6, addr),
-            RouteAttrs::Oif(index) => route.link = Some(index),
-            RouteAttrs::Priority(metric) => route.metric = metric,
-            RouteAttrs::Prefsrc(addr) => route.source = of_family(ipv6, addr),
-            RouteAttrs::Table(table) => route.table = table,
-            RouteAttrs::Multipath(bytes) => hops = bytes,
+    for (kind, value) in attributes(rest) {
+        let (addr, number) = (of_family(ipv6, value), number(value));
+        match kind {
+            RTA_DST => route.dst = addr.map_or(route.dst, |addr| Prefix::new(addr, dst_len)),
+            RTA_GATEWAY => route.via = addr,
+            RTA_VIA => route.via = route.via.or_else(|| decode_via(value)),
+            RTA_OIF => route.link = number,
+            RTA_PRIORITY => route.metric = number.unwrap_or(0),
+            RTA_PREFSRC => route.source = addr,
+            RTA_TABLE => route.table = number.unwrap_or(route.table),
+            RTA_MULTIPATH => hops = value,
             _ => {}
         }
     }
-    route.via = route.via.or_else(|| find_attr(attributes.get_buf(), RTA_VIA).and_then(decode_via));
     if matches!(route.kind, RouteKind::Unreachable | RouteKind::Other(6 | 8 | 9)) {
         route.link = None; // IPv6 shows these over lo
     }
@@ -120,33 +118,25 @@ fn decode_hops(mut hops: &[u8], common: &Route, routes: &mut Vec<Route>) {
     while let Some(header) = hops.first_chunk::<RTNEXTHOP_LEN>() {
         let [l0, l1, flags, _, i0, i1, i2, i3] = *header;
         let len = usize::from(u16::from_ne_bytes([l0, l1]));
-        let Some(attributes) = hops.get(RTNEXTHOP_LEN..len) else { return };
+        let Some(rest) = hops.get(RTNEXTHOP_LEN..len) else { return };
         let mut route = common.clone();
         route.link = Some(u32::from_ne_bytes([i0, i1, i2, i3]));
         route.onlink = u32::from(flags) & RTNH_F_ONLINK != 0;
-        for (header, value) in IterableChunks::new(attributes) {
-            match header.r#type {
-                RTA_GATEWAY => route.via = decode_ip(value),
+        for (kind, value) in attributes(rest) {
+            match kind {
+                RTA_GATEWAY => route.via = ip(value),
                 RTA_VIA => route.via = decode_via(value),
                 _ => {}
             }
         }
         routes.push(route);
-        hops = hops.get(nla_align_up(len)..).unwrap_or_default();
+        hops = hops.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
 }
 
 /// `struct rtvia`: a family and an address of it, for IPv4 routes by an IPv6 router.
 fn decode_via(value: &[u8]) -> Option<IpAddr> {
-    value.get(2..).and_then(decode_ip)
-}
-
-fn decode_ip(value: &[u8]) -> Option<IpAddr> {
-    match value.len() {
-        4 => value.first_chunk().map(|b| Ipv4Addr::from(*b).into()),
-        16 => value.first_chunk().map(|b| Ipv6Addr::from(*b).into()),
-        _ => None,
-    }
+    value.get(2..).and_then(ip)
 }
 
 /// IPv4's scope: a route without a router leads no further than the link. For deletion: whatever it is.
@@ -183,5 +173,13 @@ const RT_SCOPE_NOWHERE: u8 = 255;
 const RTM_F_CLONED: u32 = 0x200;
 const RTNH_F_ONLINK: u32 = 4;
 const RTNEXTHOP_LEN: usize = 8;
+/// `struct rtmsg` and attributes (linux/rtnetlink.h).
+const HEADER_LEN: usize = 12;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;

@@ -1,7 +1,8 @@
-//! Any bytes can be decoded, and what we encode comes back.
+//! Any bytes can be decoded, what we encode comes back, and is what the bindings encode.
 
+use super::oracle::{self, content};
 use super::{address, link, route, rule};
-use narrowgate_model::net::{Address, FwMark, Route, RouteKind, Rule, RuleAction, Selector};
+use narrowgate_model::net::{Address, FwMark, Link, Route, RouteKind, Rule, RuleAction, Selector};
 use narrowgate_model::{Prefix, Time};
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -25,15 +26,32 @@ proptest! {
     fn a_route_comes_back_as_it_was_encoded(wanted in routes()) {
         let mut body = Vec::new();
         route::encode(&mut body, &wanted, false);
-        let mut seen = Vec::new();
-        route::decode(&body, &mut seen);
-        prop_assert_eq!(seen, [wanted]);
+        for encoded in [&body, &oracle::route(&wanted, false)] {
+            let mut seen = Vec::new();
+            route::decode(encoded, &mut seen);
+            prop_assert_eq!(&seen[..], std::slice::from_ref(&wanted));
+            prop_assert_eq!(content(encoded, 12), content(&body, 12));
+        }
+        body.clear();
+        route::encode(&mut body, &wanted, true);
+        prop_assert_eq!(content(&oracle::route(&wanted, true), 12), content(&body, 12));
+    }
+
+    #[test]
+    fn a_question_for_routes_is_that_of_the_bindings(ipv6: bool, number: u32, protocol: u8) {
+        use route::Filter;
+        for filter in [Filter::Table(number), Filter::Protocol(protocol), Filter::Device(number)] {
+            prop_assert_eq!(route::dump_request(ipv6, filter), oracle::route_request(ipv6, filter));
+        }
     }
 
     #[test]
     fn a_rule_comes_back_as_it_was_encoded(wanted in rules()) {
         let mut body = Vec::new();
         rule::encode(&mut body, &wanted);
+        let theirs = oracle::rule(&wanted);
+        prop_assert_eq!(content(&body, 12), content(&theirs, 12));
+        prop_assert_eq!(rule::decode(&theirs), Some(wanted.clone()));
         prop_assert_eq!(rule::decode(&body), Some(wanted));
     }
 
@@ -41,7 +59,18 @@ proptest! {
     fn an_address_comes_back_as_it_was_encoded_with_lifetimes_to_the_second(wanted in addresses()) {
         let mut body = Vec::new();
         address::encode_new(&mut body, &wanted, NOW);
+        let theirs = oracle::address(&wanted, NOW);
+        prop_assert_eq!(content(&body, 8), content(&theirs, 8));
+        prop_assert_eq!(address::decode(&theirs, NOW), Some(wanted.clone()));
         prop_assert_eq!(address::decode(&body, NOW), Some(wanted));
+    }
+
+    #[test]
+    fn a_link_of_the_bindings_is_read(wanted in links()) {
+        prop_assert_eq!(link::decode(&oracle::link(&wanted)), Some(wanted.clone()));
+        let mut body = Vec::new();
+        link::encode_switch(&mut body, &wanted.name, wanted.up);
+        prop_assert_eq!(content(&body, 16), content(&oracle::switch(&wanted.name, wanted.up), 16));
     }
 }
 
@@ -68,6 +97,46 @@ fn a_lifetime_that_has_passed_is_never_sent_as_none_at_all() {
             (decoded.valid_until, decoded.preferred_until),
             (Some(NOW + Duration::from_secs(1)), seen)
         );
+    }
+}
+
+#[test]
+fn a_rule_with_more_than_we_know_is_said_to_be_unknown() {
+    use narrowgate_sys::netlink::Put;
+    let rule = Rule {
+        ipv6: false,
+        priority: 1,
+        selector: Selector::default(),
+        action: RuleAction::Lookup(1),
+        suppress_prefix_len: None,
+        protocol: 0,
+    };
+    let unknown = |kind, value: &[u8]| {
+        let mut body = Vec::new();
+        rule::encode(&mut body, &rule);
+        body.put(kind, value);
+        rule::decode(&body).expect("of IPv4").selector.unknown
+    };
+    let known: [(u16, &[u8]); 6] =
+        [(11, &[0; 4]), (18, &[]), (25, &[4]), (28, &[0xff; 2]), (29, &[0xff; 2]), (30, &[0x3f])];
+    for (kind, value) in known {
+        assert!(!unknown(kind, value), "{kind}");
+    }
+    let strange: [(u16, &[u8]); 11] = [
+        (1, &[0; 16]),
+        (4, &[0; 3]),
+        (5, &[]),
+        (13, &[0; 4]),
+        (20, &[0; 7]),
+        (26, &[0; 4]),
+        (28, &[0xff, 0xfe]),
+        (29, &[0; 2]),
+        (30, &[0x3e]),
+        (31, &[0; 4]),
+        (63, &[]),
+    ];
+    for (kind, value) in strange {
+        assert!(unknown(kind, value), "{kind}");
     }
 }
 
@@ -123,6 +192,23 @@ fn routes() -> impl Strategy<Value = Route> {
             protocol,
         })
     })
+}
+
+fn links() -> impl Strategy<Value = Link> {
+    let numbers = (1u32..1 << 31, any::<u32>(), any::<u32>());
+    let rest = (any::<Option<[u8; 6]>>(), any::<bool>(), any::<bool>(), any::<Option<u32>>());
+    ("[a-z0-9.-]{1,15}", numbers, rest).prop_map(
+        |(name, (index, carrier_losses, mtu), (mac, up, carrier, bridge))| Link {
+            index,
+            name,
+            mac,
+            up,
+            carrier,
+            carrier_losses,
+            mtu,
+            bridge,
+        },
+    )
 }
 
 fn rules() -> impl Strategy<Value = Rule> {

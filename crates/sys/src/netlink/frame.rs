@@ -1,5 +1,6 @@
 //! Requests, answers, and what is said about an error: bytes, no socket.
 
+use super::attributes::{find, text};
 use std::fmt;
 use std::io;
 
@@ -49,17 +50,21 @@ pub struct Error {
 }
 
 impl Requests {
-    /// Adds a message; `NLM_F_REQUEST` is added to the flags. `body` appends what follows the header.
-    pub fn push(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; HEADER_LEN]);
-        body(&mut self.bytes);
-        let len = (self.bytes.len() - start) as u32;
-        self.bytes.resize(start + align(len as usize), 0);
-        put(&mut self.bytes, start, len);
-        put(&mut self.bytes, start + 4, kind);
-        put(&mut self.bytes, start + 6, flags | NLM_F_REQUEST);
-        self.starts.push(start);
+    /// Adds a message; `NLM_F_REQUEST` is added to the flags. What follows its header is to be appended to the bytes that it returns.
+    pub fn add(&mut self, kind: u16, flags: u16) -> &mut Vec<u8> {
+        self.end();
+        self.starts.push(self.bytes.len());
+        push_header(&mut self.bytes, 0, kind, flags | NLM_F_REQUEST, [0; 2]);
+        &mut self.bytes
+    }
+
+    /// Writes down how long the last one has become.
+    fn end(&mut self) {
+        if let Some(start) = self.starts.last() {
+            let len = self.bytes.len().saturating_sub(*start) as u32;
+            put(&mut self.bytes, *start, len);
+            self.bytes.resize(align(self.bytes.len()), 0);
+        }
     }
 
     /// How many there are.
@@ -72,20 +77,19 @@ impl Requests {
         self.starts.is_empty()
     }
 
-    /// One of them, as it would be sent: to tell which it was that an [`Error`] is about.
+    /// One of them, as it was sent: to tell which it was that an [`Error`] is about.
     pub fn get(&self, index: usize) -> Option<Message<'_>> {
         messages(self.bytes.get(*self.starts.get(index)?..)?).next()
     }
 
-    /// Gives them their sequence numbers, from `first` on.
-    pub(super) fn number(&mut self, first: u32) {
-        for (i, start) in self.starts.iter().enumerate() {
-            put(&mut self.bytes, start + 8, first.wrapping_add(i as u32));
+    /// What is to be sent, with sequence numbers from `first` on.
+    pub(super) fn number(&mut self, first: u32) -> &[u8] {
+        self.end();
+        let mut number = first;
+        for start in &self.starts {
+            put(&mut self.bytes, start + 8, number);
+            number = number.wrapping_add(1);
         }
-    }
-
-    /// What is to be sent.
-    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
@@ -102,15 +106,10 @@ impl Dump {
 
     pub(super) fn add(&mut self, message: Message<'_>) {
         let len = HEADER_LEN + message.body.len();
-        let start = self.bytes.len();
-        self.bytes.resize(start + HEADER_LEN, 0);
-        put(&mut self.bytes, start, len as u32);
-        put(&mut self.bytes, start + 4, message.kind);
-        put(&mut self.bytes, start + 6, message.flags);
-        put(&mut self.bytes, start + 8, message.sequence);
-        put(&mut self.bytes, start + 12, message.port);
+        let numbers = [message.sequence, message.port];
+        push_header(&mut self.bytes, len as u32, message.kind, message.flags, numbers);
         self.bytes.extend_from_slice(message.body);
-        self.bytes.resize(start + align(len), 0);
+        self.bytes.resize(align(self.bytes.len()), 0);
     }
 }
 
@@ -157,18 +156,7 @@ impl Message<'_> {
             let request = u32::from_ne_bytes(*self.body.get(4..)?.first_chunk()?) as usize;
             at += if self.flags & NLM_F_CAPPED != 0 { HEADER_LEN } else { align(request) };
         }
-        let mut rest = self.body.get(at..)?;
-        loop {
-            let (header, _) = rest.split_first_chunk::<4>()?;
-            let len = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-            let kind = u16::from_ne_bytes([header[2], header[3]]);
-            let value = rest.get(4..len)?;
-            if kind == NLMSGERR_ATTR_MSG {
-                let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
-                return Some(String::from_utf8_lossy(value.get(..end)?).into_owned());
-            }
-            rest = rest.get(align(len)..)?;
-        }
+        find(self.body.get(at..)?, NLMSGERR_ATTR_MSG).map(text)
     }
 }
 
@@ -187,30 +175,25 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// `struct nlmsghdr`: its last two are the sequence number and the port.
+fn push_header(bytes: &mut Vec<u8>, len: u32, kind: u16, flags: u16, numbers: [u32; 2]) {
+    let mut header = [0; HEADER_LEN];
+    header[..4].copy_from_slice(&len.to_ne_bytes());
+    header[4..6].copy_from_slice(&kind.to_ne_bytes());
+    header[6..8].copy_from_slice(&flags.to_ne_bytes());
+    header[8..12].copy_from_slice(&numbers[0].to_ne_bytes());
+    header[12..].copy_from_slice(&numbers[1].to_ne_bytes());
+    bytes.extend_from_slice(&header);
+}
+
 /// Writes a number in the host's byte order.
-fn put<const N: usize>(bytes: &mut [u8], at: usize, number: impl NativeBytes<N>) {
-    if let Some(place) = bytes.get_mut(at..at + N) {
-        place.copy_from_slice(&number.native_bytes());
+fn put(bytes: &mut [u8], at: usize, number: u32) {
+    if let Some(place) = bytes.get_mut(at..at + 4) {
+        place.copy_from_slice(&number.to_ne_bytes());
     }
 }
 
-trait NativeBytes<const N: usize> {
-    fn native_bytes(self) -> [u8; N];
-}
-
-impl NativeBytes<2> for u16 {
-    fn native_bytes(self) -> [u8; 2] {
-        self.to_ne_bytes()
-    }
-}
-
-impl NativeBytes<4> for u32 {
-    fn native_bytes(self) -> [u8; 4] {
-        self.to_ne_bytes()
-    }
-}
-
-fn align(len: usize) -> usize {
+pub(super) fn align(len: usize) -> usize {
     len.saturating_add(3) & !3
 }
 
@@ -243,9 +226,9 @@ mod tests {
     fn cut_off_messages_end_the_iteration() {
         let mut requests = Requests::default();
         for number in [7, 8] {
-            requests.push(number, NLM_F_ACK, |bytes| bytes.extend_from_slice(&[0; 16]));
+            requests.add(number, NLM_F_ACK).extend_from_slice(&[0; 16]);
         }
-        let bytes = requests.bytes();
+        let bytes = requests.number(1);
         assert_eq!(messages(bytes).count(), 2);
         for len in 0..bytes.len() {
             assert!(messages(&bytes[..len]).count() < 2);
