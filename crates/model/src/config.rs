@@ -45,8 +45,9 @@ impl Config {
     }
 }
 
-impl Default for Config {
-    fn default() -> Self {
+impl Config {
+    /// All defaults, without a section: there is no resolver yet.
+    pub const fn bare() -> Config {
         Config {
             mark: Mark::DEFAULT,
             table: Self::TABLE,
@@ -54,8 +55,14 @@ impl Default for Config {
             strict: false,
             uplinks: Vec::new(),
             tunnels: Vec::new(),
-            resolvers: vec![Resolver::default_wan()],
+            resolvers: Vec::new(),
         }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { resolvers: vec![Resolver::default_wan()], ..Config::bare() }
     }
 }
 

@@ -15,6 +15,7 @@ mod gather;
 mod mark;
 pub mod net;
 pub mod nft;
+mod number;
 pub mod peers;
 mod prefix;
 mod server;
@@ -27,8 +28,9 @@ pub use config::Config;
 pub use facts::Facts;
 pub use gather::Gather;
 pub use mark::{Mark, ParseMarkError};
+pub use number::{decimal, number};
 pub use prefix::{ParsePrefixError, Prefix};
-pub use server::{ParseServerError, Server};
+pub use server::{ParseServerError, Server, is_device_name};
 pub use time::Time;
 
 /// Routing protocol number (`RTA_PROTOCOL`, `FRA_PROTOCOL`, `IFA_PROTO`) on every route, rule and address that is ours.

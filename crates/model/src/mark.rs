@@ -1,5 +1,6 @@
 //! The firewall mark: a value under a mask.
 
+use crate::number::number;
 use core::fmt;
 use core::str::FromStr;
 
@@ -50,13 +51,20 @@ pub enum ParseMarkError {
     OutsideMask,
 }
 
-impl fmt::Display for ParseMarkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ParseMarkError {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::NotANumber => "a mark is VALUE or VALUE/MASK, decimal or 0x, of 32 bits",
             Self::Zero => "a mark of 0 marks nothing: set at least one bit",
             Self::OutsideMask => "the mark's value has bits outside its mask",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ParseMarkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -66,9 +74,9 @@ impl FromStr for Mark {
     type Err = ParseMarkError;
     /// `V` or `V/M`, decimal or 0x; without M the mask is V.
     fn from_str(text: &str) -> Result<Mark, ParseMarkError> {
-        let (value, mask) = match text.split_once('/') {
-            Some((value, mask)) => (number(value)?, number(mask)?),
-            None => (number(text)?, number(text)?),
+        let (value, mask) = text.split_once('/').unwrap_or((text, text));
+        let (Some(value), Some(mask)) = (number(value), number(mask)) else {
+            return Err(ParseMarkError::NotANumber);
         };
         if value & !mask != 0 {
             return Err(ParseMarkError::OutsideMask);
@@ -78,17 +86,6 @@ impl FromStr for Mark {
         }
         Ok(Mark { value, mask })
     }
-}
-
-fn number(text: &str) -> Result<u32, ParseMarkError> {
-    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) => (hex, 16),
-        None => (text, 10),
-    };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err(ParseMarkError::NotANumber); // from_str_radix would take a sign
-    }
-    u32::from_str_radix(digits, radix).map_err(|_| ParseMarkError::NotANumber)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! An address with a prefix length.
 
+use crate::number::decimal;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
@@ -78,13 +79,20 @@ impl fmt::Display for Prefix {
     }
 }
 
+impl ParsePrefixError {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        "a prefix is ADDRESS/LENGTH, such as 192.0.2.1/24 or 2001:db8::1/64"
+    }
+}
+
 /// A text that is no prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParsePrefixError;
 
 impl fmt::Display for ParsePrefixError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a prefix is ADDRESS/LENGTH, such as 192.0.2.1/24 or 2001:db8::1/64")
+        f.write_str(self.as_str())
     }
 }
 
@@ -94,15 +102,17 @@ impl FromStr for Prefix {
     type Err = ParsePrefixError;
     /// `ADDRESS/LENGTH`, or an address alone, which is the host.
     fn from_str(text: &str) -> Result<Prefix, ParsePrefixError> {
-        let Some((addr, len)) = text.split_once('/') else {
-            return text.parse::<IpAddr>().map(Prefix::host).map_err(|_| ParsePrefixError);
+        let (addr, len) = match text.split_once('/') {
+            Some((addr, len)) => (addr, Some(len)),
+            None => (text, None),
         };
         let addr: IpAddr = addr.parse().map_err(|_| ParsePrefixError)?;
-        if !len.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(ParsePrefixError);
-        }
-        let len: u8 = len.parse().map_err(|_| ParsePrefixError)?;
-        if len > bits(addr) { Err(ParsePrefixError) } else { Ok(Prefix { addr, len }) }
+        let most = bits(addr);
+        let len = match len {
+            Some(len) => decimal(len).filter(|len| *len <= u32::from(most)).ok_or(ParsePrefixError)? as u8,
+            None => most,
+        };
+        Ok(Prefix { addr, len })
     }
 }
 

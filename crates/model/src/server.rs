@@ -1,5 +1,6 @@
 //! A DNS server's address.
 
+use crate::number::decimal;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::fmt;
@@ -26,10 +27,15 @@ impl Server {
 
     /// The same server reached by `device`, if its address is link-local and it has no scope yet.
     pub fn scoped(mut self, device: &str) -> Server {
+        self.scope_to(device);
+        self
+    }
+
+    /// [`scoped`](Self::scoped) in place.
+    pub fn scope_to(&mut self, device: &str) {
         if self.scope.is_none() && self.is_link_local() {
             self.scope = Some(device.to_owned());
         }
-        self
     }
 
     /// The same server asked by `device` alone, whatever routes there are: two households may have it at the same address.
@@ -56,16 +62,9 @@ impl From<SocketAddr> for Server {
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bracket = self.port != 53 && (self.addr.is_ipv6() || self.scope.is_some());
-        if bracket {
-            f.write_str("[")?;
-        }
-        write!(f, "{}", self.addr)?;
-        if let Some(scope) = &self.scope {
-            write!(f, "%{scope}")?;
-        }
-        if bracket {
-            f.write_str("]")?;
-        }
+        let (open, close) = if bracket { ("[", "]") } else { ("", "") };
+        let (percent, scope) = self.scope.as_ref().map_or(("", ""), |scope| ("%", scope));
+        write!(f, "{open}{}{percent}{scope}{close}", self.addr)?;
         if self.port != 53 { write!(f, ":{}", self.port) } else { Ok(()) }
     }
 }
@@ -81,13 +80,20 @@ pub enum ParseServerError {
     Scope,
 }
 
-impl fmt::Display for ParseServerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ParseServerError {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Address => "a server is ADDR, ADDR:PORT, [ADDR%dev]:PORT or ADDR#PORT, with an IP address",
             Self::Port => "the server's port is no number from 1 to 65535",
             Self::Scope => "behind % comes the name of a device",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ParseServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -113,20 +119,21 @@ impl FromStr for Server {
 }
 
 fn split_port(text: &str) -> Result<(&str, u16), ParseServerError> {
-    if let Some((host, port)) = text.split_once('#') {
-        return Ok((unbracket(host)?, parse_port(port)?));
-    }
-    if text.starts_with('[') {
-        return match text.rsplit_once("]:") {
-            Some((host, port)) => Ok((&host[1..], parse_port(port)?)),
-            None => Ok((unbracket(text)?, 53)),
-        };
-    }
-    // One colon is a port, more are an IPv6 address.
-    match text.split_once(':') {
-        Some((host, port)) if !port.contains(':') && !host.contains('%') => Ok((host, parse_port(port)?)),
-        _ => Ok((text, 53)),
-    }
+    let (host, port) = if let Some((host, port)) = text.split_once('#') {
+        (unbracket(host)?, port)
+    } else if let Some(rest) = text.strip_prefix('[') {
+        match rest.split_once(']').ok_or(ParseServerError::Address)? {
+            (host, "") => return Ok((host, 53)),
+            (host, port) => (host, port.strip_prefix(':').ok_or(ParseServerError::Address)?),
+        }
+    } else {
+        // One colon is a port, more are an IPv6 address.
+        match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') && !host.contains('%') => (host, port),
+            _ => return Ok((text, 53)),
+        }
+    };
+    Ok((host, parse_port(port)?))
 }
 
 fn unbracket(text: &str) -> Result<&str, ParseServerError> {
@@ -137,17 +144,14 @@ fn unbracket(text: &str) -> Result<&str, ParseServerError> {
 }
 
 fn parse_port(text: &str) -> Result<u16, ParseServerError> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(ParseServerError::Port);
-    }
-    match text.parse() {
-        Ok(0) | Err(_) => Err(ParseServerError::Port),
-        Ok(port) => Ok(port),
+    match decimal(text).map(u16::try_from) {
+        Some(Ok(port)) if port > 0 => Ok(port),
+        _ => Err(ParseServerError::Port),
     }
 }
 
 /// Whether the kernel could have a device of this name (`dev_valid_name`, `IFNAMSIZ` 16 with its zero byte).
-pub(crate) fn is_device_name(name: &str) -> bool {
+pub fn is_device_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() < 16
         && name != "."

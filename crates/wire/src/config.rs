@@ -9,12 +9,12 @@ mod whole;
 
 pub(crate) use values::is_dns_name;
 
-use crate::uci::{self, File, Names, Place};
+use crate::uci::{self, File, Mistake, Names, Place};
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::fmt::format;
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
-use core::net::SocketAddr;
+use core::fmt::{self, Write};
 use narrowgate_model::config::{Config, Host, Resolver, Via};
 use narrowgate_model::{Gather, Server};
 
@@ -55,23 +55,23 @@ pub fn read(
     gluon_wan_dnsmasq: Option<(&str, &str)>,
 ) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader { file: file_name, problems: Vec::new() };
-    let (file, mistakes) = uci::parse(text, Names::OfEachType);
-    let whole = mistakes.is_empty();
-    mistakes.into_iter().for_each(|m| reader.add(problem(file_name, m.place, m.message, m.mend)));
+    let (file, whole) = reader.parse(text, Names::OfEachType);
     let mut config = reader.config(&file);
     if whole && reader.problems.is_empty() && config.uplinks.is_empty() {
         reader.problem(
             Place::START,
             format_args!("no uplink: without a section `uplink` there is nothing to guard"),
-            "add: config uplink 'wan' and below it: option device 'eth0'",
+            format_args!("add: config uplink 'wan' and below it: option device 'eth0'"),
         );
     }
 
     if let Some((name, text)) = gluon_wan_dnsmasq {
         let mut gluon = Reader { file: name, problems: Vec::new() };
         let servers = gluon.static_servers(text, &config);
-        for resolver in config.resolvers.iter_mut().filter(|r| r.via == Via::Uplink && r.servers.is_empty()) {
-            resolver.servers.clone_from(&servers);
+        for resolver in &mut config.resolvers {
+            if resolver.via == Via::Uplink && resolver.servers.is_empty() {
+                resolver.servers = servers.clone();
+            }
         }
         reader.problems.append(&mut gluon.problems);
     }
@@ -83,13 +83,12 @@ pub fn read(
 pub fn notes(file_name: &str, text: &str) -> Vec<Problem> {
     let (_, ours) = uci::parse(text, Names::OfEachType);
     let (_, theirs) = uci::parse(text, Names::OfAll);
-    let mut notes: Vec<Problem> = theirs
-        .into_iter()
-        .filter(|m| !ours.contains(m))
-        .map(|m| problem(file_name, m.place, m.message, m.mend))
-        .gather();
-    for note in &mut notes {
-        note.message.push_str(", so the `uci` program refuses this file, which narrowgate reads");
+    let mut notes = Vec::new();
+    for mut mistake in theirs {
+        if !ours.contains(&mistake) {
+            mistake.message.push_str(", so the `uci` program refuses this file, which narrowgate reads");
+            notes.push(problem(file_name, mistake));
+        }
     }
     notes
 }
@@ -102,8 +101,17 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Notes a problem, in the order of places.
-    fn problem(&mut self, place: Place, message: fmt::Arguments<'_>, mend: &str) {
-        self.add(problem(self.file, place, message.to_string(), mend.to_owned()));
+    #[inline(never)]
+    fn problem(&mut self, place: Place, message: fmt::Arguments<'_>, mend: fmt::Arguments<'_>) {
+        self.add(problem(self.file, Mistake { place, message: format(message), mend: format(mend) }));
+    }
+
+    /// The text's sections, and whether they are all: its mistakes are noted.
+    fn parse(&mut self, text: &str, names: Names) -> (File, bool) {
+        let (file, mistakes) = uci::parse(text, names);
+        let whole = mistakes.is_empty();
+        mistakes.into_iter().for_each(|m| self.add(problem(self.file, m)));
+        (file, whole)
     }
 
     fn add(&mut self, problem: Problem) {
@@ -113,15 +121,13 @@ impl Reader<'_> {
     }
 
     fn config(&mut self, file: &File) -> Config {
-        let mut config = Config { resolvers: Vec::new(), ..Config::default() };
+        let mut config = Config::bare();
         let mut places = Places::default();
         let mut globals: Option<Place> = None;
         for section in &file.sections {
             let place = section.kind.place;
-            if !self.known(section) {
-                continue;
-            }
-            match section.kind.text.as_str() {
+            let Some(kind) = self.known(section) else { continue };
+            match kind.name {
                 "narrowgate" => {
                     if let Some(first) = globals.replace(place) {
                         self.problem(
@@ -130,31 +136,16 @@ impl Reader<'_> {
                                 "narrowgate: a second section of this type, after line {}",
                                 first.line
                             ),
-                            "move its options into the first one",
+                            format_args!("move its options into the first one"),
                         );
                     }
-                    self.globals(section, &mut config);
+                    self.fill(section, kind, &mut config);
                 }
-                "uplink" => {
-                    if let Some(uplink) = self.uplink(section) {
-                        config.uplinks.push(uplink);
-                        places.uplinks.push(place);
-                    }
-                }
-                "tunnel" => {
-                    if let Some(tunnel) = self.tunnel(section, config.tunnels.len()) {
-                        config.tunnels.push(tunnel);
-                        places.tunnels.push(place);
-                    }
-                }
-                _ => {
-                    let resolver = self.resolver(section, config.resolvers.len());
-                    config.resolvers.push(resolver);
-                    places.resolvers.push(place);
-                }
+                "uplink" => self.uplink(section, kind, &mut config, &mut places),
+                "tunnel" => self.tunnel(section, kind, &mut config, &mut places),
+                _ => self.resolver(section, kind, &mut config, &mut places),
             }
         }
-        self.names(&config, &places);
         self.devices(&config, &places);
         self.scopes(&mut config, &places);
         if config.strict {
@@ -164,16 +155,16 @@ impl Reader<'_> {
             config.resolvers.insert(0, Resolver::default_wan());
             places.resolvers.insert(0, Place::START);
         }
-        self.listeners(&config, &places);
+        self.listeners(&config, &mut places);
         config
     }
 
     /// The servers of Gluon's own file.
     fn static_servers(&mut self, text: &str, config: &Config) -> Vec<Server> {
-        let (file, mistakes) = uci::parse(text, Names::OfAll);
-        mistakes.into_iter().for_each(|m| self.add(problem(self.file, m.place, m.message, m.mend)));
-        let Some(section) = file.sections.iter().find(|s| s.kind.text == "static") else { return Vec::new() };
-        let mut servers = self.list(section, "server", values::server);
+        let (file, _) = self.parse(text, Names::OfAll);
+        let mut servers = Vec::new();
+        let Some(section) = file.sections.iter().find(|s| s.kind.text == "static") else { return servers };
+        self.values(section, "server", true, &mut servers);
         let only = match config.uplinks.as_slice() {
             [uplink] => Some(uplink.device.as_str()),
             _ => None,
@@ -188,15 +179,17 @@ impl Reader<'_> {
     }
 }
 
-/// Where the sections of the [`Config`] begin, entry by entry.
+/// Where the sections of the [`Config`] begin, entry by entry; and what no two of them may have.
 #[derive(Default)]
 struct Places {
     uplinks: Vec<Place>,
     tunnels: Vec<Place>,
     resolvers: Vec<Place>,
+    taken: Vec<(String, Place)>,
 }
 
-fn problem(file: &str, place: Place, message: String, mend: String) -> Problem {
+fn problem(file: &str, mistake: Mistake) -> Problem {
+    let Mistake { place, message, mend } = mistake;
     Problem { file: file.to_owned(), line: place.line, column: place.column, message, mend }
 }
 
@@ -212,14 +205,21 @@ pub fn summary(config: &Config) -> String {
         peers => format!("{} to {} peers", t.name, peers.len()),
     });
     let resolvers = config.resolvers.iter().map(|r| {
-        let listen: Vec<String> = r.listen.iter().map(SocketAddr::to_string).collect();
-        format!("{} on {}", r.name, listen.join(" "))
+        let mut text = format!("{} on", r.name);
+        for listen in &r.listen {
+            let _ = write!(text, " {listen}");
+        }
+        text
     });
-    [counted("uplink", uplinks), counted("tunnel", tunnels), counted("resolver", resolvers)].join(", ")
+    let all = [
+        counted("uplink", &uplinks.gather()),
+        counted("tunnel", &tunnels.gather()),
+        counted("resolver", &resolvers.gather()),
+    ];
+    all.join(", ")
 }
 
-fn counted(noun: &str, items: impl Iterator<Item = String>) -> String {
-    let items: Vec<String> = items.gather();
+fn counted(noun: &str, items: &[String]) -> String {
     match items.len() {
         0 => format!("no {noun}"),
         1 => format!("1 {noun} ({})", items.join(", ")),

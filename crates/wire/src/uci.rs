@@ -18,7 +18,7 @@ pub use write::write;
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write};
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,23 +97,29 @@ pub enum Value<'a> {
 }
 
 impl Section {
+    /// Whether `name` stands for anything.
+    pub fn has(&self, name: &str) -> bool {
+        self.value(name).is_some()
+    }
+
     /// What `name` stands for. A later `option` replaces everything ahead of it; an empty one deletes.
     pub fn value(&self, name: &str) -> Option<Value<'_>> {
-        let mut value = None;
+        let mut words = Vec::new();
+        let mut many = false;
         for setting in self.settings.iter().filter(|s| s.name.text == name) {
-            let word = &setting.value;
-            value = match (setting.list, value) {
-                (false, _) if word.text.is_empty() => None,
-                (false, _) => Some(Value::One(word)),
-                (true, None) => Some(Value::Many(vec![word])),
-                (true, Some(Value::One(first))) => Some(Value::Many(vec![first, word])),
-                (true, Some(Value::Many(mut all))) => {
-                    all.push(word);
-                    Some(Value::Many(all))
-                }
-            };
+            many = setting.list;
+            if !many {
+                words.clear();
+            }
+            if many || !setting.value.text.is_empty() {
+                words.push(&setting.value);
+            }
         }
-        value
+        match words.as_slice() {
+            [] => None,
+            [word] if !many => Some(Value::One(word)),
+            _ => Some(Value::Many(words)),
+        }
     }
 }
 
@@ -147,7 +153,7 @@ pub(crate) fn shown(text: &str) -> String {
                 break;
             }
             c if c.is_control() || c == '\u{feff}' || ('\u{2028}'..='\u{202e}').contains(&c) => {
-                out.extend(c.escape_default());
+                let _ = write!(out, "{}", c.escape_default());
             }
             c => out.push(c),
         }

@@ -1,104 +1,85 @@
 //! Which sections and options there are, and how a section is asked for them.
 
 use super::Reader;
-use super::values::Why;
+use super::values::Checked;
 use crate::uci::{Section, Setting, Value, Word, shown};
 use alloc::string::String;
 use alloc::vec::Vec;
 use narrowgate_model::Gather;
 
-/// An option that a section may have.
-pub(super) struct Key {
-    name: &'static str,
-    list: bool,
-}
-
-/// A section type with its options, in the manual's order.
+/// A section type.
 pub(super) struct Kind {
-    name: &'static str,
-    keys: &'static [Key],
-}
-
-const fn option(name: &'static str) -> Key {
-    Key { name, list: false }
-}
-
-const fn list(name: &'static str) -> Key {
-    Key { name, list: true }
+    pub name: &'static str,
+    /// Its options, in the manual's order.
+    pub options: &'static str,
+    /// Those of them that are lists.
+    lists: &'static str,
 }
 
 /// All of them. The manual page narrowgate-config(5) has the same list.
-pub(super) const KINDS: &[Kind] = &[
-    Kind {
-        name: "narrowgate",
-        keys: &[option("mark"), option("table"), option("priority"), option("strict")],
-    },
+const KINDS: &[Kind] = &[
+    Kind { name: "narrowgate", options: "mark table priority strict", lists: "" },
     Kind {
         name: "uplink",
-        keys: &[
-            option("device"),
-            option("provider"),
-            list("interface"),
-            list("dns"),
-            list("inbound"),
-            option("metric"),
-            list("address"),
-            list("gateway"),
-        ],
+        options: "device provider interface dns inbound metric address gateway",
+        lists: "interface dns inbound address gateway",
     },
-    Kind { name: "tunnel", keys: &[option("group"), option("device"), list("peer"), option("cgroup")] },
-    Kind { name: "resolver", keys: &[list("listen"), option("via"), list("server"), option("cache")] },
+    Kind { name: "tunnel", options: "group device peer cgroup", lists: "peer" },
+    Kind { name: "resolver", options: "listen via server cache", lists: "listen server" },
 ];
 
+/// Something that a section's options are put into.
+pub(super) trait Entry {
+    /// Takes one value of an option that the section's type has.
+    fn put(&mut self, option: &str, text: &str) -> Checked<()>;
+}
+
 impl Reader<'_> {
-    /// Whether the section's type is known. Then its settings are looked over: unknown ones, ones written twice, `list` for `option`.
-    pub(super) fn known(&mut self, section: &Section) -> bool {
-        let Some(kind) = KINDS.iter().find(|k| k.name == section.kind.text) else {
-            let mend = suggestion(&section.kind.text, KINDS.iter().map(|k| k.name));
+    /// The section's type, if it is known. Then its settings are looked over: unknown ones, ones written twice, `list` for `option`.
+    pub(super) fn known(&mut self, section: &Section) -> Option<&'static Kind> {
+        let written = &section.kind;
+        let Some(kind) = KINDS.iter().find(|k| k.name == written.text) else {
+            let kinds: Vec<&str> = KINDS.iter().map(|k| k.name).gather();
             self.problem(
-                section.kind.place,
-                format_args!("section type `{}`: unknown", shown(&section.kind.text)),
-                &mend,
+                written.place,
+                format_args!("section type `{}`: unknown", shown(&written.text)),
+                format_args!("{}", suggestion(&written.text, &kinds)),
             );
-            return false;
+            return None;
         };
         for (n, setting) in section.settings.iter().enumerate() {
             let name = &setting.name;
-            let Some(key) = kind.keys.iter().find(|k| k.name == name.text) else {
-                self.problem(
-                    name.place,
-                    format_args!(
-                        "option `{}`: a section of type {} has none of this name",
-                        name.text, kind.name
-                    ),
-                    &suggestion(&name.text, kind.keys.iter().map(|k| k.name)),
-                );
+            if is_one_of(kind.options, &name.text) {
+                let earlier = section.settings.get(..n).unwrap_or_default();
+                self.setting(is_one_of(kind.lists, &name.text), setting, earlier);
                 continue;
-            };
-            let earlier = section.settings.get(..n).unwrap_or_default();
-            self.setting(key, setting, earlier);
+            }
+            self.problem(
+                name.place,
+                format_args!("option `{}`: a section of type {} has none of this name", name.text, kind.name),
+                format_args!("{}", suggestion(&name.text, &words(kind.options))),
+            );
         }
-        true
+        Some(kind)
     }
 
-    fn setting(&mut self, key: &Key, setting: &Setting, earlier: &[Setting]) {
-        let (name, value) = (key.name, &setting.value);
-        if setting.list && !key.list {
+    fn setting(&mut self, list: bool, setting: &Setting, earlier: &[Setting]) {
+        let (name, value) = (&setting.name.text, &setting.value);
+        if setting.list && !list {
             self.problem(
                 setting.name.place,
                 format_args!("list {name}: this option has one value"),
-                &format!("write: option {name} '{}'", shown(&value.text)),
+                format_args!("write: option {name} '{}'", shown(&value.text)),
             );
         }
-        let same = |s: &&Setting| s.name.text == name && s.block == setting.block;
-        if let Some(first) =
-            earlier.iter().rfind(same).filter(|first| !(first.list && setting.list && key.list))
+        let same = |s: &&Setting| s.name.text == *name && s.block == setting.block;
+        if let Some(first) = earlier.iter().rfind(same).filter(|first| !(first.list && setting.list && list))
         {
-            let mend = if key.list { "write each value as a `list`" } else { "remove one of the two" };
+            let mend = if list { "write each value as a `list`" } else { "remove one of the two" };
             self.problem(
                 setting.name.place,
                 format_args!("{name}: written in line {} already", first.name.place.line),
-                mend,
+                format_args!("{mend}"),
             );
         }
         if value.cut {
@@ -108,116 +89,112 @@ impl Reader<'_> {
                     "{name} `{}`: a comment begins within the value, since # stands outside quotes",
                     shown(&value.text)
                 ),
-                "quote the value, or put a space ahead of the comment",
+                format_args!("quote the value, or put a space ahead of the comment"),
             );
         }
-        if value.text.contains(['\n', '\r']) {
+        if has_lines(value) {
             self.problem(
                 value.place,
                 format_args!(
                     "{name}: the value goes on over several lines, so its closing quote is probably missing"
                 ),
-                "close the quote on its line",
+                format_args!("close the quote on its line"),
             );
         }
     }
 
-    /// An option's value; `None` if it is not there, empty, or wrong, which is reported.
-    pub(super) fn option<T>(
-        &mut self,
-        section: &Section,
-        name: &str,
-        parse: impl Fn(&str) -> Result<T, Why>,
-    ) -> Option<T> {
-        match section.value(name)? {
-            Value::One(word) => self.value(name, word, &word.text, &parse),
-            Value::Many(_) => None, // reported by `setting`
+    /// Puts all that the section says into `entry`. The options come in the order from the last to the first, so that a resolver
+    /// knows its `via` when its `listen` comes.
+    pub(super) fn fill(&mut self, section: &Section, kind: &Kind, entry: &mut dyn Entry) {
+        for option in words(kind.options).iter().rev() {
+            self.values(section, option, is_one_of(kind.lists, option), entry);
         }
     }
 
-    /// A list's values, without those that are wrong, which are reported, and without repetitions. An `option` is read as a list
-    /// with spaces between, as most of OpenWrt does.
-    pub(super) fn list<T: PartialEq>(
-        &mut self,
-        section: &Section,
-        name: &str,
-        parse: impl Fn(&str) -> Result<T, Why>,
-    ) -> Vec<T> {
-        let mut all = Vec::new();
-        let mut add = |value: Option<T>| all.extend(value);
-        match section.value(name) {
-            None => {}
+    /// Puts an option's value, or a list's values, into `entry`, without those that are wrong, which are reported. An `option` is
+    /// read as a list with spaces between, as most of OpenWrt does.
+    pub(super) fn values(&mut self, section: &Section, option: &str, list: bool, entry: &mut dyn Entry) {
+        match section.value(option) {
+            Some(Value::One(word)) if !list => self.value(option, word, &word.text, entry),
             Some(Value::One(word)) => {
-                word.text.split_ascii_whitespace().for_each(|part| add(self.value(name, word, part, &parse)));
+                word.text.split_ascii_whitespace().for_each(|part| self.value(option, word, part, entry));
             }
-            Some(Value::Many(words)) => {
-                words.into_iter().for_each(|word| add(self.value(name, word, &word.text, &parse)));
+            Some(Value::Many(words)) if list => {
+                words.into_iter().for_each(|word| self.value(option, word, &word.text, entry));
             }
-        }
-        let mut once: Vec<T> = Vec::new();
-        for value in all {
-            if !once.contains(&value) {
-                once.push(value);
-            }
-        }
-        once
-    }
-
-    fn value<T>(
-        &mut self,
-        name: &str,
-        word: &Word,
-        text: &str,
-        parse: impl Fn(&str) -> Result<T, Why>,
-    ) -> Option<T> {
-        if word.cut || word.text.contains(['\n', '\r']) {
-            return None; // reported by `setting`
-        }
-        match parse(text) {
-            Ok(value) => Some(value),
-            Err(why) => {
-                self.refuse(name, word, text, &why);
-                None
-            }
+            _ => {} // nothing, or reported by `setting`
         }
     }
 
-    fn refuse(&mut self, name: &str, word: &Word, text: &str, why: &Why) {
-        self.problem(word.place, format_args!("{name} `{}`: {}", shown(text), why.why), &why.mend);
+    fn value(&mut self, option: &str, word: &Word, text: &str, entry: &mut dyn Entry) {
+        if word.cut || has_lines(word) {
+            return; // reported by `setting`
+        }
+        if let Err(no) = entry.put(option, text) {
+            self.problem(
+                word.place,
+                format_args!("{option} `{}`: {}", shown(text), no.why),
+                format_args!("{}", no.mend),
+            );
+        }
     }
+}
+
+fn has_lines(word: &Word) -> bool {
+    word.text.bytes().any(|b| matches!(b, b'\n' | b'\r'))
+}
+
+/// Words that have a space between each two.
+pub(super) fn words(text: &'static str) -> Vec<&'static str> {
+    text.split(' ').gather()
+}
+
+/// Whether `text` is one of these [`words`].
+pub(super) fn is_one_of(words: &str, text: &str) -> bool {
+    words.split(' ').any(|word| word == text)
 }
 
 /// `did you mean …?`, or what there is.
-pub(super) fn suggestion<'a>(written: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    let near =
-        known.clone().map(|k| (distance(written, k), k)).min().filter(|(d, k)| *d <= 2 && *d < k.len());
-    match near {
-        Some((_, name)) => format!("did you mean `{name}`?"),
-        None => format!("there are: {}", known.gather().join(", ")),
+pub(super) fn suggestion(written: &str, known: &[&str]) -> String {
+    let written: Vec<char> = written.chars().gather();
+    let mut nearest = (FAR, "");
+    for word in known {
+        let letters: Vec<char> = word.chars().gather();
+        let distance = distance(&written, &letters, FAR);
+        if distance < nearest.0 {
+            nearest = (distance, word);
+        }
+    }
+    match nearest {
+        (FAR.., _) => format!("there are: {}", known.join(", ")),
+        (_, name) => format!("did you mean `{name}`?"),
     }
 }
 
-/// How many characters must be put in, left out, replaced or swapped with their neighbour to turn one text into the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    let mut previous = None;
-    for (i, x) in a.chars().take(32).enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let at = |row: &[usize], n: usize| row.get(n).copied().unwrap_or(usize::MAX / 2);
-            let mut best =
-                (at(&last, j) + usize::from(x != *y)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
-            if j > 0 && previous == Some(*y) && b.get(j - 1) == Some(&x) {
-                best = best.min(at(&before, j - 1) + 1);
-            }
-            row.push(best);
-        }
-        before = core::mem::replace(&mut last, row);
-        previous = Some(x);
+/// From there on two words have nothing to do with each other.
+const FAR: usize = 3;
+
+/// How many characters must be put in, left out, replaced or swapped with their neighbour to turn one text into the other; `most` if
+/// it is as many or more.
+fn distance(a: &[char], b: &[char], most: usize) -> usize {
+    let ([x, a_rest @ ..], [y, b_rest @ ..]) = (a, b) else {
+        return (a.len() + b.len()).min(most); // one of them is empty
+    };
+    if x == y {
+        return distance(a_rest, b_rest, most);
     }
-    last.last().copied().unwrap_or(usize::MAX)
+    let Some(left) = most.checked_sub(1) else { return 0 };
+    let mut best = left;
+    let mut attempt = |a: &[char], b: &[char]| best = distance(a, b, best);
+    attempt(a_rest, b_rest);
+    attempt(a_rest, b);
+    attempt(a, b_rest);
+    if let ([x2, a_rest @ ..], [y2, b_rest @ ..]) = (a_rest, b_rest)
+        && (x, x2) == (y2, y)
+    {
+        attempt(a_rest, b_rest);
+    }
+    best + 1
 }
 
 #[cfg(test)]
@@ -230,15 +207,21 @@ mod tests {
         for (written, meant) in
             [("grop", "group"), ("devcie", "device"), ("peers", "peer"), ("c_group", "cgroup")]
         {
-            assert_eq!(suggestion(written, known.into_iter()), format!("did you mean `{meant}`?"));
+            assert_eq!(suggestion(written, &known), format!("did you mean `{meant}`?"));
         }
-        assert_eq!(suggestion("colour", known.into_iter()), "there are: group, device, peer, cgroup");
+        assert_eq!(suggestion("colour", &known), "there are: group, device, peer, cgroup");
     }
 
     #[test]
     fn a_swap_counts_once() {
+        let distance = |a: &str, b: &str| {
+            let letters = |text: &str| text.chars().collect::<Vec<char>>();
+            distance(&letters(a), &letters(b), 9)
+        };
         assert_eq!(distance("devcie", "device"), 1);
         assert_eq!(distance("", "peer"), 4);
         assert_eq!(distance("peer", "peer"), 0);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("ca", "abc"), 3);
     }
 }

@@ -1,176 +1,261 @@
 //! One section of a config file to one entry of [`Config`].
 
-use super::Reader;
-use super::values::{self, Word};
+use super::keys::{Entry, Kind, words};
+use super::values::{self, Checked, NOTHING};
+use super::{Places, Reader};
 use crate::uci::{Place, Section};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
-use core::net::{IpAddr, SocketAddr};
-use narrowgate_model::Gather;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use narrowgate_model::Server;
 use narrowgate_model::config::{Config, Group, ProviderKind, Resolver, Tunnel, Uplink, Via};
 
 impl Reader<'_> {
-    pub(super) fn globals(&mut self, section: &Section, config: &mut Config) {
-        if let Some(mark) = self.option(section, "mark", values::mark) {
-            config.mark = mark;
+    /// Nothing comes of it only without a device that could stand for it.
+    pub(super) fn uplink(
+        &mut self,
+        section: &Section,
+        kind: &Kind,
+        config: &mut Config,
+        places: &mut Places,
+    ) {
+        let mut uplink = Uplink::new("", "");
+        if section.has("inbound") {
+            uplink.inbound.clear();
         }
-        if let Some(table) = self.option(section, "table", values::table) {
-            config.table = table;
-        }
-        if let Some(priority) = self.option(section, "priority", values::priority) {
-            config.rule_priority = priority;
-        }
-        if let Some(strict) = self.option(section, "strict", values::boolean) {
-            config.strict = strict;
-        }
-    }
-
-    /// `None` only without a device that could stand for it.
-    pub(super) fn uplink(&mut self, section: &Section) -> Option<Uplink> {
-        let device = self.option(section, "device", values::device);
-        if section.value("device").is_none() && !section.refused {
+        self.fill(section, kind, &mut uplink);
+        if !section.has("device") && !section.refused {
             self.problem(
                 section.kind.place,
                 format_args!("uplink: the device is missing, so nothing can be guarded"),
-                "add: option device 'eth0'",
+                format_args!("add: option device 'eth0'"),
             );
         }
-        let name = section.name.as_ref().map(|n| n.text.as_str()).or(device.as_deref()).unwrap_or_default();
-        let mut uplink = Uplink::new(name, device.as_deref().unwrap_or_default());
-        if let Some(provider) = self.option(section, "provider", values::provider) {
-            uplink.provider = provider;
+        if uplink.inbound.contains(&NOTHING) {
+            if uplink.inbound.len() > 1 {
+                self.problem(
+                    place_of(section, "inbound"),
+                    format_args!("inbound: `none` together with something that is allowed"),
+                    format_args!("remove one of them"),
+                );
+            }
+            uplink.inbound.clear();
         }
-        if let Some(metric) = self.option(section, "metric", values::metric) {
-            uplink.metric = metric;
-        }
-        uplink.interfaces = self.list(section, "interface", values::interface);
-        uplink.dns = self.list(section, "dns", values::server);
-        uplink.addresses = self.list(section, "address", values::address);
-        uplink.gateways = self.list(section, "gateway", values::gateway);
-        self.inbound(section, &mut uplink);
         self.provider_fits(section, &uplink);
-        let device = device?;
+        let device = &uplink.device;
+        if device.is_empty() {
+            return;
+        }
         for server in &mut uplink.dns {
-            *server = server.clone().scoped(&device);
-            if let Some(scope) = server.scope.as_ref().filter(|scope| **scope != device) {
+            server.scope_to(device);
+            if let Some(scope) = server.scope.as_ref().filter(|scope| *scope != device) {
                 self.problem(
                     place_of(section, "dns"),
                     format_args!("dns `{server}`: {scope} is not this uplink's device, which is {device}"),
-                    "leave the device out, or move the server to its uplink",
+                    format_args!("leave the device out, or move the server to its uplink"),
                 );
             }
         }
-        Some(uplink)
-    }
-
-    fn inbound(&mut self, section: &Section, uplink: &mut Uplink) {
-        if section.value("inbound").is_none() {
-            return;
-        }
-        let words = self.list(section, "inbound", values::inbound);
-        if words.contains(&Word::None) && words.len() > 1 {
+        uplink.name = section.name.as_ref().map_or(device, |name| &name.text).clone();
+        let place = section.kind.place;
+        self.unique(kind, &uplink.name, place, places);
+        if let Some(first) = places.earlier(format_args!("device {device}"), place) {
             self.problem(
-                place_of(section, "inbound"),
-                format_args!("inbound: `none` together with something that is allowed"),
-                "remove one of them",
+                place,
+                format_args!(
+                    "uplink `{}`: the uplink of line {} is on the same device {device}",
+                    uplink.name, first.line
+                ),
+                format_args!("make them one section, with several `list interface` for netifd"),
             );
         }
-        let allowed = words.into_iter().filter_map(|w| match w {
-            Word::One(inbound) => Some(inbound),
-            Word::None => None,
-        });
-        uplink.inbound = allowed.gather();
+        places.uplinks.push(place);
+        config.uplinks.push(uplink);
     }
 
     /// Addresses that nobody would look at are a misunderstanding. (`list interface` is not: the same file may serve with netifd and without.)
     fn provider_fits(&mut self, section: &Section, uplink: &Uplink) {
-        let provider = uplink.provider;
-        if provider == ProviderKind::Static {
-            if section.value("address").is_none() && !section.refused {
-                self.problem(section.kind.place, format_args!("uplink: the provider `static` knows no address but those written here, and there is none"), "add: list address '192.0.2.2/24'");
-            }
-            let family = |ipv6: bool| uplink.addresses.iter().any(|a| a.is_ipv6() == ipv6);
-            let lost = |g: &&IpAddr| !family(g.is_ipv6()) && !uplink.addresses.is_empty();
-            if let Some(gateway) = uplink.gateways.iter().find(lost) {
+        if uplink.provider == ProviderKind::Static {
+            if !section.has("address") && !section.refused {
                 self.problem(
-                    place_of(section, "gateway"),
-                    format_args!("gateway `{gateway}`: the uplink has no address of this family"),
-                    "add a `list address` of the gateway's network",
+                    section.kind.place,
+                    format_args!("uplink: the provider `static` knows no address but those written here, and there is none"),
+                    format_args!("add: list address '192.0.2.2/24'"),
                 );
+            }
+            for gateway in &uplink.gateways {
+                let reached = uplink.addresses.iter().any(|a| a.is_ipv6() == gateway.is_ipv6());
+                if !reached && !uplink.addresses.is_empty() {
+                    self.problem(
+                        place_of(section, "gateway"),
+                        format_args!("gateway `{gateway}`: the uplink has no address of this family"),
+                        format_args!("add a `list address` of the gateway's network"),
+                    );
+                    break;
+                }
             }
             return;
         }
         for name in ["address", "gateway"] {
-            if section.value(name).is_some() {
+            if section.has(name) {
                 self.problem(
                     place_of(section, name),
                     format_args!("{name}: only the provider `static` looks at it, the others learn it"),
-                    "remove the line, or write: option provider 'static'",
+                    format_args!("remove the line, or write: option provider 'static'"),
                 );
             }
         }
     }
 
-    /// `None` if there is nothing in it. `number`: how many there were before.
-    pub(super) fn tunnel(&mut self, section: &Section, number: usize) -> Option<Tunnel> {
-        let group = self.option(section, "group", values::group);
-        let device = self.option(section, "device", values::device);
-        let peers = self.list(section, "peer", values::peer);
-        let cgroup = self.option(section, "cgroup", values::cgroup);
-        if ["group", "device", "peer", "cgroup"].iter().all(|name| section.value(name).is_none()) {
-            if section.refused {
-                return None;
+    /// Nothing comes of it if there is nothing in it.
+    pub(super) fn tunnel(
+        &mut self,
+        section: &Section,
+        kind: &Kind,
+        config: &mut Config,
+        places: &mut Places,
+    ) {
+        let mut tunnel =
+            Tunnel { name: String::new(), group: None, device: None, peers: Vec::new(), cgroup: None };
+        self.fill(section, kind, &mut tunnel);
+        let place = section.kind.place;
+        if !words(kind.options).iter().any(|option| section.has(option)) {
+            if !section.refused {
+                self.problem(
+                    place,
+                    format_args!("tunnel: neither group nor device nor peer nor cgroup, so nothing tells which program it is"),
+                    format_args!("add: option group 'gluon-mesh-vpn', or option cgroup '/…'"),
+                );
             }
-            self.problem(
-                section.kind.place,
-                format_args!("tunnel: neither group nor device nor peer nor cgroup, so nothing tells which program it is"),
-                "add: option group 'gluon-mesh-vpn', or option cgroup '/…'",
-            );
-            return None;
+            return;
         }
-        let name = match (&section.name, &device, &group) {
+        tunnel.name = match (&section.name, &tunnel.device, &tunnel.group) {
             (Some(name), _, _) => name.text.clone(),
-            (None, Some(device), _) => device.clone(),
-            (None, None, Some(Group::Name(group))) => group.clone(),
-            _ => numbered("tunnel", number),
+            (None, Some(name), _) | (None, None, Some(Group::Name(name))) => name.clone(),
+            _ => numbered(kind, config.tunnels.len()),
         };
-        Some(Tunnel { name, group, device, peers, cgroup })
+        self.unique(kind, &tunnel.name, place, places);
+        places.tunnels.push(place);
+        config.tunnels.push(tunnel);
     }
 
-    pub(super) fn resolver(&mut self, section: &Section, number: usize) -> Resolver {
+    pub(super) fn resolver(
+        &mut self,
+        section: &Section,
+        kind: &Kind,
+        config: &mut Config,
+        places: &mut Places,
+    ) {
         let name = match &section.name {
             Some(name) => name.text.clone(),
-            None => numbered("resolver", number),
+            None => numbered(kind, config.resolvers.len()),
         };
-        let default = if name == "wan" { Via::Uplink } else { Via::Mesh };
-        let via = self.option(section, "via", values::via).unwrap_or(default);
-        let cache = self.option(section, "cache", values::cache).unwrap_or_default();
-        let port = match via {
-            Via::Uplink => 54,
-            Via::Mesh => 53,
-        };
-        let mut listen = self.list(section, "listen", |text| values::listen(text, port));
-        let servers = self.list(section, "server", values::server);
-        if section.value("listen").is_none() {
-            listen = match via {
-                Via::Uplink => Resolver::wan_listen(),
-                Via::Mesh => vec![SocketAddr::from(([127, 0, 0, 1], port))],
+        let via = if name == "wan" { Via::Uplink } else { Via::Mesh };
+        let mut resolver = Resolver { name, via, listen: Vec::new(), servers: Vec::new(), cache: 0 };
+        self.fill(section, kind, &mut resolver);
+        let mesh = resolver.via == Via::Mesh;
+        if !section.has("listen") {
+            resolver.listen = match mesh {
+                false => Resolver::wan_listen(),
+                true => vec![SocketAddr::from(([127, 0, 0, 1], port(Via::Mesh)))],
             };
         }
-        if via == Via::Mesh && section.value("server").is_none() && !section.refused {
-            let mend = "add: list server 'fd42::1', or: option via 'uplink'";
-            self.problem(section.kind.place, format_args!(
-                "resolver `{name}`: it asks via the mesh, where servers are not learnt, and none is written"
-            ), mend);
+        let place = section.kind.place;
+        if mesh && !section.has("server") && !section.refused {
+            self.problem(
+                place,
+                format_args!(
+                    "resolver `{}`: it asks via the mesh, where servers are not learnt, and none is written",
+                    resolver.name
+                ),
+                format_args!("add: list server 'fd42::1', or: option via 'uplink'"),
+            );
         }
-        Resolver { name, via, listen, servers, cache }
+        self.unique(kind, &resolver.name, place, places);
+        places.resolvers.push(place);
+        config.resolvers.push(resolver);
     }
 }
 
-fn numbered(kind: &str, number: usize) -> String {
+impl Entry for Config {
+    fn put(&mut self, option: &str, text: &str) -> Checked<()> {
+        match option {
+            "mark" => self.mark = values::mark(text)?,
+            "table" => self.table = values::table(text)?,
+            "priority" => self.rule_priority = values::priority(text)?,
+            _ => self.strict = values::boolean(text)?,
+        }
+        Ok(())
+    }
+}
+
+impl Entry for Uplink {
+    fn put(&mut self, option: &str, text: &str) -> Checked<()> {
+        match option {
+            "device" => self.device = values::device(text)?,
+            "provider" => self.provider = values::provider(text)?,
+            "interface" => once(&mut self.interfaces, values::interface(text)?),
+            "dns" => return self.dns.put(option, text),
+            "inbound" => once(&mut self.inbound, values::inbound(text)?),
+            "metric" => self.metric = values::metric(text)?,
+            "address" => once(&mut self.addresses, values::address(text)?),
+            _ => once(&mut self.gateways, values::gateway(text)?),
+        }
+        Ok(())
+    }
+}
+
+impl Entry for Tunnel {
+    fn put(&mut self, option: &str, text: &str) -> Checked<()> {
+        match option {
+            "group" => self.group = Some(values::group(text)?),
+            "device" => self.device = Some(values::device(text)?),
+            "peer" => once(&mut self.peers, values::peer(text)?),
+            _ => self.cgroup = Some(values::cgroup(text)?),
+        }
+        Ok(())
+    }
+}
+
+impl Entry for Resolver {
+    fn put(&mut self, option: &str, text: &str) -> Checked<()> {
+        match option {
+            "listen" => once(&mut self.listen, values::listen(text, port(self.via))?),
+            "via" => self.via = values::via(text)?,
+            "server" => return self.servers.put(option, text),
+            _ => self.cache = values::cache(text)?,
+        }
+        Ok(())
+    }
+}
+
+impl Entry for Vec<Server> {
+    fn put(&mut self, _: &str, text: &str) -> Checked<()> {
+        once(self, values::server(text)?);
+        Ok(())
+    }
+}
+
+/// Without repetitions.
+fn once<T: PartialEq>(list: &mut Vec<T>, value: T) {
+    if !list.contains(&value) {
+        list.push(value);
+    }
+}
+
+/// Where a resolver listens, unless written.
+fn port(via: Via) -> u16 {
+    match via {
+        Via::Uplink => 54,
+        Via::Mesh => 53,
+    }
+}
+
+fn numbered(kind: &Kind, number: usize) -> String {
     match number {
-        0 => kind.to_owned(),
-        n => format!("{kind}_{}", n + 1),
+        0 => kind.name.to_owned(),
+        n => format!("{}_{}", kind.name, n + 1),
     }
 }
 

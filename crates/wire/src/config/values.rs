@@ -1,40 +1,44 @@
 //! From a value's text to its type, or why not.
 
-use super::keys::suggestion;
-use alloc::borrow::Cow;
+use super::keys::{is_one_of, suggestion};
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use narrowgate_model::config::{Group, Host, Inbound, Peer, ProviderKind, Via};
-use narrowgate_model::{Gather, Mark, Prefix, Server};
+use narrowgate_model::{Gather, Mark, ParseServerError, Prefix, Server, decimal, is_device_name, number};
 
 /// Why a value is refused and what to write instead.
 pub(super) struct Why {
-    pub why: Cow<'static, str>,
-    pub mend: Cow<'static, str>,
+    pub why: String,
+    pub mend: String,
 }
 
-fn no<T>(why: impl Into<Cow<'static, str>>, mend: impl Into<Cow<'static, str>>) -> Result<T, Why> {
-    Err(Why { why: why.into(), mend: mend.into() })
+/// A value, or why it is none; small, since it is handed on many times.
+pub(super) type Checked<T> = Result<T, Box<Why>>;
+
+fn no<T>(why: &str, mend: &str) -> Checked<T> {
+    Err(refusal(why, mend))
 }
 
-pub(super) fn mark(text: &str) -> Result<Mark, Why> {
-    text.parse()
-        .or_else(|e: narrowgate_model::ParseMarkError| no(e.to_string(), "write, for instance, 0x1/0x1"))
+#[inline(never)]
+#[cold]
+fn refusal(why: &str, mend: &str) -> Box<Why> {
+    Box::new(Why { why: why.to_owned(), mend: mend.to_owned() })
+}
+
+pub(super) fn mark(text: &str) -> Checked<Mark> {
+    text.parse().or_else(|e: narrowgate_model::ParseMarkError| no(e.as_str(), "write, for instance, 0x1/0x1"))
 }
 
 /// A routing table that can be ours: none of the kernel's.
-pub(super) fn table(text: &str) -> Result<u32, Why> {
+pub(super) fn table(text: &str) -> Checked<u32> {
     const MEND: &str = "write a number that no other program uses, such as 1, which is Gluon's";
-    let number = match text {
-        "main" | "local" | "default" | "unspec" => None,
-        _ => match number(text) {
-            Some(number) => Some(number),
-            None => return no("a table is a number from 1 to 4294967295", MEND),
-        },
-    };
+    let number = if is_one_of("main local default unspec", text) { Some(0) } else { number(text) };
     match number {
-        None | Some(0 | 253..=255) => {
+        None => no("a table is a number from 1 to 4294967295", MEND),
+        Some(0 | 253..=255) => {
             no("this table is the kernel's own, and packets without the mark are looked up in it", MEND)
         }
         Some(table) => Ok(table),
@@ -42,7 +46,7 @@ pub(super) fn table(text: &str) -> Result<u32, Why> {
 }
 
 /// Ahead of `main`'s rule, behind `local`'s.
-pub(super) fn priority(text: &str) -> Result<u32, Why> {
+pub(super) fn priority(text: &str) -> Checked<u32> {
     match number(text) {
         Some(priority @ 1..=32765) => Ok(priority),
         _ => no(
@@ -52,7 +56,7 @@ pub(super) fn priority(text: &str) -> Result<u32, Why> {
     }
 }
 
-pub(super) fn metric(text: &str) -> Result<u32, Why> {
+pub(super) fn metric(text: &str) -> Checked<u32> {
     match number(text) {
         Some(0) => no("IPv6 takes a metric of 0 for 1024", "write a number from 1, the lowest wins"),
         Some(metric) => Ok(metric),
@@ -60,36 +64,35 @@ pub(super) fn metric(text: &str) -> Result<u32, Why> {
     }
 }
 
-pub(super) fn cache(text: &str) -> Result<usize, Why> {
-    const MOST: u32 = 64 << 20;
+pub(super) fn cache(text: &str) -> Checked<usize> {
     match number(text) {
-        Some(bytes) if bytes <= MOST => Ok(bytes as usize),
-        Some(_) => no(format!("more than {MOST} bytes"), "write less; 65536 holds hundreds of names"),
+        Some(bytes @ ..=67_108_864) => Ok(bytes as usize),
+        Some(_) => no("more than 67108864 bytes", "write less; 65536 holds hundreds of names"),
         None => no("the size of the cache is a number of bytes", "write, for instance, 65536, or 0 for none"),
     }
 }
 
 /// The words that UCI has for it.
-pub(super) fn boolean(text: &str) -> Result<bool, Why> {
-    match text {
-        "1" | "true" | "on" | "yes" | "enabled" => Ok(true),
-        "0" | "false" | "off" | "no" | "disabled" => Ok(false),
-        _ => no("neither yes nor no", "write 1 or 0"),
+pub(super) fn boolean(text: &str) -> Checked<bool> {
+    let yes = is_one_of("1 true on yes enabled", text);
+    match yes || is_one_of("0 false off no disabled", text) {
+        true => Ok(yes),
+        false => no("neither yes nor no", "write 1 or 0"),
     }
 }
 
-pub(super) fn provider(text: &str) -> Result<ProviderKind, Why> {
-    let known = PROVIDERS.iter().filter(|p| p.built).map(|p| p.kind.as_str());
+pub(super) fn provider(text: &str) -> Checked<ProviderKind> {
+    let known: Vec<&str> = PROVIDERS.iter().filter(|p| p.built).map(|p| p.kind.as_str()).gather();
     match PROVIDERS.iter().find(|p| p.kind.as_str() == text) {
         Some(found) if found.built => Ok(found.kind),
         Some(_) => no(
             "this build is without it",
-            format!(
+            &format!(
                 "install one that was made with Cargo's feature `{text}`, or write one of {}",
-                known.gather().join(", ")
+                known.join(", ")
             ),
         ),
-        None => no("no such provider", suggestion(text, known)),
+        None => no("no such provider", &suggestion(text, &known)),
     }
 }
 
@@ -110,7 +113,7 @@ const PROVIDERS: &[Known] = &[
     Known { kind: ProviderKind::Static, built: true },
 ];
 
-pub(super) fn via(text: &str) -> Result<Via, Why> {
+pub(super) fn via(text: &str) -> Checked<Via> {
     match text {
         "uplink" => Ok(Via::Uplink),
         "mesh" => Ok(Via::Mesh),
@@ -119,7 +122,7 @@ pub(super) fn via(text: &str) -> Result<Via, Why> {
 }
 
 /// A name that the kernel takes for a device (at most 15 bytes) and that means one device.
-pub(super) fn device(text: &str) -> Result<String, Why> {
+pub(super) fn device(text: &str) -> Checked<String> {
     const MEND: &str = "write the device as `ip link` shows it, such as eth0";
     if text.starts_with('@') {
         return no(
@@ -130,21 +133,18 @@ pub(super) fn device(text: &str) -> Result<String, Why> {
     if text.is_empty() || text.len() > 15 {
         return no("a device's name has 1 to 15 characters", MEND);
     }
-    let fits = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%' | b'[' | b']');
-    if matches!(text, "." | "..") || !text.bytes().all(fits) {
+    if !is_device_name(text) {
         return no("no device has such a name", MEND);
     }
-    if matches!(text, "lo" | "all" | "default") {
+    if is_one_of("lo all default", text) {
         return no("this is no device that leads anywhere", MEND);
     }
     Ok(text.to_owned())
 }
 
 /// One of netifd's logical interfaces.
-pub(super) fn interface(text: &str) -> Result<String, Why> {
-    match !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-    {
+pub(super) fn interface(text: &str) -> Checked<String> {
+    match is_plain(text) {
         true => Ok(text.to_owned()),
         false => {
             no("no interface of netifd has such a name", "write the name of a section in /etc/config/network")
@@ -152,88 +152,84 @@ pub(super) fn interface(text: &str) -> Result<String, Why> {
     }
 }
 
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
 /// A DNS server. It may be on this host: a DNS-over-TLS proxy that `narrowgate exec` has started, for instance.
-pub(super) fn server(text: &str) -> Result<Server, Why> {
+pub(super) fn server(text: &str) -> Checked<Server> {
     const MEND: &str = "write, for instance, 192.0.2.53 or [2001:db8::53]:5353";
     match text.parse::<Server>() {
         Ok(server) if server.addr.is_unspecified() || server.addr.is_multicast() => {
             no("no server can have this address", MEND)
         }
         Ok(server) => Ok(server),
-        Err(error) => no(error.to_string(), MEND),
+        Err(error) => no(error.as_str(), MEND),
     }
 }
 
 /// An address to listen on; the port is `port` unless written.
-pub(super) fn listen(text: &str, port: u16) -> Result<SocketAddr, Why> {
-    let mend = format!("write 127.0.0.1:{port} or [::1]:{port}");
+pub(super) fn listen(text: &str, port: u16) -> Checked<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    let addr = match bare.parse::<IpAddr>() {
-        Ok(addr) => SocketAddr::new(addr, port),
-        Err(_) => match text.parse::<Server>() {
-            Ok(Server { addr, scope: None, port }) => SocketAddr::new(addr, port),
-            Ok(_) => return no("a loopback address has no device", mend),
-            Err(narrowgate_model::ParseServerError::Port) => {
-                return no("the port is no number from 1 to 65535", mend);
-            }
-            Err(_) => return no("no address with a port", mend),
-        },
-    };
-    if !addr.ip().is_loopback() {
-        let why = "not a loopback address, and a resolver that others can ask would carry their traffic over the uplink";
-        return no(why, mend);
-    }
-    Ok(addr)
-}
-
-/// What `list inbound` may say.
-pub(super) enum Word {
-    None,
-    One(Inbound),
-}
-
-impl PartialEq for Word {
-    fn eq(&self, other: &Word) -> bool {
-        match (self, other) {
-            (Word::None, Word::None) => true,
-            (Word::One(a), Word::One(b)) => a == b,
-            _ => false,
+    let why = match bare
+        .parse::<IpAddr>()
+        .map(|addr| Server { addr, scope: None, port })
+        .or_else(|_| text.parse())
+    {
+        Ok(Server { scope: Some(_), .. }) => "a loopback address has no device",
+        Ok(server) if server.addr.is_loopback() => return Ok(SocketAddr::new(server.addr, server.port)),
+        Ok(_) => {
+            "not a loopback address, and a resolver that others can ask would carry their traffic over the uplink"
         }
+        Err(ParseServerError::Port) => NO_PORT,
+        Err(_) => "no address with a port",
+    };
+    no(why, &format!("write 127.0.0.1:{port} or [::1]:{port}"))
+}
+
+const NO_PORT: &str = "the port is no number from 1 to 65535";
+
+fn port(text: &str, mend: &str) -> Checked<u16> {
+    match number(text).map(u16::try_from) {
+        Some(Ok(port)) if port > 0 => Ok(port),
+        _ => no(NO_PORT, mend),
     }
 }
 
-pub(super) fn inbound(text: &str) -> Result<Word, Why> {
+/// Stands for `none` until all words of `list inbound` are read: there is no such port.
+pub(super) const NOTHING: Inbound = Inbound::Tcp(0);
+
+pub(super) fn inbound(text: &str) -> Checked<Inbound> {
     const MEND: &str = "write ssh, ping, tcp/PORT, udp/PORT or none";
-    let port = |text: &str| match number(text).map(u16::try_from) {
-        Some(Ok(port)) if port > 0 => Ok(port),
-        _ => no("the port is no number from 1 to 65535", MEND),
-    };
     Ok(match text.split_once('/') {
-        None if text == "none" => Word::None,
-        None if text == "ping" => Word::One(Inbound::Ping),
-        None if text == "ssh" => Word::One(Inbound::Tcp(22)),
-        Some(("tcp", n)) => Word::One(Inbound::Tcp(port(n)?)),
-        Some(("udp", n)) => Word::One(Inbound::Udp(port(n)?)),
+        Some(("tcp", n)) => Inbound::Tcp(port(n, MEND)?),
+        Some(("udp", n)) => Inbound::Udp(port(n, MEND)?),
+        None if text == "none" => NOTHING,
+        None if text == "ping" => Inbound::Ping,
+        None if text == "ssh" => Inbound::Tcp(22),
         _ => return no("nothing that could be allowed", MEND),
     })
 }
 
 /// An address of the node's own with its prefix length.
-pub(super) fn address(text: &str) -> Result<Prefix, Why> {
+pub(super) fn address(text: &str) -> Checked<Prefix> {
     const MEND: &str = "write, for instance, 192.0.2.2/24 or 2001:db8::2/64";
     match text.parse::<Prefix>() {
-        Err(error) => no(error.to_string(), MEND),
-        Ok(p) if p.addr.is_unspecified() || p.addr.is_multicast() || p.addr.is_loopback() => {
-            no("no uplink can have this address", MEND)
-        }
+        Err(error) => no(error.as_str(), MEND),
+        Ok(p) if is_nobodys(p.addr) => no("no uplink can have this address", MEND),
         Ok(p) if p.len == 0 => no("with a prefix length of 0 the whole internet would be on the cable", MEND),
         Ok(p) => Ok(p),
     }
 }
 
-pub(super) fn gateway(text: &str) -> Result<IpAddr, Why> {
+/// Whether no other host can have this address.
+fn is_nobodys(addr: IpAddr) -> bool {
+    addr.is_unspecified() || addr.is_multicast() || addr.is_loopback()
+}
+
+pub(super) fn gateway(text: &str) -> Checked<IpAddr> {
     match text.parse::<IpAddr>() {
-        Ok(a) if a.is_unspecified() || a.is_multicast() || a.is_loopback() => {
+        Ok(a) if is_nobodys(a) => {
             no("no router can have this address", "write the household router's address")
         }
         Ok(a) => Ok(a),
@@ -242,7 +238,7 @@ pub(super) fn gateway(text: &str) -> Result<IpAddr, Why> {
 }
 
 /// A group of its own: root's would send the DNS of nearly everything to the uplink.
-pub(super) fn group(text: &str) -> Result<Group, Why> {
+pub(super) fn group(text: &str) -> Checked<Group> {
     const MEND: &str = "write the group that the VPN daemon runs in, such as gluon-mesh-vpn or 800";
     if text == "root" || number(text) == Some(0) {
         return no(
@@ -251,20 +247,19 @@ pub(super) fn group(text: &str) -> Result<Group, Why> {
         );
     }
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        return match number(text) {
+        return match decimal(text) {
             Some(u32::MAX) | None => no("a group's number is from 1 to 4294967294", MEND),
             Some(id) => Ok(Group::Id(id)),
         };
     }
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    match text.len() <= 32 && text.bytes().all(fits) && !text.starts_with('-') {
+    match text.len() <= 32 && is_plain(text) && !text.starts_with('-') {
         true => Ok(Group::Name(text.to_owned())),
         false => no("no group has such a name", MEND),
     }
 }
 
 /// Of the cgroup v2 tree, absolute from its mount point.
-pub(super) fn cgroup(text: &str) -> Result<String, Why> {
+pub(super) fn cgroup(text: &str) -> Checked<String> {
     const MEND: &str = "write the VPN's own cgroup, such as /system.slice/vpn.service";
     let Some(path) = text.strip_prefix('/') else {
         return no("the path of a cgroup begins with /", MEND);
@@ -273,25 +268,21 @@ pub(super) fn cgroup(text: &str) -> Result<String, Why> {
     if path.is_empty() {
         return no("the root of all cgroups holds every process, and all of them would be marked", MEND);
     }
-    if path.split('/').any(|part| matches!(part, "" | "." | "..") || part.chars().any(char::is_control)) {
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.chars().any(char::is_control) {
         return no("a path with an empty part, . or .. can lead anywhere", MEND);
     }
     Ok(format!("/{path}"))
 }
 
 /// `host`, `host:port`, `addr`, `[addr]:port`.
-pub(super) fn peer(text: &str) -> Result<Peer, Why> {
+pub(super) fn peer(text: &str) -> Checked<Peer> {
     const MEND: &str = "write, for instance, vpn.example.net:10000 or [2001:db8::1]:10000";
     if let Ok(addr) = text.parse::<IpAddr>() {
         return peer_at(addr, None);
     }
     let (host, port) = match text.rsplit_once(':') {
-        None => (text, None),
-        Some((host, port)) => match number(port).map(u16::try_from) {
-            _ if text.ends_with(']') => (text, None),
-            Some(Ok(port)) if port > 0 => (host, Some(port)),
-            _ => return no("the port is no number from 1 to 65535", MEND),
-        },
+        Some((host, n)) if !text.ends_with(']') => (host, Some(port(n, MEND)?)),
+        _ => (text, None),
     };
     if let Some(addr) = host.strip_prefix('[') {
         return match addr.strip_suffix(']').map(str::parse::<IpAddr>) {
@@ -299,17 +290,15 @@ pub(super) fn peer(text: &str) -> Result<Peer, Why> {
             _ => no("between [ and ] stands an IPv6 address", MEND),
         };
     }
-    if let Ok(addr) = host.parse::<IpAddr>() {
-        return match addr {
-            IpAddr::V4(_) => peer_at(addr, port),
-            IpAddr::V6(_) => no("an IPv6 address with a port needs brackets", format!("write [{addr}]:PORT")),
-        };
+    match host.parse::<IpAddr>() {
+        Ok(addr @ IpAddr::V4(_)) => peer_at(addr, port),
+        Ok(addr) => no("an IPv6 address with a port needs brackets", &format!("write [{addr}]:PORT")),
+        Err(_) => Ok(Peer { host: Host::Name(name(host)?), port }),
     }
-    Ok(Peer { host: Host::Name(name(host)?), port })
 }
 
-fn peer_at(addr: IpAddr, port: Option<u16>) -> Result<Peer, Why> {
-    match addr.is_unspecified() || addr.is_multicast() || addr.is_loopback() {
+fn peer_at(addr: IpAddr, port: Option<u16>) -> Checked<Peer> {
+    match is_nobodys(addr) {
         true => no("no VPN server out there has this address", "write the server's name or public address"),
         false => Ok(Peer { host: Host::Addr(addr), port }),
     }
@@ -321,18 +310,19 @@ pub(crate) fn is_dns_name(text: &str) -> bool {
 }
 
 /// A DNS name (RFC 1035, 2.3.4, with the underscore that is in use), lower case, without the dot at its end.
-fn name(text: &str) -> Result<String, Why> {
+fn name(text: &str) -> Checked<String> {
     const MEND: &str = "write the VPN server's name, such as vpn.example.net";
     if !text.is_ascii() {
         return no("a name in DNS is ASCII", "write the name's xn--… form");
     }
-    if text.contains("//") {
+    if text.as_bytes().windows(2).any(|two| two == b"//") {
         return no("a peer is no URL", MEND);
     }
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     if name.is_empty() || name.len() > 253 {
         return no("a name has 1 to 253 characters", MEND);
     }
+    let mut number = false;
     for label in name.split('.') {
         let fits = label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         if label.is_empty() || label.len() > 63 || !fits || label.starts_with('-') || label.ends_with('-') {
@@ -341,20 +331,12 @@ fn name(text: &str) -> Result<String, Why> {
                 MEND,
             );
         }
+        number = label.bytes().all(|b| b.is_ascii_digit());
     }
-    if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+    if number {
         return no("it ends in a number like an address, but is none", MEND);
     }
     Ok(name)
-}
-
-/// Decimal or 0x, without a sign.
-fn number(text: &str) -> Option<u32> {
-    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16).ok(),
-        None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

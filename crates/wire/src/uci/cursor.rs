@@ -26,21 +26,25 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub fn skip_while(&mut self, wanted: impl Fn(char) -> bool) {
-        while self.peek().is_some_and(&wanted) {
+    pub fn skip_while(&mut self, wanted: fn(char) -> bool) {
+        while self.peek().is_some_and(wanted) {
             self.bump();
         }
     }
 
+    /// Passes over what is `wanted`, and says what it was.
+    pub fn take_while(&mut self, wanted: fn(char) -> bool) -> &'a str {
+        let ahead = self.rest.as_str();
+        self.skip_while(wanted);
+        ahead.get(..ahead.len() - self.rest.as_str().len()).unwrap_or_default()
+    }
+
     /// Passes over a backslash with the line's end behind it, if they come next.
     pub fn skip_continuation(&mut self) -> bool {
-        let ahead = self.rest.as_str();
-        let length = if ahead.starts_with("\\\n") {
-            2
-        } else if ahead.starts_with("\\\r\n") {
-            3
-        } else {
-            return false;
+        let length = match self.rest.as_str().as_bytes() {
+            [b'\\', b'\n', ..] => 2,
+            [b'\\', b'\r', b'\n', ..] => 3,
+            _ => return false,
         };
         for _ in 0..length {
             self.bump();

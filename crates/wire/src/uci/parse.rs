@@ -3,8 +3,10 @@
 
 use super::cursor::{Cursor, is_blank, is_space};
 use super::{File, Mistake, Place, Section, Setting, Word, shown};
+use alloc::fmt::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// What a section's name must be unique among.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,16 +21,25 @@ pub enum Names {
 pub fn parse(text: &str, names: Names) -> (File, Vec<Mistake>) {
     let mut unclosed = Vec::new();
     loop {
-        let mut parser = Parser::new(text, names, unclosed);
+        let mut parser = Parser {
+            cursor: Cursor::new(text),
+            names,
+            file: File::default(),
+            current: Current::None,
+            blocks: 0,
+            unclosed: &unclosed,
+            endless: None,
+            suspect: None,
+            bare_end: None,
+            unnamed: false,
+            mistakes: Vec::new(),
+        };
         if parser.acceptable(text) {
             parser.file();
         }
         match parser.endless {
             // Read again without it, since it has hidden whatever stands behind it.
-            Some(quote) if parser.unclosed.len() < MOST_UNCLOSED => {
-                unclosed = parser.unclosed;
-                unclosed.push(quote);
-            }
+            Some(quote) if unclosed.len() < MOST_UNCLOSED => unclosed.push(quote),
             _ => return (parser.file, parser.mistakes),
         }
     }
@@ -44,7 +55,7 @@ struct Parser<'a> {
     current: Current,
     blocks: u32,
     /// Quotes that are known never to be closed: their lines are passed over.
-    unclosed: Vec<Place>,
+    unclosed: &'a [Place],
     /// One more of them.
     endless: Option<Place>,
     /// The first quote that goes on over lines and seems to have swallowed commands.
@@ -64,45 +75,35 @@ enum Current {
     At(usize),
 }
 
-type Refused<T> = Result<T, Mistake>;
+/// A mistake has been noted, and the rest of its line is to be passed over.
+struct Refused;
 
-impl<'a> Parser<'a> {
-    fn new(text: &'a str, names: Names, unclosed: Vec<Place>) -> Parser<'a> {
-        Parser {
-            cursor: Cursor::new(text),
-            names,
-            file: File::default(),
-            current: Current::None,
-            blocks: 0,
-            unclosed,
-            endless: None,
-            suspect: None,
-            bare_end: None,
-            unnamed: false,
-            mistakes: Vec::new(),
-        }
+impl Parser<'_> {
+    /// Notes a mistake.
+    #[inline(never)]
+    fn refuse(&mut self, place: Place, message: fmt::Arguments<'_>, mend: fmt::Arguments<'_>) -> Refused {
+        self.mistakes.push(Mistake { place, message: format(message), mend: format(mend) });
+        Refused
     }
 
     fn acceptable(&mut self, text: &str) -> bool {
         if text.starts_with('\u{feff}') {
-            self.mistakes.push(mistake(
+            self.refuse(
                 Place::START,
-                "byte order mark: UCI text begins with a command",
-                "save the file without it",
-            ));
+                format_args!("byte order mark: UCI text begins with a command"),
+                format_args!("save the file without it"),
+            );
             self.cursor.bump();
         }
-        if !text.contains('\0') {
+        if !text.as_bytes().contains(&0) {
             return true;
         }
-        while self.cursor.peek().is_some_and(|c| c != '\0') {
-            self.cursor.bump();
-        }
-        self.mistakes.push(mistake(
+        self.cursor.skip_while(|c| c != '\0');
+        self.refuse(
             self.cursor.place,
-            "zero byte: this is no text file",
-            "restore the file from a backup",
-        ));
+            format_args!("zero byte: this is no text file"),
+            format_args!("restore the file from a backup"),
+        );
         false
     }
 
@@ -113,8 +114,7 @@ impl<'a> Parser<'a> {
                 None => return,
                 Some('#') => self.cursor.skip_while(|c| c != '\n'),
                 Some(_) => {
-                    if let Err(mistake) = self.line() {
-                        self.mistakes.push(mistake);
+                    if self.line().is_err() {
                         self.cursor.skip_while(|c| c != '\n');
                         if let Current::At(at) = self.current
                             && let Some(section) = self.file.sections.get_mut(at)
@@ -128,15 +128,14 @@ impl<'a> Parser<'a> {
     }
 
     /// The commands of one line.
-    fn line(&mut self) -> Refused<()> {
+    fn line(&mut self) -> Result<(), Refused> {
         loop {
             self.command()?;
             if let Some(extra) = self.word()? {
-                let what = format!("`{}`: too many words in this command", shown(&extra.text));
-                return Err(mistake(
+                return Err(self.refuse(
                     extra.place,
-                    what,
-                    "quote a value that contains spaces, or remove the word",
+                    format_args!("`{}`: too many words in this command", shown(&extra.text)),
+                    format_args!("quote a value that contains spaces, or remove the word"),
                 ));
             }
             if self.cursor.peek() != Some(';') {
@@ -151,7 +150,7 @@ impl<'a> Parser<'a> {
 
     /// A `;`. What follows must be a command, or nothing where libuci bears that. Where libuci takes the `;` for something else,
     /// the line is refused, so that a text never means one thing there and another here.
-    fn separator(&mut self) -> Refused<()> {
+    fn separator(&mut self) -> Result<(), Refused> {
         let place = self.cursor.place;
         let (touches, unnamed) = (self.bare_end == Some(place), core::mem::take(&mut self.unnamed));
         self.cursor.bump();
@@ -173,18 +172,14 @@ impl<'a> Parser<'a> {
             ),
             Some(_) => return Ok(()),
         };
-        Err(mistake(place, what, mend))
+        Err(self.refuse(place, format_args!("{what}"), format_args!("{mend}")))
     }
 
-    fn command(&mut self) -> Refused<()> {
+    fn command(&mut self) -> Result<(), Refused> {
         let place = self.cursor.place;
         self.unnamed = false;
-        let mut command = String::new();
-        while let Some(c) = self.cursor.peek().filter(|c| !matches!(c, ' ' | '\t' | '\n')) {
-            command.push(c);
-            self.cursor.bump();
-        }
-        match command.as_str() {
+        let command = self.cursor.take_while(|c| !matches!(c, ' ' | '\t' | '\n'));
+        match command {
             "package" | "p" => self.package(place),
             "config" | "c" => {
                 let current = self.config(place);
@@ -194,72 +189,78 @@ impl<'a> Parser<'a> {
             }
             "option" | "o" => self.setting(place, false),
             "list" | "l" => self.setting(place, true),
-            _ => Err(mistake(
-                place,
-                format!("`{}`: unknown command", shown(&command)),
-                match command.starts_with("//") || command.starts_with("--") {
-                    true => "begin a comment with #",
-                    false => "a line begins with config, option, list, package or #",
-                },
-            )),
+            _ => {
+                let mend = match command.as_bytes() {
+                    [b'/', b'/', ..] | [b'-', b'-', ..] => "begin a comment with #",
+                    _ => "a line begins with config, option, list, package or #",
+                };
+                let what = format_args!("`{}`: unknown command", shown(command));
+                Err(self.refuse(place, what, format_args!("{mend}")))
+            }
         }
     }
 
-    fn package(&mut self, place: Place) -> Refused<()> {
-        let name = self.needed(place, "package", "its name", "package narrowgate")?;
+    fn package(&mut self, place: Place) -> Result<(), Refused> {
+        let name = self.needed(place, "package", "its name", format_args!("package narrowgate"))?;
         if !name.text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-            return Err(bad_name(&name, "package", "letters, digits, _ and -"));
+            return Err(self.bad_name(&name, "package", "letters, digits, _ and -"));
         }
         self.file.package = Some(name);
         Ok(())
     }
 
-    fn config(&mut self, place: Place) -> Refused<Current> {
-        let kind = self.needed(place, "config", "its type", "config uplink 'wan'")?;
+    fn config(&mut self, place: Place) -> Result<Current, Refused> {
+        let kind = self.needed(place, "config", "its type", format_args!("config uplink 'wan'"))?;
         if !kind.text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(bad_name(&kind, "section's type", "printable ASCII characters without spaces"));
+            return Err(self.bad_name(&kind, "section's type", "printable ASCII characters without spaces"));
         }
         let name = self.word()?;
         self.unnamed = name.is_none();
         let name = name.filter(|w| !w.text.is_empty());
         if let Some(name) = name.as_ref().filter(|n| !is_name(&n.text)) {
-            return Err(bad_name(name, "section", "letters, digits and _"));
+            return Err(self.bad_name(name, "section", "letters, digits and _"));
         }
         self.blocks += 1;
-        let known = name.as_ref().and_then(|name| {
-            self.file.sections.iter().position(|s| {
-                s.name.as_ref().is_some_and(|n| n.text == name.text)
-                    && (self.names == Names::OfAll || s.kind.text == kind.text)
-            })
-        });
-        if let (Some(at), Some(name)) = (known, &name) {
-            if let Some(first) = self.file.sections.get(at).filter(|s| s.kind.text != kind.text) {
-                let line = first.kind.place.line;
+        if let Some(name) = &name {
+            let same_name = |s: &Section| s.name.as_ref().is_some_and(|n| n.text == name.text);
+            let all = self.names == Names::OfAll;
+            let known = |s: &Section| same_name(s) && (all || s.kind.text == kind.text);
+            if let Some(at) = self.file.sections.iter().position(known) {
+                let first =
+                    self.file.sections.get(at).map(|s| &s.kind).filter(|first| first.text != kind.text);
+                let Some(first) = first else { return Ok(Current::At(at)) };
                 let what = format!(
-                    "`{}`: line {line} has a section of this name and the type {}, and for libuci a name has one type",
-                    name.text, first.kind.text
+                    "`{}`: line {} has a section of this name and the type {}, and for libuci a name has one type",
+                    name.text, first.place.line, first.text
                 );
-                return Err(mistake(name.place, what, "give one of them another name"));
+                let mend = format_args!("give one of them another name");
+                return Err(self.refuse(name.place, format_args!("{what}"), mend));
             }
-            return Ok(Current::At(at));
         }
         self.file.sections.push(Section { kind, name, settings: Vec::new(), refused: false });
         Ok(Current::At(self.file.sections.len() - 1))
     }
 
-    fn setting(&mut self, place: Place, list: bool) -> Refused<()> {
+    fn setting(&mut self, place: Place, list: bool) -> Result<(), Refused> {
         let command = if list { "list" } else { "option" };
         if matches!(self.current, Current::None) {
-            let what = format!("{command}: no section is open yet, so it belongs to nothing");
-            return Err(mistake(place, what, "begin a section ahead of it, such as: config uplink 'wan'"));
+            return Err(self.refuse(
+                place,
+                format_args!("{command}: no section is open yet, so it belongs to nothing"),
+                format_args!("begin a section ahead of it, such as: config uplink 'wan'"),
+            ));
         }
-        let name = self.needed(place, command, "a name and a value", &format!("{command} name 'value'"))?;
+        let name =
+            self.needed(place, command, "a name and a value", format_args!("{command} name 'value'"))?;
         if !is_name(&name.text) {
-            return Err(bad_name(&name, command, "letters, digits and _"));
+            return Err(self.bad_name(&name, command, "letters, digits and _"));
         }
         let Some(value) = self.word()? else {
-            let what = format!("{command} {}: the value is missing", name.text);
-            return Err(mistake(place, what, format!("write: {command} {} 'value'", name.text)));
+            return Err(self.refuse(
+                place,
+                format_args!("{command} {}: the value is missing", name.text),
+                format_args!("write: {command} {} 'value'", name.text),
+            ));
         };
         if let Current::At(at) = self.current
             && let Some(section) = self.file.sections.get_mut(at)
@@ -269,19 +270,33 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn needed(&mut self, place: Place, command: &str, what: &str, example: &str) -> Refused<Word> {
+    fn needed(
+        &mut self,
+        place: Place,
+        command: &str,
+        what: &str,
+        example: fmt::Arguments<'_>,
+    ) -> Result<Word, Refused> {
         match self.word()? {
             Some(word) if !word.text.is_empty() => Ok(word),
-            _ => Err(mistake(
+            _ => Err(self.refuse(
                 place,
-                format!("{command}: {what} is missing"),
-                format!("write, for instance: {example}"),
+                format_args!("{command}: {what} is missing"),
+                format_args!("write, for instance: {example}"),
             )),
         }
     }
 
+    fn bad_name(&mut self, word: &Word, whose: &str, allowed: &str) -> Refused {
+        self.refuse(
+            word.place,
+            format_args!("`{}`: no name for a {whose}: it may have {allowed}", shown(&word.text)),
+            format_args!("choose another name"),
+        )
+    }
+
     /// The next word of this command; `None` at its end.
-    fn word(&mut self) -> Refused<Option<Word>> {
+    fn word(&mut self) -> Result<Option<Word>, Refused> {
         loop {
             self.cursor.skip_while(is_blank);
             if !self.cursor.skip_continuation() {
@@ -319,11 +334,11 @@ impl<'a> Parser<'a> {
         Ok((quoted || !word.text.is_empty()).then_some(word))
     }
 
-    fn quoted(&mut self, quote: char, text: &mut String) -> Refused<()> {
+    fn quoted(&mut self, quote: char, text: &mut String) -> Result<(), Refused> {
         let open = self.cursor.place;
         let start = text.len();
         if self.unclosed.contains(&open) {
-            return Err(never_closed(open, quote));
+            return Err(self.never_closed(open, quote));
         }
         self.cursor.bump();
         loop {
@@ -331,7 +346,7 @@ impl<'a> Parser<'a> {
                 None => {
                     let place = self.suspect.unwrap_or(open);
                     self.endless = Some(place);
-                    return Err(never_closed(place, quote));
+                    return Err(self.never_closed(place, quote));
                 }
                 Some(c) if c == quote => {
                     self.cursor.bump();
@@ -350,6 +365,14 @@ impl<'a> Parser<'a> {
         }
     }
 
+    fn never_closed(&mut self, place: Place, quote: char) -> Refused {
+        self.refuse(
+            place,
+            format_args!("{quote}: this quote is never closed, so the value goes on to the end of the file"),
+            format_args!("close it with {quote} at the end of the value"),
+        )
+    }
+
     fn escaped(&mut self, text: &mut String) {
         if self.cursor.skip_continuation() {
             return;
@@ -366,21 +389,7 @@ impl<'a> Parser<'a> {
 fn swallowed_commands(text: &str) -> bool {
     text.split('\n')
         .skip(1)
-        .any(|line| matches!(line.split_whitespace().next(), Some("config" | "option" | "list")))
-}
-
-fn mistake(place: Place, message: impl Into<String>, mend: impl Into<String>) -> Mistake {
-    Mistake { place, message: message.into(), mend: mend.into() }
-}
-
-fn never_closed(place: Place, quote: char) -> Mistake {
-    let what = format!("{quote}: this quote is never closed, so the value goes on to the end of the file");
-    mistake(place, what, format!("close it with {quote} at the end of the value"))
-}
-
-fn bad_name(word: &Word, whose: &str, allowed: &str) -> Mistake {
-    let what = format!("`{}`: no name for a {whose}: it may have {allowed}", shown(&word.text));
-    mistake(word.place, what, "choose another name")
+        .any(|line| matches!(line.split_ascii_whitespace().next(), Some("config" | "option" | "list")))
 }
 
 fn is_name(text: &str) -> bool {
