@@ -12,18 +12,17 @@ use std::os::unix::net::UnixListener;
 
 /// The listening socket.
 pub struct Control {
-    listener: UnixListener,
-}
-
-impl AsFd for Control {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
-    }
+    listener: Option<UnixListener>,
 }
 
 impl Control {
+    /// Not listening yet.
+    pub fn new() -> Control {
+        Control { listener: None }
+    }
+
     /// Listens; a socket that a dead daemon left is replaced (the lock says that it is dead).
-    pub fn listen(runtime: &RuntimeDir) -> Result<Control, String> {
+    pub fn listen(&mut self, runtime: &RuntimeDir) -> Result<(), String> {
         let path = runtime.file("control");
         let _ = std::fs::remove_file(&path);
         let listen = || {
@@ -31,16 +30,28 @@ impl Control {
             listener.set_nonblocking(true)?;
             Ok(listener)
         };
-        listen()
-            .map(|listener| Control { listener })
-            .map_err(|e: std::io::Error| format!("control socket {}: {e}", path.display()))
+        match listen() {
+            Ok(listener) => {
+                self.listener = Some(listener);
+                Ok(())
+            }
+            Err(error) => {
+                let error: std::io::Error = error;
+                Err(format!("control socket {}: {error}", path.display()))
+            }
+        }
+    }
+
+    /// To be polled for reading.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(AsFd::as_fd)
     }
 }
 
-impl Daemon {
+impl Daemon<'_> {
     /// Answers all who have connected. Who does not take the answer at once (it fits the socket's buffer) does not get it.
     pub(super) fn answer(&mut self) {
-        while let Ok((mut stream, _)) = self.control.listener.accept() {
+        while let Some(Ok((mut stream, _))) = self.control.listener.as_ref().map(UnixListener::accept) {
             let json = json::write(self.report());
             let _ = stream.set_nonblocking(true);
             if let Err(error) = stream.write_all(json.as_bytes()) {

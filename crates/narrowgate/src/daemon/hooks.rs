@@ -9,8 +9,8 @@
 mod peers;
 mod scripts;
 
-use super::now;
 use super::uplinks::Uplinks;
+use super::{now, sooner};
 use crate::runtime::{RuntimeDir, replace};
 use narrowgate_forwarder::engine::wire_name;
 use narrowgate_kernel::conntrack::{self, Flow};
@@ -196,10 +196,8 @@ impl Hooks {
 
     /// When [`step`](Self::step) has something to do though nothing has happened.
     pub fn next_timeout(&self) -> Option<Time> {
-        [self.wake, self.grace, self.scripts.next_timeout(), self.peers.next_timeout(now())]
-            .into_iter()
-            .flatten()
-            .min()
+        let peers = self.peers.next_timeout(now());
+        sooner(sooner(self.wake, self.grace), sooner(self.scripts.next_timeout(), peers))
     }
 
     /// The config was read anew: what was complained of may be in order now.

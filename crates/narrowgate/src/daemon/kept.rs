@@ -8,7 +8,7 @@
 //!
 //! No change, no timer.
 
-use super::now;
+use super::{now, sooner};
 use narrowgate_forwarder::engine::{self, wire_name};
 use narrowgate_model::Gather;
 use narrowgate_model::peers::renew;
@@ -108,7 +108,7 @@ impl Kept {
         let at = |pause| {
             let earliest = now() + TOGETHER;
             let at = self.written.map_or(earliest, |at| earliest.max(at + pause));
-            Some(self.due.map_or(at, |due| due.min(at)))
+            sooner(self.due, Some(at))
         };
         self.due = if names().all(|(known, on_disk)| known == on_disk) {
             None

@@ -31,6 +31,8 @@ use reconcile::Reconciler;
 use resolvers::Resolvers;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use services::Services;
+use std::fmt::Arguments;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 use uplinks::Uplinks;
@@ -49,8 +51,8 @@ enum End {
     Replace,
 }
 
-struct Daemon {
-    globals: Globals,
+struct Daemon<'a> {
+    globals: &'a Globals,
     config: Config,
     groups: groups::Groups,
     runtime: RuntimeDir,
@@ -83,15 +85,21 @@ fn now() -> Time {
     Time(narrowgate_sys::link::now_ms())
 }
 
+/// The sooner of two moments, or the only one.
+#[inline(never)]
+fn sooner(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// Runs until a signal ends it.
 pub fn run(globals: &Globals) -> ExitCode {
     // Before anything else: a signal that comes now is answered when all stands, by taking it down again.
     let signals = match Signals::new(&SIGNALS) {
         Ok(signals) => signals,
-        Err(error) => {
-            eprintln!("narrowgate: run: signals: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(format_args!("signals: {error}")),
     };
     let config = match config_file::load_to_start(&globals.config) {
         Ok(config) => config,
@@ -100,13 +108,13 @@ pub fn run(globals: &Globals) -> ExitCode {
             return ExitCode::from(crate::cli::USAGE);
         }
     };
-    let mut daemon = match Daemon::start(globals.clone(), config, signals) {
+    let daemon = match Daemon::new(globals, config, signals) {
         Ok(daemon) => daemon,
-        Err(message) => {
-            eprintln!("narrowgate: run: {message}");
-            return ExitCode::FAILURE;
-        }
+        Err(message) => return failed(format_args!("{message}")),
     };
+    if let Err(message) = daemon.start() {
+        return failed(format_args!("{message}"));
+    }
     let end = daemon.serve();
     daemon.kept.flush(&daemon.config);
     match end {
@@ -126,62 +134,65 @@ pub fn run(globals: &Globals) -> ExitCode {
     }
 }
 
-impl Daemon {
-    /// Guard first, then the rest of the policy, then the listening sockets; then READY, whatever the uplinks do.
-    fn start(globals: Globals, config: Config, signals: Signals) -> Result<Daemon, String> {
+fn failed(why: Arguments<'_>) -> ExitCode {
+    eprintln!("narrowgate: run: {why}");
+    ExitCode::FAILURE
+}
+
+impl<'a> Daemon<'a> {
+    /// Nothing is changed yet. It is never dropped: the process ends, and what shall outlive it does.
+    fn new(globals: &'a Globals, config: Config, signals: Signals) -> Result<&'a mut Daemon<'a>, String> {
         let started = now();
         let runtime = RuntimeDir::new(&globals.runtime_dir);
         let lock = runtime.lock()?;
-        let mut kernel = Real::open().map_err(|e| match e.errno() {
+        let kernel = Real::open().map_err(|e| match e.errno() {
             Some(1) => format!("{e}; narrowgate run needs root (CAP_NET_ADMIN)"),
             _ => e.to_string(),
         })?;
-        let groups = groups::Groups::look_up(&config);
-        let mut resolvers = Resolvers::new(runtime.clone());
-        // What cannot be had is found out before anything is changed.
-        let acquired = resolvers.acquire(&config)?;
-        let mut reconciler = Reconciler::new(runtime.clone());
-        let mut uplinks = Uplinks::default();
-        reconciler.guard_first(&mut kernel, &uplinks.in_force(&config), &groups)?;
-        let kept = kept::Kept::load(&globals.state_dir);
-        resolvers.keep(kept.peers(&config));
-        resolvers.launch(&config, acquired)?;
-        let mut services = Services::new(runtime.clone());
-        services.configure(&config);
-        let hooks = hooks::Hooks::new(runtime.clone());
-        let control = Control::listen(&runtime)?;
-        let ready_ms = (now() - started).as_millis() as u64;
-        log::info!("ready after {ready_ms} ms: the guard stands, {}", resolvers.describe());
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            log::warn!("cannot tell the service manager that we are ready: {error}");
-        }
-        uplinks.configure(&config, &globals, now());
-        let mut daemon = Daemon {
+        Ok(Box::leak(Box::new(Daemon {
+            groups: groups::Groups::look_up(&config),
+            reconciler: Reconciler::new(runtime.clone()),
+            uplinks: Uplinks::default(),
+            resolvers: Resolvers::new(runtime.clone()),
+            services: Services::new(runtime.clone()),
             gluon: gluon::Gluon::new(&globals.config),
+            hooks: hooks::Hooks::new(runtime.clone()),
+            kept: kept::Kept::load(&globals.state_dir),
+            admission: strict::Admission::new(),
+            control: Control::new(),
             globals,
             config,
-            groups,
             runtime,
             signals,
             kernel,
-            reconciler,
-            uplinks,
-            resolvers,
-            services,
-            hooks,
-            kept,
-            admission: strict::Admission::new(),
-            control,
             started,
-            ready_ms,
+            ready_ms: 0,
             forget_at: None,
             unsettled: false,
             pace: pace::Pace::default(),
             _lock: lock,
-        };
-        daemon.settle();
-        daemon.let_kept_in();
-        Ok(daemon)
+        })))
+    }
+
+    /// Guard first, then the rest of the policy, then the listening sockets; then READY, whatever the uplinks do.
+    fn start(&mut self) -> Result<(), String> {
+        // What cannot be had is found out before anything is changed.
+        let acquired = self.resolvers.acquire(&self.config)?;
+        let in_force = self.uplinks.in_force(&self.config);
+        self.reconciler.guard_first(&mut self.kernel, &in_force, &self.groups)?;
+        self.resolvers.keep(self.kept.peers(&self.config));
+        self.resolvers.launch(&self.config, acquired)?;
+        self.services.configure(&self.config);
+        self.control.listen(&self.runtime)?;
+        self.ready_ms = now().0 - self.started.0;
+        log::info!("ready after {} ms: the guard stands, {}", self.ready_ms, self.resolvers.describe());
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            log::warn!("cannot tell the service manager that we are ready: {error}");
+        }
+        self.uplinks.configure(&self.config, self.globals, now());
+        self.settle();
+        self.let_kept_in();
+        Ok(())
     }
 
     /// Makes the kernel and the resolvers agree with what is known now.
@@ -273,52 +284,55 @@ impl Daemon {
     }
 
     /// Sleeps until something happens or is due.
+    #[inline(never)]
     fn wait(&self) -> Ready {
-        let mut fds =
-            vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
-        let kernel_at = fds.len();
-        fds.extend(self.kernel.events_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        let provider_at = fds.len();
+        // Group by group, and where each begins.
+        let mut fds = vec![self.signals.as_fd()];
+        self.control.fd().into_iter().add_to(&mut fds);
+        let kernel = fds.len();
+        self.kernel.events_fd().add_to(&mut fds);
+        let provider = fds.len();
         // What cannot be acted on yet waits in the sockets, and what is too much for them is dropped by the kernel.
-        let heard = if self.unsettled { Vec::new() } else { self.uplinks.fds() };
-        heard.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).add_to(&mut fds);
-        let gluon_at = fds.len();
-        fds.extend(self.gluon.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        let service_at = fds.len();
-        self.services.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).add_to(&mut fds);
-        let hooks_at = fds.len();
-        self.hooks.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).add_to(&mut fds);
-        self.resolvers
-            .fds()
-            .into_iter()
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-            .add_to(&mut fds);
+        if !self.unsettled {
+            self.uplinks.fds(&mut fds);
+        }
+        let gluon = fds.len();
+        self.gluon.fd().into_iter().add_to(&mut fds);
+        let service = fds.len();
+        self.services.fds().add_to(&mut fds);
+        let others = fds.len();
+        self.hooks.fds().add_to(&mut fds);
+        self.resolvers.fds().add_to(&mut fds);
 
         let settle = if self.unsettled { Some(self.pace.next()) } else { self.reconciler.next_retry() };
-        let timeouts = [
+        let mut next = sooner(settle, self.forget_at);
+        for timeout in [
             self.uplinks.next_timeout(),
-            settle,
             self.resolvers.next_timeout(),
             self.hooks.next_timeout(),
             self.kept.next_timeout(),
-            self.forget_at,
-        ];
-        let next = timeouts.into_iter().flatten().min();
+        ] {
+            next = sooner(next, timeout);
+        }
         let timeout = next.map(|at| {
             // One millisecond more, so that the moment has passed when we wake.
-            let left = if at > now() { at - now() + Duration::from_millis(1) } else { Duration::ZERO };
-            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+            let now = now();
+            let ms = if at > now { at.0 - now.0 + 1 } else { 0 };
+            Timespec { tv_sec: (ms / 1000) as i64, tv_nsec: (ms % 1000 * 1_000_000) as _ }
         });
+        let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).gather();
         // An interrupted wait is an empty one.
         let _ = rustix::event::poll(&mut fds, timeout.as_ref());
-        let any = |fds: &[PollFd<'_>]| fds.iter().any(|fd| !fd.revents().is_empty());
+        let any = |from: usize, to: usize| {
+            fds.get(from..to).is_some_and(|fds| fds.iter().any(|fd| !fd.revents().is_empty()))
+        };
         Ready {
-            signal: any(&fds[..1]),
-            control: any(&fds[1..kernel_at]),
-            kernel: any(&fds[kernel_at..provider_at]),
-            provider: any(&fds[provider_at..gluon_at]),
-            gluon: any(&fds[gluon_at..service_at]),
-            service: any(&fds[service_at..hooks_at]),
+            signal: any(0, 1),
+            control: any(1, kernel),
+            kernel: any(kernel, provider),
+            provider: any(provider, gluon),
+            gluon: any(gluon, service),
+            service: any(service, others),
         }
     }
 
@@ -344,34 +358,33 @@ impl Daemon {
     }
 
     fn read_again(&mut self) {
-        match config_file::load(&self.globals.config) {
+        let config = match config_file::load(&self.globals.config) {
+            Ok(config) => config,
             Err(problems) => {
                 problems.iter().for_each(|p| log::error!("{p}"));
-                log::error!("the config is wrong: going on with the old one");
+                return log::error!("the config is wrong: going on with the old one");
             }
-            Ok(config) => {
-                let acquired = match self.resolvers.acquire(&config) {
-                    Ok(acquired) => acquired,
-                    Err(message) => {
-                        log::error!("{message}");
-                        return log::error!("going on with the old config");
-                    }
-                };
-                self.config = config;
-                self.groups = groups::Groups::look_up(&self.config);
-                self.uplinks.configure(&self.config, &self.globals, now());
-                self.settle();
-                self.let_kept_in();
-                self.resolvers.keep(self.kept.peers(&self.config));
-                if let Err(message) = self.resolvers.launch(&self.config, acquired) {
-                    log::error!("{message}");
-                }
-                self.services.configure(&self.config);
-                self.hooks.forget_complaints();
-                self.tell_resolvers();
-                log::info!("config {} read again", self.globals.config.display());
+        };
+        let acquired = match self.resolvers.acquire(&config) {
+            Ok(acquired) => acquired,
+            Err(message) => {
+                log::error!("{message}");
+                return log::error!("going on with the old config");
             }
+        };
+        self.config = config;
+        self.groups = groups::Groups::look_up(&self.config);
+        self.uplinks.configure(&self.config, self.globals, now());
+        self.settle();
+        self.let_kept_in();
+        self.resolvers.keep(self.kept.peers(&self.config));
+        if let Err(message) = self.resolvers.launch(&self.config, acquired) {
+            log::error!("{message}");
         }
+        self.services.configure(&self.config);
+        self.hooks.forget_complaints();
+        self.tell_resolvers();
+        log::info!("config {} read again", self.globals.config.display());
     }
 
     /// Takes down what was set up, the guard last. True if all of it is gone.
@@ -390,7 +403,7 @@ impl Daemon {
     }
 
     /// Becomes the program that is now on disk. What stands is taken over by it, as after a crash.
-    fn replace(mut self) -> ExitCode {
+    fn replace(&mut self) -> ExitCode {
         self.hooks.stop(false);
         let arguments: Vec<_> = std::env::args_os().collect();
         let program = arguments.first().cloned().unwrap_or_default();

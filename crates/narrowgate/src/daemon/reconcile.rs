@@ -4,17 +4,17 @@
 //! A step that fails ends the plan where going on could leak; what is left is tried again, later each time.
 
 use super::groups::Groups;
-use super::now;
 use super::uplinks::Uplinks;
+use super::{now, sooner};
 use crate::runtime::RuntimeDir;
 use narrowgate_kernel::{Kernel, Real, Scope, conntrack};
 use narrowgate_model::Gather;
-use narrowgate_model::net::Route;
 use narrowgate_model::nft::ChainPrint;
 use narrowgate_model::state::{Before, Desired, Observed, Step};
-use narrowgate_model::{ByName, Config, Facts, PROTOCOL, Prefix, Time};
+use narrowgate_model::{ByName, Config, Facts, PROTOCOL, Time};
 use narrowgate_policy::{self as policy, Inputs};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Plans in a row before we conclude that somebody works against us and wait.
@@ -46,11 +46,11 @@ pub struct Reconciler {
     before: Before,
     /// The file does not have it.
     unsaved: bool,
-    /// What was wanted when everything was last in order: if it is still what is wanted, a difference is somebody else's doing.
-    settled: Option<Desired>,
+    /// The kernel when everything was last in order: if that is still what is wanted, a difference is somebody else's doing.
+    settled: Option<Rc<Observed>>,
     /// The guard as it was last wanted, as the kernel would show it.
     guard: Vec<ChainPrint>,
-    observed: Observed,
+    observed: Rc<Observed>,
     inherited: Inherited,
     counts: Counts,
     complaints: Vec<String>,
@@ -71,7 +71,7 @@ impl Reconciler {
             unsaved: false,
             settled: None,
             guard: Vec::new(),
-            observed: Observed::default(),
+            observed: Rc::default(),
             inherited: Inherited::default(),
             counts: Counts::default(),
             complaints: Vec::new(),
@@ -88,14 +88,14 @@ impl Reconciler {
     pub fn guard_first(&mut self, kernel: &mut Real, config: &Config, groups: &Groups) -> Result<(), String> {
         let started = Instant::now();
         let at = now();
-        let observed = kernel.observe(&scope(config, &self.before), at).map_err(|e| e.to_string())?;
+        let observed = self.look(kernel, config, at)?;
         // A device that is there already shall be guarded with its egress chain from the start.
         let facts = bare_facts(config, &observed);
         let mut desired = desire(config, groups, &facts, &observed, kernel, at);
         desired.links_up.clear();
-        let plan = policy::diff(&desired, &observed, at);
-        self.inherited = Inherited::from(&observed, at);
-        let plan = self.inherited.spare(plan, at);
+        let mut plan = policy::diff(&desired, &observed, at);
+        self.inherited = Inherited::from(observed.clone(), at);
+        self.inherited.spare(&mut plan, at);
         self.carry_out(kernel, &observed, &plan)?;
         self.counts.first_apply_us = started.elapsed().as_micros() as u64;
         Ok(())
@@ -105,9 +105,9 @@ impl Reconciler {
     pub fn settle(&mut self, kernel: &mut Real, config: &Config, groups: &Groups, uplinks: &mut Uplinks) {
         for _ in 0..ROUNDS {
             let at = now();
-            let observed = match kernel.observe(&scope(&uplinks.in_force(config), &self.before), at) {
+            let observed = match self.look(kernel, &uplinks.in_force(config), at) {
                 Ok(observed) => observed,
-                Err(error) => return self.fail(error.to_string()),
+                Err(error) => return self.fail(error),
             };
             uplinks.learn(&observed, at);
             if uplinks.are_settled(at) {
@@ -117,31 +117,26 @@ impl Reconciler {
             let desired = desire(config, groups, uplinks.facts(), &observed, kernel, at);
             self.guard = desired.ruleset.fingerprint();
             self.wipe(config, &observed, &desired);
-            let mut plan = policy::diff(&desired, &observed, at);
-            plan.extend(policy::give_back(&desired, &observed, &self.before));
-            let plan = self.inherited.spare(plan, at);
-            let ours = self.settled.as_ref() != Some(&desired);
-            self.observed = observed;
+            let plan = self.plan(&desired, &observed, at);
+            self.observed = observed.clone();
             if plan.is_empty() {
                 kernel.watch_names(&desired.ruleset);
-                self.settled = Some(desired);
+                self.settled = Some(observed);
                 self.retry = None;
                 if self.save() {
                     self.complaints.clear();
                 }
                 return;
             }
-            if !ours {
+            if self.settled.as_ref().is_some_and(|good| self.plan(&desired, good, at).is_empty()) {
                 self.counts.healed += plan.len() as u64;
                 let what: Vec<String> = plan.iter().map(policy::describe).gather();
                 self.tell_healed(what.join("; "), at);
+            } else {
+                // Whatever comes of it, the kernel is not as it was in order before: a cable that flaps while we are at it is nobody's doing.
+                self.settled = None;
             }
-            // Whatever comes of it, the kernel is not as it was in order before: a cable that flaps while we are at it is nobody's doing.
-            self.settled.take_if(|_| ours);
-            let observed = std::mem::take(&mut self.observed);
-            let done = self.carry_out(kernel, &observed, &plan);
-            self.observed = observed;
-            if let Err(message) = done {
+            if let Err(message) = self.carry_out(kernel, &observed, &plan) {
                 return self.fail(message);
             }
         }
@@ -154,7 +149,7 @@ impl Reconciler {
     pub fn tear_down(&mut self, kernel: &mut Real, config: &Config) -> bool {
         for _ in 0..ROUNDS {
             let at = now();
-            let observed = match kernel.observe(&scope(config, &self.before), at) {
+            let observed = match self.look(kernel, config, at) {
                 Ok(observed) => observed,
                 // It may have been short of memory.
                 Err(error) => {
@@ -179,7 +174,7 @@ impl Reconciler {
 
     /// When to try again after a failure.
     pub fn next_retry(&self) -> Option<Time> {
-        self.retry.map(|(at, _)| at).into_iter().chain(self.inherited.until).min()
+        sooner(self.retry.map(|(at, _)| at), self.inherited.until)
     }
 
     /// Whether that moment has come.
@@ -206,6 +201,19 @@ impl Reconciler {
     /// What went wrong lately.
     pub fn complaints(&self) -> impl Iterator<Item = &str> {
         self.complaints.iter().map(String::as_str)
+    }
+
+    /// The kernel as it is now, as far as this config is concerned.
+    #[inline(never)]
+    fn look(&self, kernel: &mut Real, config: &Config, at: Time) -> Result<Rc<Observed>, String> {
+        kernel.observe(&scope(config, &self.before), at).map(Rc::new).map_err(|e| e.to_string())
+    }
+
+    fn plan(&self, desired: &Desired, observed: &Observed, at: Time) -> Vec<Step> {
+        let mut plan = policy::diff(desired, observed, at);
+        plan.append(&mut policy::give_back(desired, observed, &self.before));
+        self.inherited.spare(&mut plan, at);
+        plan
     }
 
     fn carry_out(&mut self, kernel: &mut Real, observed: &Observed, plan: &[Step]) -> Result<(), String> {
@@ -248,8 +256,10 @@ impl Reconciler {
         let mut known = Vec::new();
         for uplink in &config.uplinks {
             let Some(link) = observed.links.iter().find(|l| l.name == uplink.device) else { continue };
-            let all = observed.addresses.iter().chain(&desired.addresses);
-            let own: Vec<IpAddr> = all.filter(|a| a.link == link.index).map(|a| a.prefix.addr).gather();
+            let mut own: Vec<IpAddr> = Vec::new();
+            for list in [&observed.addresses, &desired.addresses] {
+                list.iter().filter(|a| a.link == link.index).map(|a| a.prefix.addr).add_to(&mut own);
+            }
             if own.iter().any(|addr| !self.wiped.contains(addr)) {
                 match conntrack::forget_incoming(&own, &uplink.inbound) {
                     Ok(0) => {}
@@ -258,7 +268,7 @@ impl Reconciler {
                     Err(error) => log::debug!("{error}"),
                 }
             }
-            known.extend(own);
+            known.append(&mut own);
         }
         self.wiped = known;
     }
@@ -341,50 +351,61 @@ fn must_hold(step: &Step) -> bool {
 /// time to learn them again: a tunnel that works shall not notice that we were away.
 #[derive(Debug, Default)]
 struct Inherited {
-    routes: Vec<Route>,
-    addresses: Vec<(u32, Prefix)>,
+    from: Rc<Observed>,
     until: Option<Time>,
 }
 
 impl Inherited {
-    fn from(observed: &Observed, now: Time) -> Inherited {
-        let routes: Vec<_> = observed.routes.iter().filter(|r| r.protocol == PROTOCOL).cloned().gather();
-        let ours = observed.addresses.iter().filter(|a| a.protocol == PROTOCOL);
-        let addresses: Vec<_> = ours.map(|a| (a.link, a.prefix)).gather();
-        let until = (!routes.is_empty() || !addresses.is_empty()).then(|| now + GRACE);
-        Inherited { routes, addresses, until }
+    fn from(observed: Rc<Observed>, now: Time) -> Inherited {
+        let any = observed.routes.iter().any(|r| r.protocol == PROTOCOL)
+            || observed.addresses.iter().any(|a| a.protocol == PROTOCOL);
+        Inherited { from: observed, until: any.then(|| now + GRACE) }
     }
 
-    /// The plan without the steps that would end what is inherited; but what is replaced has to go.
-    fn spare(&self, plan: Vec<Step>, now: Time) -> Vec<Step> {
+    /// Takes the steps out of the plan that would end what is inherited; but what is replaced has to go.
+    fn spare(&self, plan: &mut Vec<Step>, now: Time) {
         if self.until.is_none_or(|until| until <= now) {
-            return plan;
+            return;
         }
-        let replaced = |step: &Step| {
-            match step {
-            Step::RemoveRoute(old) => plan.iter().any(|s| {
-                matches!(s, Step::AddRoute(new)
-                    if (new.table, new.dst, new.metric) == (old.table, old.dst, old.metric))
-            }),
-            Step::RemoveAddress(old) => plan.iter().any(|s| {
-                matches!(s, Step::AddAddress(new) if (new.link, new.prefix.addr) == (old.link, old.prefix.addr))
-            }),
-            _ => true,
+        let mut n = 0;
+        while let Some(step) = plan.get(n) {
+            if self.has(step) && !is_replaced(step, plan) {
+                plan.remove(n);
+            } else {
+                n += 1;
+            }
         }
-        };
-        let spared = |step: &Step| match step {
-            Step::RemoveRoute(route) => self.routes.contains(route),
-            Step::RemoveAddress(address) => self.addresses.contains(&(address.link, address.prefix)),
-            _ => false,
-        };
-        plan.iter().filter(|step| !spared(step) || replaced(step)).cloned().gather()
     }
+
+    /// Whether the step would end something that is inherited. (What is not ours goes only where it is replaced.)
+    fn has(&self, step: &Step) -> bool {
+        match step {
+            Step::RemoveRoute(route) => self.from.routes.contains(route),
+            Step::RemoveAddress(is) => {
+                self.from.addresses.iter().any(|a| a.link == is.link && a.prefix == is.prefix)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn is_replaced(step: &Step, plan: &[Step]) -> bool {
+    plan.iter().any(|by| match (step, by) {
+        (Step::RemoveRoute(old), Step::AddRoute(new)) => {
+            new.table == old.table && new.metric == old.metric && new.dst == old.dst
+        }
+        (Step::RemoveAddress(old), Step::AddAddress(new)) => {
+            new.link == old.link && new.prefix.addr == old.prefix.addr
+        }
+        _ => false,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use narrowgate_model::net::RouteKind;
+    use narrowgate_model::Prefix;
+    use narrowgate_model::net::{Route, RouteKind};
 
     fn route(via: &str, metric: u32) -> Route {
         Route {
@@ -404,21 +425,21 @@ mod tests {
     fn what_is_inherited_stays_for_a_while_unless_it_is_replaced() {
         let old = route("fe80::1", 512);
         let observed = Observed { routes: vec![old.clone()], ..Observed::default() };
-        let inherited = Inherited::from(&observed, Time(0));
+        let inherited = Inherited::from(Rc::new(observed), Time(0));
+        let spare = |mut plan: Vec<Step>, at| {
+            inherited.spare(&mut plan, Time(at));
+            plan.len()
+        };
         let removal = || vec![Step::RemoveRoute(old.clone())];
-        assert!(inherited.spare(removal(), Time(1000)).is_empty());
-        assert_eq!(inherited.spare(removal(), Time(10_000)).len(), 1, "the grace is over");
+        assert_eq!(spare(removal(), 1000), 0);
+        assert_eq!(spare(removal(), 10_000), 1, "the grace is over");
         let mut replacement = removal();
         replacement.push(Step::AddRoute(route("fe80::2", 512)));
-        assert_eq!(
-            inherited.spare(replacement, Time(1000)).len(),
-            2,
-            "else the two became a multipath route"
-        );
+        assert_eq!(spare(replacement, 1000), 2, "else the two became a multipath route");
         let mut beside = removal();
         beside.push(Step::AddRoute(route("fe80::2", 513)));
-        assert_eq!(inherited.spare(beside, Time(1000)).len(), 1);
+        assert_eq!(spare(beside, 1000), 1);
         let other = vec![Step::RemoveRoute(route("fe80::3", 512))];
-        assert_eq!(inherited.spare(other, Time(1000)).len(), 1, "what was not there at the start");
+        assert_eq!(spare(other, 1000), 1, "what was not there at the start");
     }
 }

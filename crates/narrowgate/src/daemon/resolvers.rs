@@ -6,7 +6,7 @@
 
 use super::left::{self, FILE};
 use super::upstreams::Ways;
-use super::{now, strict};
+use super::{now, sooner, strict};
 use crate::report::{CounterReport, ResolverReport};
 use crate::runtime::RuntimeDir;
 use narrowgate_forwarder::control::Stats;
@@ -206,7 +206,7 @@ impl Resolvers {
 
     /// When [`tell`](Self::tell) or [`on_events`](Self::on_events) is due though nothing has happened.
     pub fn next_timeout(&self) -> Option<Time> {
-        self.wake.into_iter().chain(self.ways.wake()).min()
+        sooner(self.wake, self.ways.wake())
     }
 
     /// Reads what the processes say, and starts again what has died. The runtime directory then knows the new ones.
@@ -289,8 +289,8 @@ impl Resolvers {
     }
 
     /// What to poll for reading.
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        self.list.iter().filter(|r| !r.down).map(|r| r.handle.fd()).gather()
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.list.iter().filter(|r| !r.down).map(|r| r.handle.fd())
     }
 
     /// Buries the processes of a daemon before us, if they are our children.

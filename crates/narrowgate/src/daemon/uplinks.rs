@@ -13,7 +13,8 @@ use std::os::fd::BorrowedFd;
 /// All uplinks.
 #[derive(Default)]
 pub struct Uplinks {
-    list: Vec<Running>,
+    #[expect(clippy::vec_box, reason = "they are moved, and what moves pointers is in the program once")]
+    list: Vec<Box<Running>>,
     facts: ByName<Facts>,
     mark: Option<Mark>,
 }
@@ -43,48 +44,58 @@ impl Uplinks {
     /// Opens a provider for each uplink that is new or changed, and ends those that are gone.
     pub fn configure(&mut self, config: &Config, globals: &Globals, now: Time) {
         let same_mark = self.mark.replace(config.mark) == Some(config.mark);
-        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.list)
-            .into_iter()
-            .partition(|r| same_mark && r.problem.is_none() && config.uplinks.contains(&r.config));
-        for mut running in gone {
+        let (list, facts) = (&mut self.list, &mut self.facts);
+        list.retain_mut(|running| {
+            if same_mark && running.problem.is_none() && config.uplinks.contains(&running.config) {
+                return true;
+            }
             log::info!("uplink {}: ended", running.config.name);
-            self.facts.remove(&running.config.name);
+            facts.remove(&running.config.name);
             if let Some(provider) = &mut running.provider {
                 provider.stop(now);
             }
-        }
-        self.list = kept;
+            false
+        });
         for uplink in &config.uplinks {
-            if self.list.iter().any(|r| r.config == *uplink) {
+            if list.iter().any(|r| r.config == *uplink) {
                 continue;
             }
-            let (provider, problem) = match narrowgate_providers::open(
-                uplink,
-                config.mark,
-                &globals.state_dir,
-                &globals.runtime_dir,
-                now,
-            ) {
-                Ok(provider) => (Some(provider), None),
-                Err(error) => (None, Some(format!("uplink {}: {error}", uplink.name))),
-            };
-            match (&provider, &problem) {
-                (Some(p), _) if p.kind() != "auto" => {
-                    log::info!("uplink {} on {}: provider {}", uplink.name, uplink.device, p.kind())
+            let mut running = Box::new(Running {
+                config: uplink.clone(),
+                provider: None,
+                problem: None,
+                index: None,
+                called: None,
+            });
+            let (state_dir, runtime_dir) = (&globals.state_dir, &globals.runtime_dir);
+            match narrowgate_providers::open(uplink, config.mark, state_dir, runtime_dir, now) {
+                Ok(provider) => {
+                    if provider.kind() != "auto" {
+                        log::info!(
+                            "uplink {} on {}: provider {}",
+                            uplink.name,
+                            uplink.device,
+                            provider.kind()
+                        );
+                    }
+                    running.provider = Some(provider);
                 }
-                (_, Some(problem)) => log::error!("{problem}"),
-                _ => {}
+                Err(error) => {
+                    let problem = format!("uplink {}: {error}", uplink.name);
+                    log::error!("{problem}");
+                    running.problem = Some(problem);
+                }
             }
-            self.facts.insert(uplink.name.clone(), Facts::default());
-            self.list.push(Running { config: uplink.clone(), provider, problem, index: None, called: None });
+            facts.insert(uplink.name.clone(), Facts::default());
+            list.push(running);
         }
     }
 
     /// Tells the providers what the kernel shows.
     pub fn learn(&mut self, observed: &Observed, now: Time) {
-        let taken: Vec<String> = self.list.iter().map(|r| r.config.device.clone()).gather();
-        for running in &mut self.list {
-            let link = running.follow(&observed.links, &taken);
+        let links: Vec<Option<&Link>> = self.list.iter().map(|r| self.link_of(r, &observed.links)).gather();
+        for (running, link) in self.list.iter_mut().zip(links) {
+            running.follow(link);
             let Some(provider) = &mut running.provider else { continue };
             provider.on_link(link, now);
             if let Some(link) = link {
@@ -96,27 +107,38 @@ impl Uplinks {
         self.collect();
     }
 
+    /// The device: the one of that name or, if there is none, the one that had it, whatever it is called now. What was let
+    /// in on it may still be sent out, so it stays guarded until the config, read again, does not mean it any more.
+    fn link_of<'a>(&self, running: &Running, links: &'a [Link]) -> Option<&'a Link> {
+        let taken = |l: &Link| self.list.iter().any(|r| r.config.device == l.name);
+        let had_it = |l: &&Link| Some(l.index) == running.index && !taken(l);
+        links.iter().find(|l| l.name == running.config.device).or_else(|| links.iter().find(had_it))
+    }
+
     /// Reads the providers' sockets. True if facts changed: [`learn`](Self::learn) takes them over.
     pub fn on_readable(&mut self, now: Time) -> bool {
-        self.each(|provider| provider.on_readable(now))
+        self.each(&mut |provider| provider.on_readable(now))
     }
 
     /// Does what is due. True if facts changed.
     pub fn on_timer(&mut self, now: Time) -> bool {
-        self.each(|provider| provider.next_timeout().is_some_and(|at| at <= now) && provider.on_timer(now))
+        self.each(&mut |provider| {
+            provider.next_timeout().is_some_and(|at| at <= now) && provider.on_timer(now)
+        })
     }
 
     /// When the next thing is due.
     pub fn next_timeout(&self) -> Option<Time> {
-        let providers = self.list.iter().filter_map(|r| r.provider.as_ref()?.next_timeout());
-        providers.min()
+        let mut next = None;
+        for provider in self.providers() {
+            next = super::sooner(next, provider.next_timeout());
+        }
+        next
     }
 
     /// What to poll for reading.
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let mut fds = Vec::new();
-        self.list.iter().filter_map(|r| r.provider.as_ref()).for_each(|p| p.fds(&mut fds));
-        fds
+    pub fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
+        self.providers().for_each(|p| p.fds(out));
     }
 
     /// What is known, by the uplink's name.
@@ -126,26 +148,35 @@ impl Uplinks {
 
     /// Whether every provider has had the time to learn what there is.
     pub fn are_settled(&self, now: Time) -> bool {
-        self.list.iter().filter_map(|r| r.provider.as_ref()).all(|p| p.settled(now))
+        self.providers().all(|p| p.settled(now))
     }
 
     /// The config with the provider in force in the place of `auto`: it decides whether the device is ours to manage. Until
     /// `auto` has chosen, it is not. A device that was renamed is in it under both names.
     pub fn in_force(&self, config: &Config) -> Config {
         let mut config = config.clone();
-        for uplink in config.uplinks.iter_mut().filter(|u| u.provider == ProviderKind::Auto) {
-            uplink.provider = match self.provider(&uplink.name).map(|p| p.kind()) {
+        for uplink in &mut config.uplinks {
+            uplink.provider = self.kind_in_force(uplink);
+        }
+        for running in &self.list {
+            let Some(device) = &running.called else { continue };
+            let mut renamed = running.config.clone();
+            renamed.provider = self.kind_in_force(&renamed);
+            renamed.device.clone_from(device);
+            config.uplinks.push(renamed);
+        }
+        config
+    }
+
+    fn kind_in_force(&self, uplink: &Uplink) -> ProviderKind {
+        match uplink.provider {
+            ProviderKind::Auto => match self.provider(&uplink.name).map(|p| p.kind()) {
                 Some("builtin") => ProviderKind::Builtin,
                 Some("networkd") => ProviderKind::Networkd,
                 _ => ProviderKind::Netifd,
-            };
+            },
+            kind => kind,
         }
-        for running in &self.list {
-            let Some(device) = running.called.clone() else { continue };
-            let renamed = config.uplinks.iter().find(|u| u.name == running.config.name).cloned();
-            config.uplinks.extend(renamed.map(|uplink| Uplink { device, ..uplink }));
-        }
-        config
     }
 
     fn provider(&self, name: &str) -> Option<&dyn Provider> {
@@ -164,13 +195,20 @@ impl Uplinks {
 
     /// Gives leases back.
     pub fn stop(&mut self, now: Time) {
-        self.list.iter_mut().filter_map(|r| r.provider.as_mut()).for_each(|p| p.stop(now));
+        self.each(&mut |provider| {
+            provider.stop(now);
+            true
+        });
     }
 
-    fn each(&mut self, mut act: impl FnMut(&mut Box<dyn Provider>) -> bool) -> bool {
+    fn providers(&self) -> impl Iterator<Item = &dyn Provider> {
+        self.list.iter().filter_map(|r| r.provider.as_deref())
+    }
+
+    fn each(&mut self, act: &mut dyn FnMut(&mut dyn Provider) -> bool) -> bool {
         let mut changed = false;
         for provider in self.list.iter_mut().filter_map(|r| r.provider.as_mut()) {
-            changed |= act(provider);
+            changed |= act(&mut **provider);
         }
         changed
     }
@@ -179,33 +217,33 @@ impl Uplinks {
     fn collect(&mut self) {
         for running in &self.list {
             let Some(provider) = &running.provider else { continue };
-            let new = provider.facts();
             let name = &running.config.name;
-            let Some(old) = self.facts.get_mut(name).filter(|old| *old != new) else { continue };
-            tell(name, old, new);
-            old.clone_from(new);
+            if let Some(known) = self.facts.get_mut(name) {
+                tell(name, known, provider.facts());
+                known.clone_from(provider.facts());
+            }
         }
     }
 }
 
 impl Running {
-    /// The device: the one of that name or, if there is none, the one that had it, whatever it is called now. What was let
-    /// in on it may still be sent out, so it stays guarded until the config, read again, does not mean it any more.
-    fn follow<'a>(&mut self, links: &'a [Link], taken: &[String]) -> Option<&'a Link> {
-        let named = links.iter().find(|l| l.name == self.config.device);
-        let had_it = |l: &&Link| Some(l.index) == self.index && !taken.contains(&l.name);
-        let link = named.or_else(|| links.iter().find(had_it));
-        let called = link.filter(|_| named.is_none()).map(|l| l.name.clone());
-        if called != self.called {
-            self.problem = called.as_ref().map(|name| {
-                let (uplink, device) = (&self.config.name, &self.config.device);
-                format!("uplink {uplink}: {device} is called {name} now; used and guarded so until the config is read again")
-            });
-            self.problem.iter().for_each(|problem| log::warn!("{problem}"));
-            self.called = called;
-        }
+    /// Takes notice of where the device is, and of what it is called if that is another name.
+    fn follow(&mut self, link: Option<&Link>) {
         self.index = link.map(|l| l.index);
-        link
+        let called = link.map(|l| &l.name).filter(|name| **name != self.config.device);
+        if called == self.called.as_ref() {
+            return;
+        }
+        self.called = called.cloned();
+        self.problem = None;
+        if let Some(name) = called {
+            let (uplink, device) = (&self.config.name, &self.config.device);
+            let problem = format!(
+                "uplink {uplink}: {device} is called {name} now; used and guarded so until the config is read again"
+            );
+            log::warn!("{problem}");
+            self.problem = Some(problem);
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl Ways {
     }
 
     fn wake_at(&mut self, end: Time) {
-        self.wake = Some(self.wake.map_or(end, |wake| wake.min(end)));
+        self.wake = super::sooner(self.wake, Some(end));
     }
 }
 

@@ -3,7 +3,7 @@
 //! A VPN that could not look its server up sleeps before it tries again. We do not: so we know first, and the hook can wake it. And the
 //! answer is in the resolver's cache by then.
 
-use crate::daemon::strict;
+use crate::daemon::{sooner, strict};
 use narrowgate_forwarder::engine::wire_name;
 use narrowgate_model::Time;
 use narrowgate_model::config::{Host, Peer, Tunnel};
@@ -64,7 +64,12 @@ impl Peers {
 
     /// When something will be due though no answer comes.
     pub fn next_timeout(&self, now: Time) -> Option<Time> {
-        self.list.iter().map(|asked| asked.known.unwrap_or(asked.next)).filter(|at| *at > now).min()
+        let mut next = None;
+        for asked in &self.list {
+            let at = asked.known.unwrap_or(asked.next);
+            next = sooner(next, (at > now).then_some(at));
+        }
+        next
     }
 }
 
