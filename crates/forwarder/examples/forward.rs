@@ -16,7 +16,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     if arguments.first().is_some_and(|first| first == child::ARGUMENT) {
-        return child::main();
+        return child::main().into();
     }
     commands::forward::main(&arguments)
 }

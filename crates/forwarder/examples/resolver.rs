@@ -15,7 +15,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == child::ARGUMENT) {
-        return child::main();
+        return child::main().into();
     }
     let mark: Option<Mark> = arguments[1].parse().ok();
     let old: Option<u32> = arguments[0].parse().ok();

@@ -16,12 +16,12 @@
 use crate::control::{MAX_MESSAGE, Sandbox, ToChild, ToParent};
 use crate::driver::{Driver, Listening};
 use narrowgate_sys::channel::{self, Received};
+use narrowgate_sys::io;
+use narrowgate_sys::process::ExitCode;
 use narrowgate_sys::sandbox;
 use narrowgate_sys::signal::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::ExitCode;
 
 /// The hidden first argument by which the program knows that it is a child.
 pub const ARGUMENT: &str = "resolver-child";
@@ -46,7 +46,7 @@ fn serve() -> io::Result<()> {
     let _ = rustix::thread::set_name(c"narrowgate-dns");
     sandbox::close_from(3)?;
     // Number 3, since that is the lowest that is free.
-    let channel = io::stdin().as_fd().try_clone_to_owned()?;
+    let channel = io::stdin().try_clone_to_owned()?;
     // A signal that the parent waits for by descriptor is blocked here as well.
     narrowgate_sys::signal::unblock_all()?;
     let (limits, alone, listeners) = first_message(&channel)?;

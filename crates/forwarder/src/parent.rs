@@ -20,13 +20,13 @@ use crate::control::{MAX_MESSAGE, Sandbox, Stats, ToChild, ToParent};
 use crate::engine::{Counters, Limits, Peer, Upstreams};
 use narrowgate_model::{Mark, Server};
 use narrowgate_sys::channel::{self, Received};
+use narrowgate_sys::io;
+use narrowgate_sys::path::Path;
+use narrowgate_sys::process::ExitStatus;
 use narrowgate_sys::socket::{self, Kind};
 use narrowgate_sys::spawn::{Child, Program};
-use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// A place to listen.

@@ -1,8 +1,8 @@
 //! Why the kernel did not do it.
 
+use narrowgate_sys::io;
 use narrowgate_sys::netlink;
 use std::fmt;
-use std::io;
 
 /// The thing, what the kernel says, and its own words where it has any. One line.
 #[derive(Debug, Clone, PartialEq, Eq)]

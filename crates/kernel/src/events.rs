@@ -5,8 +5,8 @@ use crate::rtnl::{address, link, route, rule};
 use crate::sysctl::Watch;
 use narrowgate_model::PROTOCOL;
 use narrowgate_model::net::Route;
+use narrowgate_sys::io;
 use narrowgate_sys::netlink::{Event, Message, Protocol, Socket};
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// What has changed, by others than ourselves, since the last time.

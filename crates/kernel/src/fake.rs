@@ -311,7 +311,9 @@ impl Kernel for Fake {
 
     fn apply(&mut self, step: &Step, _now: Time) -> Result<(), Error> {
         self.steps.push(step.clone());
-        let failed = |errno: i32| Error::io(crate::describe(step), &std::io::Error::from_raw_os_error(errno));
+        let failed = |errno: i32| {
+            Error::io(crate::describe(step), &narrowgate_sys::io::Error::from_raw_os_error(errno))
+        };
         match &mut self.fail_after {
             Some(0) => return Err(failed(EIO)),
             Some(left) => *left -= 1,

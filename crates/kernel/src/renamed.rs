@@ -61,7 +61,7 @@ impl Gates {
     }
 }
 
-fn open(index: u32, bit: u32) -> std::io::Result<OwnedFd> {
+fn open(index: u32, bit: u32) -> narrowgate_sys::io::Result<OwnedFd> {
     let _unlimited = bpf::Unlimited::new();
     let program = bpf::load(Hook::DeviceEgress, "narrowgate", &program(bit)).map_err(|e| e.error)?;
     bpf::link_to_device(program.as_fd(), index)

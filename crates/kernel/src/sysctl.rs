@@ -5,9 +5,9 @@ mod watch;
 pub(crate) use watch::Watch;
 
 use crate::Error;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use narrowgate_sys::fs;
+use narrowgate_sys::io::ErrorKind;
+use narrowgate_sys::path::PathBuf;
 
 /// The value, without the line end; `None` if there is no such file.
 pub(crate) fn read(path: &str) -> Result<Option<String>, Error> {

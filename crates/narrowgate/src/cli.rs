@@ -47,7 +47,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Some("gluon-wan-dns") => return commands::exec::gluon_wan("gluon-wan-dns", args),
         Some("gluon-wan") => return commands::exec::gluon_wan("gluon-wan", args),
         _ if args.first().is_some_and(|a| a == narrowgate_forwarder::child::ARGUMENT) => {
-            return narrowgate_forwarder::child::main();
+            return narrowgate_forwarder::child::main().into();
         }
         _ => {}
     }

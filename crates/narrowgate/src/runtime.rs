@@ -69,7 +69,7 @@ impl RuntimeDir {
 
     /// What a run before this one remembered; nothing if there was none or its format is another.
     pub fn read_before(&self) -> Before {
-        parse_before(&file::text(&self.file("before")))
+        parse_before(&file::text(self.file("before")))
     }
 
     /// Remembers, on disk before anything is changed.
@@ -90,7 +90,7 @@ impl RuntimeDir {
 
 /// Writes a file that lives as long as the boot; a reader sees the old one or the new one, whole.
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
-    file::replace(path, text.as_bytes(), file::EVERYBODY, Sync::DoNotWait)
+    Ok(file::replace(path, text.as_bytes(), file::EVERYBODY, Sync::DoNotWait)?)
 }
 
 const HEADER: &str = "narrowgate before 1";

@@ -60,7 +60,7 @@ impl Source for Hook {
         sort(&mut names);
         names.truncate(MAX_FILES);
         let read = |name: String| {
-            let mut text = narrowgate_sys::file::read(&self.dir.join(&name)).ok()?;
+            let mut text = narrowgate_sys::file::read(self.dir.join(&name)).ok()?;
             text.truncate(MAX);
             Some((name, parse(&text)))
         };

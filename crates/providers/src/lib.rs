@@ -22,7 +22,7 @@ pub mod networkmanager;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Mark, Time};
-use std::io;
+use narrowgate_sys::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 

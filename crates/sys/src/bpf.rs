@@ -1,10 +1,12 @@
 //! bpf(2): load a program, make a map, attach to a cgroup or a device. The instructions are written by the caller (narrowgate-kernel);
 //! here they are only handed over. Kernel document: Documentation/userspace-api/ebpf/syscall.rst.
 
+use crate::io;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem::size_of;
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::io;
-use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// One instruction, laid out as the kernel reads it (RFC 9669, section 3).
 #[repr(C)]
@@ -243,7 +245,7 @@ fn object_name(name: &str) -> [u8; 16] {
 /// `A` is the kernel's structure for `command`, and what its pointers point to is valid for what the command does.
 unsafe fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<i32> {
     // SAFETY: the attributes are valid for their size; the rest is the caller's promise.
-    let got = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
+    let got = unsafe { libc::syscall(libc::SYS_bpf, command, core::ptr::from_mut(attr), size_of::<A>()) };
     if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as i32) }
 }
 

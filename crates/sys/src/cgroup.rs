@@ -1,12 +1,14 @@
 //! Control groups, version 2: find the tree wherever it is mounted, make a group, move into it, clear away empty ones.
 //! Kernel document: Documentation/admin-guide/cgroup-v2.rst.
 
-use std::ffi::{CStr, OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use crate::io;
+use crate::path::{Path, PathBuf};
+use alloc::borrow::ToOwned;
+use alloc::ffi::CString;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, inotify};
 
@@ -25,8 +27,8 @@ impl Tree {
     /// # Errors
     /// ENODEV when the kernel has no cgroup2, EPERM without CAP_SYS_ADMIN when it is not mounted.
     pub fn find() -> io::Result<Tree> {
-        let own = own_group(&std::fs::read_to_string("/proc/self/cgroup")?);
-        let mountinfo = std::fs::read("/proc/self/mountinfo")?;
+        let own = own_group(&crate::fs::read_to_string("/proc/self/cgroup")?);
+        let mountinfo = crate::fs::read("/proc/self/mountinfo")?;
         for mount in mounts(&mountinfo) {
             let Some(own) = below(&own, &mount.root) else { continue };
             // Another file system may cover it, so what the table says is looked at.
@@ -52,7 +54,8 @@ impl Tree {
     ///
     /// # Errors
     /// ENOENT when it is not there.
-    pub fn open(&self, path: &Path) -> io::Result<OwnedFd> {
+    pub fn open(&self, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
+        let path = path.as_ref();
         open_directory(self.root.as_fd(), path.strip_prefix("/").unwrap_or(path))
     }
 
@@ -67,7 +70,7 @@ impl Tree {
         // Another process's sweep must not come between our mkdir and our move.
         lock(parent.as_fd());
         sweep(parent.as_fd(), prefix)?;
-        let mut name = format!("{prefix}{}", std::process::id());
+        let mut name = format!("{prefix}{}", crate::process::id());
         while let Err(error) = rustix::fs::mkdirat(&parent, &name, Mode::from_raw_mode(0o755)) {
             if error != rustix::io::Errno::EXIST {
                 return Err(error.into());
@@ -184,7 +187,7 @@ impl AsFd for Watch {
 /// EBUSY when the group hands controllers down (only leaves hold processes then); EACCES.
 pub fn enter(group: BorrowedFd<'_>) -> io::Result<()> {
     let procs = rustix::fs::openat(group, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    File::from(procs).write_all(b"0")
+    io::write_all(procs.as_fd(), b"0")
 }
 
 /// The processes in a group, not those in groups below it.
@@ -193,8 +196,9 @@ pub fn enter(group: BorrowedFd<'_>) -> io::Result<()> {
 /// ENODEV when the group has been removed.
 pub fn processes(group: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let procs = rustix::fs::openat(group, "cgroup.procs", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = String::new();
-    File::from(procs).read_to_string(&mut text)?;
+    let mut text = Vec::new();
+    io::read_to_end(procs.as_fd(), usize::MAX, &mut text)?;
+    let text = crate::fs::text(text)?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
@@ -207,7 +211,7 @@ pub fn sweep(parent: BorrowedFd<'_>, prefix: &str) -> io::Result<usize> {
     for name in groups_in(parent)? {
         if name.to_bytes().starts_with(prefix.as_bytes()) {
             // What an `exec` inside this one has left would keep it.
-            if let Ok(group) = open_directory(parent, Path::new(OsStr::from_bytes(name.to_bytes()))) {
+            if let Ok(group) = open_directory(parent, Path::new(&*name)) {
                 removed += sweep(group.as_fd(), prefix)?;
             }
             // EBUSY says that somebody is in it, so there is no race between a look and the removal.
@@ -224,7 +228,7 @@ fn lock(group: BorrowedFd<'_>) {
         if rustix::fs::flock(group, FlockOperation::NonBlockingLockExclusive).is_ok() {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        crate::time::sleep(core::time::Duration::from_millis(10));
     }
 }
 
@@ -233,7 +237,7 @@ fn sweep_below(parent: BorrowedFd<'_>, prefix: &str, depth: usize) -> usize {
     let mut removed = if locked { sweep(parent, prefix).unwrap_or(0) } else { 0 };
     let _ = rustix::fs::flock(parent, FlockOperation::Unlock);
     for name in if depth == 0 { Vec::new() } else { groups_in(parent).unwrap_or_default() } {
-        if let Ok(group) = open_directory(parent, Path::new(OsStr::from_bytes(name.to_bytes()))) {
+        if let Ok(group) = open_directory(parent, Path::new(&*name)) {
             removed += sweep_below(group.as_fd(), prefix, depth - 1);
         }
     }
@@ -245,7 +249,7 @@ fn is_cgroup2(directory: &OwnedFd) -> bool {
     rustix::fs::fstatfs(directory).is_ok_and(|stat| stat.f_type as i64 == CGROUP2_SUPER_MAGIC)
 }
 
-fn groups_in(parent: BorrowedFd<'_>) -> io::Result<Vec<std::ffi::CString>> {
+fn groups_in(parent: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(parent)? {
         let entry = entry?;
@@ -258,7 +262,7 @@ fn groups_in(parent: BorrowedFd<'_>) -> io::Result<Vec<std::ffi::CString>> {
 }
 
 fn open_directory(at: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.is_empty() { Path::new(".") } else { path };
     Ok(rustix::fs::openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
@@ -266,7 +270,7 @@ fn open_directory(at: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
 fn private_mount() -> io::Result<OwnedFd> {
     const CLOEXEC: libc::c_long = 1; // FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC
     const CMD_CREATE: libc::c_long = 6; // FSCONFIG_CMD_CREATE
-    let none = std::ptr::null::<libc::c_char>();
+    let none = core::ptr::null::<libc::c_char>();
     // SAFETY: the name is a C string.
     let context = descriptor(unsafe { libc::syscall(libc::SYS_fsopen, c"cgroup2".as_ptr(), CLOEXEC) })?;
     let fd = libc::c_long::from(context.as_raw_fd());
@@ -293,8 +297,8 @@ fn own_group(text: &str) -> PathBuf {
 
 /// `path` as seen from a mount whose root is `root`; `None` when it is not below it.
 fn below(path: &Path, root: &Path) -> Option<PathBuf> {
-    let path = path.strip_prefix(root).ok()?;
-    (!path.components().any(|part| part.as_os_str() == "..")).then(|| path.to_path_buf())
+    let path = path.strip_prefix(root)?;
+    (!path.as_bytes().split(|byte| *byte == b'/').any(|part| part == b"..")).then(|| path.to_path_buf())
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -311,14 +315,14 @@ fn mounts(mountinfo: &[u8]) -> Vec<Mount> {
         let options = fields.next()?;
         let writable = options.split(|byte| *byte == b',').all(|option| option != b"ro");
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-        let mount = || Mount { root: unescaped(root).into(), point: unescaped(point).into() };
+        let mount = || Mount { root: unescaped(root), point: unescaped(point) };
         (kind == b"cgroup2" && writable).then(mount)
     };
     mountinfo.split(|byte| *byte == b'\n').filter_map(mount).collect()
 }
 
 /// Blanks, tabs, newlines and backslashes in mountinfo are `\` and three octal digits.
-fn unescaped(mut field: &[u8]) -> OsString {
+fn unescaped(mut field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     while let [first, rest @ ..] = field {
         field = match field {
@@ -332,7 +336,7 @@ fn unescaped(mut field: &[u8]) -> OsString {
             }
         };
     }
-    OsString::from_vec(bytes)
+    PathBuf::from_vec(bytes)
 }
 
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;

@@ -1,13 +1,15 @@
 //! The channel between a parent and its child: whole messages, with descriptors beside them (`SCM_RIGHTS`, unix(7)).
 
+use crate::io;
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::io::{IoSlice, IoSliceMut};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// As many descriptors as one message may carry here; the kernel's own limit is 253 (`SCM_MAX_FD`).
 pub const MAX_DESCRIPTORS: usize = 64;

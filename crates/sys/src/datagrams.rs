@@ -1,8 +1,10 @@
 //! Datagrams many at a time: one system call where there were many, and where it can be one packet.
 
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use crate::io;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use rustix::fd::{AsRawFd, BorrowedFd};
 
 /// Datagrams that are taken from a socket together (recvmmsg(2)): one system call where there were many.
 pub struct ReceiveBatch {
@@ -19,7 +21,7 @@ pub const BATCH_DATAGRAM: usize = 2304;
 impl Default for ReceiveBatch {
     fn default() -> Self {
         // SAFETY: all zeros are a valid sockaddr_storage (family AF_UNSPEC).
-        let from = unsafe { std::mem::zeroed() };
+        let from = unsafe { core::mem::zeroed() };
         ReceiveBatch { data: vec![0; BATCH * BATCH_DATAGRAM].into_boxed_slice(), from, lengths: [0; BATCH] }
     }
 }
@@ -29,7 +31,7 @@ impl ReceiveBatch {
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         // SAFETY: all zeros are a valid mmsghdr and iovec: nothing to receive, nowhere.
         let (mut headers, mut parts): ([libc::mmsghdr; BATCH], [libc::iovec; BATCH]) =
-            unsafe { std::mem::zeroed() };
+            unsafe { core::mem::zeroed() };
         for (((header, part), place), from) in headers
             .iter_mut()
             .zip(&mut parts)
@@ -37,7 +39,7 @@ impl ReceiveBatch {
             .zip(&mut self.from)
         {
             *part = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
-            header.msg_hdr.msg_name = std::ptr::from_mut(from).cast();
+            header.msg_hdr.msg_name = core::ptr::from_mut(from).cast();
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_hdr.msg_iov = part;
             header.msg_hdr.msg_iovlen = 1;
@@ -45,7 +47,7 @@ impl ReceiveBatch {
         let (count, flags) = (BATCH as libc::c_uint, libc::MSG_DONTWAIT as _);
         // SAFETY: each header points to a buffer and an address of its own, with their sizes; all outlive the call.
         let got = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags, std::ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags, core::ptr::null_mut())
         };
         let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
         for (length, header) in self.lengths.iter_mut().zip(&headers).take(got) {
@@ -89,7 +91,7 @@ impl SendBatch {
 
     /// Sends all. What the kernel does not take is lost, as datagrams are.
     pub fn send(&mut self, socket: BorrowedFd<'_>) {
-        let mut messages = std::mem::take(&mut self.messages);
+        let mut messages = core::mem::take(&mut self.messages);
         for some in messages.chunks_mut(BATCH) {
             let mut sent = 0;
             while sent < some.len() {
@@ -111,7 +113,7 @@ impl SendBatch {
             [libc::iovec; BATCH],
             [libc::sockaddr_storage; BATCH],
             [Cut; BATCH],
-        ) = unsafe { std::mem::zeroed() };
+        ) = unsafe { core::mem::zeroed() };
         // Where the messages of each header end.
         let mut ends = [0; BATCH];
         let (mut count, mut at) = (0, 0);
@@ -136,12 +138,12 @@ impl SendBatch {
                 *part = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
             }
             header.msg_hdr.msg_namelen = set_address(to, &client);
-            header.msg_hdr.msg_name = std::ptr::from_mut(to).cast();
+            header.msg_hdr.msg_name = core::ptr::from_mut(to).cast();
             header.msg_hdr.msg_iov = parts.as_mut_ptr();
             header.msg_hdr.msg_iovlen = parts.len() as _;
             if parts.len() > 1 {
                 *cut = Cut::into(length as u16);
-                header.msg_hdr.msg_control = std::ptr::from_mut(cut).cast();
+                header.msg_hdr.msg_control = core::ptr::from_mut(cut).cast();
                 header.msg_hdr.msg_controllen = size_of::<Cut>() as _;
             }
             if let Some(end) = ends.get_mut(count) {
@@ -180,7 +182,7 @@ struct Cut {
 impl Cut {
     fn into(length: u16) -> Cut {
         // SAFETY: all zeros are a valid cmsghdr. (It has padding of its own with some C libraries.)
-        let mut header: libc::cmsghdr = unsafe { std::mem::zeroed() };
+        let mut header: libc::cmsghdr = unsafe { core::mem::zeroed() };
         header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<u16>()) as _;
         header.cmsg_level = libc::SOL_UDP;
         header.cmsg_type = libc::UDP_SEGMENT;
@@ -214,15 +216,15 @@ fn address(raw: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(raw.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says that it is a sockaddr_in, and a sockaddr_storage is large enough and aligned for any.
-            let raw = unsafe { &*std::ptr::from_ref(raw).cast::<libc::sockaddr_in>() };
-            let ip = std::net::Ipv4Addr::from(u32::from_be(raw.sin_addr.s_addr));
-            Some(std::net::SocketAddrV4::new(ip, u16::from_be(raw.sin_port)).into())
+            let raw = unsafe { &*core::ptr::from_ref(raw).cast::<libc::sockaddr_in>() };
+            let ip = core::net::Ipv4Addr::from(u32::from_be(raw.sin_addr.s_addr));
+            Some(core::net::SocketAddrV4::new(ip, u16::from_be(raw.sin_port)).into())
         }
         libc::AF_INET6 => {
             // SAFETY: as above, for a sockaddr_in6.
-            let raw = unsafe { &*std::ptr::from_ref(raw).cast::<libc::sockaddr_in6>() };
-            let ip = std::net::Ipv6Addr::from(raw.sin6_addr.s6_addr);
-            Some(std::net::SocketAddrV6::new(ip, u16::from_be(raw.sin6_port), 0, raw.sin6_scope_id).into())
+            let raw = unsafe { &*core::ptr::from_ref(raw).cast::<libc::sockaddr_in6>() };
+            let ip = core::net::Ipv6Addr::from(raw.sin6_addr.s6_addr);
+            Some(core::net::SocketAddrV6::new(ip, u16::from_be(raw.sin6_port), 0, raw.sin6_scope_id).into())
         }
         _ => None,
     }
@@ -233,7 +235,7 @@ fn set_address(raw: &mut libc::sockaddr_storage, addr: &SocketAddr) -> libc::soc
     match addr {
         SocketAddr::V4(addr) => {
             // SAFETY: a sockaddr_storage is large enough and aligned for a sockaddr_in, and nothing else refers to it.
-            let place = unsafe { &mut *std::ptr::from_mut(raw).cast::<libc::sockaddr_in>() };
+            let place = unsafe { &mut *core::ptr::from_mut(raw).cast::<libc::sockaddr_in>() };
             place.sin_family = libc::AF_INET as libc::sa_family_t;
             place.sin_port = addr.port().to_be();
             place.sin_addr.s_addr = u32::from(*addr.ip()).to_be();
@@ -241,7 +243,7 @@ fn set_address(raw: &mut libc::sockaddr_storage, addr: &SocketAddr) -> libc::soc
         }
         SocketAddr::V6(addr) => {
             // SAFETY: as above, for a sockaddr_in6.
-            let place = unsafe { &mut *std::ptr::from_mut(raw).cast::<libc::sockaddr_in6>() };
+            let place = unsafe { &mut *core::ptr::from_mut(raw).cast::<libc::sockaddr_in6>() };
             place.sin6_family = libc::AF_INET6 as libc::sa_family_t;
             place.sin6_port = addr.port().to_be();
             place.sin6_addr.s6_addr = addr.ip().octets();

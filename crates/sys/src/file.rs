@@ -1,9 +1,12 @@
 //! Files that are replaced whole.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use crate::fs;
+use crate::io;
+use crate::path::Path;
+use alloc::string::String;
+use alloc::vec::Vec;
+use rustix::fd::AsFd;
+use rustix::fs::OFlags;
 
 /// Who may read a file.
 pub const ROOT_ALONE: u32 = 0o600;
@@ -23,18 +26,21 @@ pub enum Sync {
 ///
 /// # Errors
 /// Those of the system calls; then the old file is as it was.
-pub fn replace(path: &Path, content: &[u8], mode: u32, sync: Sync) -> io::Result<()> {
+pub fn replace(path: impl AsRef<Path>, content: &[u8], mode: u32, sync: Sync) -> io::Result<()> {
+    replaced(path.as_ref(), content, mode, sync)
+}
+
+fn replaced(path: &Path, content: &[u8], mode: u32, sync: Sync) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
+    let mut new = path.to_path_buf();
+    new.append(".new");
     let _ = fs::remove_file(&new); // of a run that died here, with its own mode
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(content)?;
+    let file = fs::open(&new, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
+    io::write_all(file.as_fd(), content)?;
     if sync == Sync::Wait {
-        file.sync_data()?;
+        rustix::fs::fdatasync(&file)?;
     }
     fs::rename(&new, path)
 }
@@ -44,20 +50,24 @@ pub fn replace(path: &Path, content: &[u8], mode: u32, sync: Sync) -> io::Result
 ///
 /// # Errors
 /// Those of the system calls; `InvalidData` for what is no file of ours.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let about = file.metadata()?;
+pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    read_bounded(path.as_ref())
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
+    let about = fs::metadata_of(file.as_fd())?;
     if !about.is_file() || about.len() > MOST {
         let what = if about.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidData };
         return Err(what.into());
     }
     let mut bytes = Vec::new();
-    file.take(MOST).read_to_end(&mut bytes)?;
+    io::read_to_end(file.as_fd(), MOST as usize, &mut bytes)?;
     Ok(bytes)
 }
 
 /// The same as text; nothing, if it is none or cannot be read.
-pub fn text(path: &Path) -> String {
+pub fn text(path: impl AsRef<Path>) -> String {
     read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
@@ -67,6 +77,7 @@ const MOST: u64 = 256 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

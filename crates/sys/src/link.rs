@@ -1,8 +1,10 @@
 //! Device names and numbers, and the clock that everything here is timed by.
 
+use crate::io;
+use alloc::ffi::CString;
+use alloc::string::String;
+use core::ffi::CStr;
 use rustix::time::{ClockId, clock_gettime};
-use std::ffi::{CStr, CString};
-use std::io;
 
 /// The index of the device called `name` in this network namespace. ENODEV if there is none.
 pub fn index_of(name: &str) -> io::Result<u32> {

@@ -1,6 +1,6 @@
 //! Giving back what only the start needed.
 
-use std::io;
+use crate::io;
 
 /// Drops this process's mappings of program code, its own and its libraries': what start-up ran once is then no longer
 /// resident, and what is still used comes back by a page fault out of the page cache. Small machines count resident pages.
@@ -11,7 +11,7 @@ use std::io;
 /// # Errors
 /// Those of reading `/proc/self/maps` and of madvise(2); nothing depends on it.
 pub fn forget_start() -> io::Result<()> {
-    for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
+    for line in crate::fs::read_to_string("/proc/self/maps")?.lines() {
         let mut words = line.split_ascii_whitespace();
         let (Some(range), Some("r-xp"), Some(path)) = (words.next(), words.next(), words.nth(3)) else {
             continue;
@@ -27,7 +27,7 @@ pub fn forget_start() -> io::Result<()> {
         // ever changed (code is not relocated here: it would have to be writable once, and textrel is refused by the linker), so
         // the next access reads the same bytes again.
         if unsafe {
-            libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED)
+            libc::madvise(core::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED)
         } != 0
         {
             return Err(io::Error::last_os_error());

@@ -7,17 +7,18 @@
 mod attributes;
 mod frame;
 
+use alloc::vec::Vec;
 pub use attributes::{Attributes, NESTED, Put, attributes, find, ip, number, text};
 pub use frame::{
     Dump, Error, Message, Messages, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
     Requests, messages,
 };
 
+use crate::io;
+use core::mem;
+use core::ptr;
 use frame::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR};
-use std::io;
-use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// What is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,11 @@
 //! do as well. A classic BPF program in the kernel lets only the wanted kind through; it is in place before the first
 //! packet can arrive.
 
+use crate::io;
+use core::mem;
+use core::net::{Ipv4Addr, SocketAddrV4};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use std::io;
-use std::mem;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What a packet socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl AsFd for PacketSocket {
 
 /// A UDP socket with this mark on this device, bound to `local`; non-blocking. It has the mark before it can send
 /// anything; if it can't have it there is no socket. Needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17.
-pub fn marked_udp(local: SocketAddrV4, device: &str, mark: u32) -> io::Result<UdpSocket> {
+pub fn marked_udp(local: SocketAddrV4, device: &str, mark: u32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let fd = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
     set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, &mark)?;
@@ -150,7 +150,7 @@ pub fn marked_udp(local: SocketAddrV4, device: &str, mark: u32) -> io::Result<Ud
     set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &name)?;
     rustix::net::sockopt::set_socket_reuseaddr(&fd, true)?;
     rustix::net::bind(&fd, &local)?;
-    Ok(UdpSocket::from(fd))
+    Ok(fd)
 }
 
 fn set_option<T>(fd: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {
@@ -219,6 +219,7 @@ mod tests {
     use super::*;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
+    use std::net::UdpSocket;
     use std::process::Command;
     use std::time::{Duration, Instant};
 

@@ -1,11 +1,15 @@
 //! What a process is: its user and groups, its namespaces, the program it runs.
 
+use crate::io;
+use crate::path::Path;
+use alloc::borrow::ToOwned;
+use alloc::ffi::CString;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::process::Pid;
-use std::ffi::{CString, OsStr};
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A user, as /etc/passwd has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +22,93 @@ pub struct User {
     pub gid: u32,
 }
 
+/// How a program ends: a number for its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitCode(u8);
+
+impl ExitCode {
+    /// All is well.
+    pub const SUCCESS: ExitCode = ExitCode(0);
+    /// It is not.
+    pub const FAILURE: ExitCode = ExitCode(1);
+
+    /// As `main` of C returns it.
+    pub fn number(self) -> i32 {
+        self.0.into()
+    }
+}
+
+impl From<u8> for ExitCode {
+    fn from(number: u8) -> ExitCode {
+        ExitCode(number)
+    }
+}
+
+/// How a child ended, as wait(2) tells it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExitStatus(i32);
+
+impl ExitStatus {
+    pub(crate) const fn from_raw(status: i32) -> ExitStatus {
+        ExitStatus(status)
+    }
+
+    /// It ended by itself and says that all is well.
+    pub fn success(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What it ended itself with.
+    pub fn code(self) -> Option<i32> {
+        libc::WIFEXITED(self.0).then(|| libc::WEXITSTATUS(self.0))
+    }
+
+    /// The signal that ended it.
+    pub fn signal(self) -> Option<i32> {
+        libc::WIFSIGNALED(self.0).then(|| libc::WTERMSIG(self.0))
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code(), self.signal()) {
+            (Some(code), _) => write!(f, "exit status: {code}"),
+            (_, Some(signal)) => {
+                let name = SIGNALS.iter().find(|(number, _)| *number == signal).map_or("", |(_, name)| name);
+                write!(f, "signal: {signal}{name}")
+            }
+            _ => write!(f, "wait status: {:#x}", self.0),
+        }
+    }
+}
+
+/// Those that programs end by.
+const SIGNALS: [(i32, &str); 12] = [
+    (libc::SIGHUP, " (SIGHUP)"),
+    (libc::SIGINT, " (SIGINT)"),
+    (libc::SIGQUIT, " (SIGQUIT)"),
+    (libc::SIGILL, " (SIGILL)"),
+    (libc::SIGTRAP, " (SIGTRAP)"),
+    (libc::SIGABRT, " (SIGABRT)"),
+    (libc::SIGBUS, " (SIGBUS)"),
+    (libc::SIGFPE, " (SIGFPE)"),
+    (libc::SIGKILL, " (SIGKILL)"),
+    (libc::SIGSEGV, " (SIGSEGV)"),
+    (libc::SIGSYS, " (SIGSYS)"),
+    (libc::SIGTERM, " (SIGTERM)"),
+];
+
+/// The number of this process.
+pub fn id() -> u32 {
+    rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()
+}
+
+/// Ends it at once, as a crash does.
+pub fn abort() -> ! {
+    // SAFETY: it ends the process.
+    unsafe { libc::abort() }
+}
+
 /// The number of a group that is given by name or by number. Read from /etc/group by hand, since a static program has
 /// no other name services.
 ///
@@ -26,7 +117,7 @@ pub struct User {
 pub fn group(text: &str) -> io::Result<u32> {
     match number(text) {
         Some(gid) => Ok(gid),
-        None => group_in(&std::fs::read_to_string("/etc/group")?, text)
+        None => group_in(&crate::fs::read_to_string("/etc/group")?, text)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "not in /etc/group")),
     }
 }
@@ -36,7 +127,7 @@ pub fn group(text: &str) -> io::Result<u32> {
 /// # Errors
 /// Those of reading /etc/passwd; NotFound when a name is not in it.
 pub fn user(text: &str) -> io::Result<User> {
-    match (user_in(&std::fs::read_to_string("/etc/passwd")?, text), number(text)) {
+    match (user_in(&crate::fs::read_to_string("/etc/passwd")?, text), number(text)) {
         (Some(user), _) => Ok(user),
         (None, Some(uid)) => Ok(User { name: None, uid, gid: uid }),
         (None, None) => Err(io::Error::new(io::ErrorKind::NotFound, "not in /etc/passwd")),
@@ -48,7 +139,7 @@ pub fn user(text: &str) -> io::Result<User> {
 /// # Errors
 /// Those of reading the file.
 pub fn groups_of(name: &str) -> io::Result<Vec<u32>> {
-    Ok(groups_in(&std::fs::read_to_string("/etc/group")?, name))
+    Ok(groups_in(&crate::fs::read_to_string("/etc/group")?, name))
 }
 
 /// The effective user of this process.
@@ -100,7 +191,7 @@ pub fn ambient_capabilities() -> io::Result<u64> {
 }
 
 fn capabilities(set: &str) -> io::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    let status = crate::fs::read_to_string("/proc/self/status")?;
     let caps = status.lines().find_map(|line| line.strip_prefix(set));
     caps.and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok())
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no capabilities in /proc/self/status"))
@@ -116,7 +207,7 @@ pub const CAP_NET_RAW: u64 = 1 << 13;
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN in it; EINVAL when the descriptor is no namespace.
 pub fn enter_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
+    use rustix::fd::AsRawFd;
     // SAFETY: takes numbers; it changes this thread alone.
     check(unsafe { libc::setns(namespace.as_raw_fd(), 0) })
 }
@@ -148,45 +239,52 @@ pub fn descriptor_of(process: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd
 
 /// Becomes another program, found along PATH as execvp(3) does, in an environment where `set` is added to this one. The
 /// signal mask, and what is ignored, stay as this process got them. Returns only when that failed.
-pub fn exec<S: AsRef<OsStr>>(arguments: &[S], set: &[(&str, &OsStr)]) -> io::Error {
-    let c_string = |text: &OsStr| CString::new(text.as_bytes());
-    let arguments: Result<Vec<CString>, _> = arguments.iter().map(|text| c_string(text.as_ref())).collect();
-    let kept = std::env::vars_os().filter(|(name, _)| !set.iter().any(|(other, _)| name == other));
-    let added = set.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-    let environment: Result<Vec<CString>, _> = kept
-        .chain(added)
-        .map(|(mut pair, value)| {
-            pair.push("=");
-            pair.push(value);
-            c_string(&pair)
-        })
-        .collect();
-    let (Ok(arguments), Ok(environment)) = (arguments, environment) else {
+pub fn exec(arguments: &[impl AsRef<Path>], set: &[(&str, &Path)]) -> io::Error {
+    let mut texts = Vec::new();
+    for text in arguments {
+        texts.push(CString::new(text.as_ref().as_bytes()));
+    }
+    for (name, value) in set {
+        texts.push(CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
+    }
+    let texts: Result<Vec<CString>, _> = texts.into_iter().collect();
+    let (Ok(texts), false) = (texts, arguments.is_empty()) else {
         return io::Error::from_raw_os_error(libc::EINVAL);
     };
-    let argv: Vec<_> = arguments.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
-    let envp: Vec<_> = environment.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
-    let Some(program) = arguments.first() else { return io::Error::from_raw_os_error(libc::EINVAL) };
+    let (mut argv, mut envp) = (Vec::new(), Vec::new());
+    let (words, added) = texts.split_at(arguments.len());
+    words.iter().for_each(|text| argv.push(text.as_ptr()));
+    for entry in crate::env::entries() {
+        let replaced = |name: &str| {
+            entry.to_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+        };
+        if !set.iter().any(|(name, _)| replaced(name)) {
+            envp.push(entry.as_ptr());
+        }
+    }
+    added.iter().for_each(|text| envp.push(text.as_ptr()));
+    argv.push(core::ptr::null());
+    envp.push(core::ptr::null());
     if !SIGPIPE_WAS_IGNORED.load(Ordering::Relaxed) {
         // SAFETY: the default action, which Rust's start replaced.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
     // SAFETY: a C string, and two arrays of C strings that end with a null pointer; all outlive the call.
-    unsafe { libc::execvpe(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    unsafe { libc::execvpe(argv[0], argv.as_ptr(), envp.as_ptr()) };
     io::Error::last_os_error()
 }
 
-/// Rust's start ignores SIGPIPE before `main`. What the process was given has to be asked for earlier.
+/// `runtime` ignores SIGPIPE before anything else, as Rust's own start does. What the process was given has to be asked for earlier.
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
 #[used]
 #[unsafe(link_section = ".init_array")]
 static ASK_SIGPIPE: extern "C" fn() = {
     extern "C" fn ask() {
-        let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        let mut action = core::mem::MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: asks only; `action` has room for the answer, and zeroes are a valid value of it.
         let action = unsafe {
-            libc::sigaction(libc::SIGPIPE, std::ptr::null(), action.as_mut_ptr());
+            libc::sigaction(libc::SIGPIPE, core::ptr::null(), action.as_mut_ptr());
             action.assume_init()
         };
         SIGPIPE_WAS_IGNORED.store(action.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);

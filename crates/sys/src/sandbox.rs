@@ -1,7 +1,8 @@
 //! A process that needs little gives the rest away: capabilities, user, files, system calls. In that order, and never back.
 
+use crate::io;
+use alloc::vec::Vec;
 use rustix::process::{Gid, Uid};
-use std::io;
 
 /// The user and group that own nothing (`nobody`, `nogroup` on Debian and OpenWrt alike).
 pub const NOBODY: u32 = 65534;
@@ -14,8 +15,8 @@ pub fn close_from(first: u32) -> io::Result<()> {
 }
 
 /// Puts a descriptor at a number, replacing what was there, and leaves it open for good: others find it by that number.
-pub fn place(descriptor: std::os::fd::OwnedFd, number: i32) -> io::Result<()> {
-    use std::os::fd::{AsRawFd, IntoRawFd};
+pub fn place(descriptor: rustix::fd::OwnedFd, number: i32) -> io::Result<()> {
+    use rustix::fd::{AsRawFd, IntoRawFd};
     if descriptor.as_raw_fd() == number {
         let _kept = descriptor.into_raw_fd();
         return Ok(());

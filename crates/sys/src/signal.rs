@@ -3,10 +3,10 @@
 //! Block them before the first thread starts, or a thread with its own mask takes a signal in the old way. A child
 //! inherits the mask over exec, so whoever spawns one calls [`unblock_all`] between fork and exec.
 
-use std::io;
-use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
+use crate::io;
+use core::mem::{self, MaybeUninit};
+use core::ptr;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The signals that mean something to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

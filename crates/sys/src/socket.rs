@@ -1,9 +1,9 @@
 //! Sockets as the forwarder needs them: made, marked and bound in the process that may, used in one that may not.
 
+use crate::io;
+use core::net::SocketAddr;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// A socket for asking servers: its protocol and family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -180,6 +180,17 @@ pub fn bound_to(socket: BorrowedFd<'_>) -> io::Result<(bool, SocketAddr)> {
     let addr = rustix::net::getsockname(socket)?;
     let addr = SocketAddr::try_from(addr)?;
     Ok((stream, addr))
+}
+
+/// A UDP socket without a mark, bound to `local`; blocking, close-on-exec.
+///
+/// # Errors
+/// Those of socket(2) and bind(2).
+pub fn udp(local: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if local.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &local)?;
+    Ok(socket)
 }
 
 #[cfg(test)]

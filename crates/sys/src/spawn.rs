@@ -1,16 +1,16 @@
 //! Starting a program. The standard library's `Command` is able to do more, and costs 24 KB of program for it, first of all the
 //! environment as a map.
 
+use crate::io;
+use crate::path::Path;
+use crate::process::ExitStatus;
+use alloc::ffi::CString;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ptr;
+use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
-use std::ffi::CString;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::ExitStatus;
-use std::ptr;
 
 /// A program to start: in the root directory, with no signal blocked, SIGPIPE as it is by default, and our standard error.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl<'a> Program<'a> {
     pub fn spawn(&self) -> io::Result<Child> {
         // All memory is made before: behind fork(2) there are only system calls, as if in a signal handler (another thread might hold
         // the allocator's lock).
-        let mut arguments = vec![CString::new(self.path.as_os_str().as_bytes())?];
+        let mut arguments = vec![CString::new(self.path.as_bytes())?];
         for text in self.arguments {
             arguments.push(CString::new(*text)?);
         }
@@ -58,11 +58,11 @@ impl<'a> Program<'a> {
             variables.push(CString::new([name, "=", value].concat())?);
         }
         let (argv, envp) = (pointers(&arguments), pointers(&variables));
-        let nothing = File::options().read(true).write(true).open("/dev/null")?;
+        let nothing = crate::fs::open("/dev/null", OFlags::RDWR, 0)?;
         let input = self.input.map_or(nothing.as_raw_fd(), |input| input.as_raw_fd());
         let output = self.silent.then_some(nothing.as_raw_fd());
         // It is closed by a successful execve(2), and says why of one that failed.
-        let (mut told, tell) = io::pipe()?;
+        let (told, tell) = io::pipe()?;
 
         // SAFETY: the new process calls but `become_program`, which makes system calls, and ends.
         match unsafe { libc::fork() } {
@@ -83,7 +83,7 @@ impl<'a> Program<'a> {
                 let mut child = Child { pid, status: None };
                 drop(tell);
                 let mut errno = [0; 4];
-                if told.read_exact(&mut errno).is_err() {
+                if io::read_exact(&told, &mut errno).is_err() {
                     return Ok(child);
                 }
                 child.wait()?;
@@ -103,7 +103,7 @@ fn become_program(
 ) -> io::Error {
     // SAFETY: descriptors and texts are valid; `argv` and `envp` are lists of texts that end with a null pointer (`pointers`).
     unsafe {
-        // Descriptors 0 to 2 are always open (Rust's start sees to it), so these are others, and their copies outlive execve(2).
+        // Descriptors 0 to 2 are always open (`runtime` sees to it), so these are others, and their copies outlive execve(2).
         if libc::dup2(input, 0) < 0
             || output.is_some_and(|output| libc::dup2(output, 1) < 0)
             || group && libc::setpgid(0, 0) < 0
@@ -177,7 +177,6 @@ impl Child {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
     use std::os::fd::AsFd;
 
     fn shell<'a>(arguments: &'a [&'a str], variables: &'a [(&'a str, String)]) -> Program<'a> {
@@ -187,8 +186,8 @@ mod tests {
     #[test]
     fn a_program_has_what_it_was_given_and_nothing_else() {
         let script = r#"read -r word && [ "$word $A $PWD" = "given x=y /" ] && [ -z "$HOME" ] && exit 7"#;
-        let (input, mut output) = io::pipe().unwrap();
-        output.write_all(b"given\n").unwrap();
+        let (input, output) = io::pipe().unwrap();
+        io::write_all(output.as_fd(), b"given\n").unwrap();
         let variables = [("A", "x=y".to_owned())];
         let arguments = ["-c", script];
         let program = Program { input: Some(input.as_fd()), ..shell(&arguments, &variables) };

@@ -7,10 +7,10 @@ use super::{Listening, Token, now};
 use crate::engine::{CannotAsk, Client, Fate, Outside, Resolved, SlotId, Transport};
 use narrowgate_model::Time;
 use narrowgate_sys::datagrams::{ReceiveBatch, SendBatch};
+use narrowgate_sys::io;
 use narrowgate_sys::socket::Kind;
 use rustix::event::epoll;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -12,9 +12,10 @@ mod service;
 use dns::Resolvers;
 use narrowgate_model::{Gather, Mark};
 use narrowgate_sys::bpf::{self, Hook, LoadError};
+use narrowgate_sys::io;
+use std::fmt;
 use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::{fmt, io};
 
 pub use service::{Seen, Service};
 

@@ -3,9 +3,9 @@
 
 use super::{AttachError, Attached, Programs, attach};
 use narrowgate_sys::cgroup::{self, Tree, Watch};
-use std::io;
+use narrowgate_sys::io;
+use narrowgate_sys::path::{Path, PathBuf};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 /// A cgroup that is followed. Its descriptor becomes readable when [`refresh`](Self::refresh) may have something to do.
 #[derive(Debug)]

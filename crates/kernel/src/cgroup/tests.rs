@@ -2,8 +2,8 @@
 
 use super::*;
 use narrowgate_sys::cgroup::Tree;
+use narrowgate_sys::path::{Path, PathBuf};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ impl Place {
         let name =
             format!("narrowgate-test.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let place =
-            Place { parent: tree.open(&tree.own()).expect("our own cgroup"), path: tree.own().join(name) };
+            Place { parent: tree.open(tree.own()).expect("our own cgroup"), path: tree.own().join(name) };
         place.make();
         place
     }
@@ -34,7 +34,7 @@ impl Place {
         // What was in it has ended, but the kernel may take a moment to see it off.
         let deadline = std::time::Instant::now() + Duration::from_secs(5);
         while std::fs::remove_dir(self.file(""))
-            .is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ResourceBusy)
         {
             assert!(std::time::Instant::now() < deadline, "the cgroup stays busy");
             std::thread::yield_now();

@@ -26,7 +26,7 @@ impl Watch {
     pub(crate) fn add<'a>(&self, paths: impl Iterator<Item = &'a String>) {
         let Some(fd) = &self.fd else { return };
         for place in paths.filter_map(|path| super::place(path).ok()) {
-            if let Err(error) = inotify::add_watch(fd, &place, WatchFlags::MODIFY) {
+            if let Err(error) = inotify::add_watch(fd, place.as_path(), WatchFlags::MODIFY) {
                 log::debug!("watching {}: {error}", place.display());
             }
         }

@@ -8,11 +8,11 @@ mod preload;
 use crate::cli::Globals;
 use narrowgate_kernel::cgroup::{self, Programs};
 use narrowgate_sys::cgroup::{Group, Tree};
+use narrowgate_sys::io;
 use narrowgate_sys::process;
 use options::{Options, Parsed, Via};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ pub use options::{HELP, VALUE_OPTIONS};
 pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
     let mut options = match options::parse(args) {
         Ok(Parsed::Help) => {
-            let _ = io::stdout().write_all(HELP.as_bytes());
+            let _ = io::stdout(HELP.as_bytes());
             return ExitCode::SUCCESS;
         }
         Ok(Parsed::Options(options)) => options,
@@ -55,10 +55,10 @@ pub fn gluon_wan(name: &'static str, args: &[OsString]) -> ExitCode {
     };
     let mut options = Options::new(args.to_vec());
     if let Err(refusal) = configured::fill(&mut options, &Globals::default()) {
-        let _ = io::stderr().write_all(format!("narrowgate: {name}: {refusal}\n").as_bytes());
+        io::stderr(format!("narrowgate: {name}: {refusal}\n").as_bytes());
     }
     let way = by_cgroup(&options, &identity).or_else(|_| by_preload(&options, &identity)).or_else(|why| {
-        let _ = io::stderr().write_all(format!("narrowgate: {name}: not marked: {why}\n").as_bytes());
+        io::stderr(format!("narrowgate: {name}: not marked: {why}\n").as_bytes());
         // What it starts in its turn may be reached.
         options.best_effort = true;
         by_preload(&options, &identity)
@@ -267,7 +267,11 @@ impl Identity {
 
 /// Becomes the command. Its exit codes are those of env(1).
 fn start(name: &str, command: &[OsString], set: &[(&str, &OsStr)]) -> ExitCode {
-    let error = process::exec(command, set);
+    let error = {
+        let set: Vec<_> =
+            set.iter().map(|(name, value)| (*name, narrowgate_sys::path::Path::new(*value))).collect();
+        process::exec(command, &set)
+    };
     let thing = command.first().map(|word| word.display().to_string()).unwrap_or_default();
     let (mend, code) = match error.kind() {
         io::ErrorKind::NotFound => ("write a program's path, or one that PATH finds", 127),
@@ -278,12 +282,12 @@ fn start(name: &str, command: &[OsString], set: &[(&str, &OsStr)]) -> ExitCode {
 
 fn fail(name: &str, refusal: Refusal, code: u8) -> ExitCode {
     // One write a line, so that lines of several processes do not mix; who has no stderr is not told.
-    let _ = io::stderr().write_all(format!("narrowgate: {name}: {refusal}\n").as_bytes());
+    io::stderr(format!("narrowgate: {name}: {refusal}\n").as_bytes());
     ExitCode::from(code)
 }
 
 fn say(text: &str) {
-    let _ = io::stderr().write_all(format!("narrowgate: exec: {text}\n").as_bytes());
+    io::stderr(format!("narrowgate: exec: {text}\n").as_bytes());
 }
 
 /// Of the cgroups of `exec`; a number follows. The daemon removes them once they are empty.

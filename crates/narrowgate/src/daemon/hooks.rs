@@ -58,7 +58,7 @@ enum Kind {
 impl Hooks {
     /// Picks up what a run before this one has told.
     pub fn new(runtime: RuntimeDir) -> Hooks {
-        let told = narrowgate_sys::file::text(&runtime.file(FILE));
+        let told = narrowgate_sys::file::text(runtime.file(FILE));
         let mut told: Vec<State> = told.lines().filter_map(State::parse).gather();
         // The resolver's process knows nothing of what was asked of the one before.
         told.retain(|state| state.kind == Kind::Uplink || state.detail.is_empty());

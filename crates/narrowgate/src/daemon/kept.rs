@@ -14,8 +14,8 @@ use narrowgate_model::Gather;
 use narrowgate_model::peers::renew;
 use narrowgate_model::{Config, Time};
 use narrowgate_sys::file::{self, Sync};
+use narrowgate_sys::io::ErrorKind;
 use narrowgate_wire::peers::{self, Peer};
-use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -145,7 +145,7 @@ fn find<'a>(peers: &'a [Peer], name: &str) -> &'a [IpAddr] {
 
 /// The peers, and when they were written by our clock; or what is wrong, if there is a file.
 fn read(path: &Path) -> Result<(Vec<Peer>, Option<Time>), Option<String>> {
-    let why = |error: std::io::Error| match error.kind() {
+    let why = |error: narrowgate_sys::io::Error| match error.kind() {
         ErrorKind::NotFound => None,
         _ => Some(error.to_string()),
     };

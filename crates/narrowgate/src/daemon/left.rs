@@ -14,7 +14,7 @@ pub fn known(runtime: &RuntimeDir, ours: &[u32]) -> Vec<u32> {
     let Ok(files) = std::fs::read_dir(runtime.file("")) else { return Vec::new() };
     let named = files.flatten().filter(|f| f.file_name().as_encoded_bytes().starts_with(FILE.as_bytes()));
     let mut pids: Vec<u32> = named
-        .filter_map(|f| narrowgate_sys::file::text(&f.path()).trim().parse().ok())
+        .filter_map(|f| narrowgate_sys::file::text(f.path()).trim().parse().ok())
         .filter(|pid| !ours.contains(pid) && is_resolver(*pid))
         .gather();
     narrowgate_model::sort::sort(&mut pids);

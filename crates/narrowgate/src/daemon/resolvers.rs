@@ -109,7 +109,7 @@ impl Resolvers {
                         log::warn!("resolver {}: not on {addr}: this kernel has no IPv6", resolver.name);
                     }
                     Err(error) => {
-                        let taken = error.kind() == std::io::ErrorKind::AddrInUse;
+                        let taken = error.kind() == narrowgate_sys::io::ErrorKind::AddrInUse;
                         let stray = taken.then(|| left::stray(*addr)).flatten();
                         let (pid, listeners_of) =
                             stray.ok_or_else(|| cannot_listen(resolver, *addr, &error))?;
@@ -405,11 +405,15 @@ impl Running {
     }
 }
 
-fn cannot_listen(resolver: &config::Resolver, addr: SocketAddr, error: &std::io::Error) -> String {
+fn cannot_listen(resolver: &config::Resolver, addr: SocketAddr, error: &narrowgate_sys::io::Error) -> String {
     let mend = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "another program listens there: stop it, or change `list listen`",
-        std::io::ErrorKind::AddrNotAvailable => "there is no such address here: is the loopback device up?",
-        std::io::ErrorKind::PermissionDenied => "run as root",
+        narrowgate_sys::io::ErrorKind::AddrInUse => {
+            "another program listens there: stop it, or change `list listen`"
+        }
+        narrowgate_sys::io::ErrorKind::AddrNotAvailable => {
+            "there is no such address here: is the loopback device up?"
+        }
+        narrowgate_sys::io::ErrorKind::PermissionDenied => "run as root",
         _ => "change `list listen`",
     };
     format!("resolver {}: cannot listen on {addr}: {error}; {mend}", resolver.name)

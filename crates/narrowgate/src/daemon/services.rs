@@ -50,7 +50,7 @@ enum State {
 impl Services {
     /// None yet, but what a run before this one left.
     pub fn new(runtime: RuntimeDir) -> Services {
-        let attached = narrowgate_sys::file::text(&runtime.file(FILE));
+        let attached = narrowgate_sys::file::text(runtime.file(FILE));
         let attached = attached.lines().filter_map(|line| {
             let (id, path) = line.split_once(' ')?;
             Some((id.parse().ok()?, path.to_owned()))
@@ -205,7 +205,7 @@ impl Followed {
         let service = match &mut self.service {
             Some(service) => service,
             none => {
-                let service = Service::new(Path::new(&self.path), self.programs);
+                let service = Service::new(narrowgate_sys::path::Path::new(&self.path), self.programs);
                 none.insert(service.map_err(|e| format!("cannot follow it: {e}"))?)
             }
         };

@@ -93,7 +93,7 @@ fn a_cgroup_that_is_empty_is_removed_by_the_next_exec() {
     let tree = narrowgate_sys::cgroup::Tree::find().expect("cgroup2");
     let path = tree.own().join(&first);
     group();
-    assert_eq!(tree.open(&path).expect_err("it was removed").kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(tree.open(&path).expect_err("it was removed").kind(), narrowgate_sys::io::ErrorKind::NotFound);
 }
 
 #[test]

@@ -4,13 +4,15 @@ use super::dhcp4::{Phase, Send};
 use narrowgate_model::Mark;
 use narrowgate_model::config::Uplink;
 use narrowgate_model::net::Link;
+use narrowgate_sys::io;
 use narrowgate_sys::packet::{Interest, PacketSocket, Received, marked_udp};
 use narrowgate_wire::dhcp4::{self, CLIENT_PORT, SERVER_PORT};
 use narrowgate_wire::dhcp6;
 use narrowgate_wire::ra::{self, RouterAdvert};
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 /// All of them, and what went wrong with them.
 pub(super) struct Sockets {
@@ -21,8 +23,9 @@ pub(super) struct Sockets {
     ethernet: bool,
     adverts: Option<PacketSocket>,
     dhcp: Option<PacketSocket>,
-    extend: Option<UdpSocket>,
-    dhcp6: Option<(SocketAddrV6, UdpSocket)>,
+    /// With the address that it is bound to.
+    extend: Option<(Ipv4Addr, OwnedFd)>,
+    dhcp6: Option<(SocketAddrV6, OwnedFd)>,
     arp: Option<(Ipv4Addr, PacketSocket)>,
     dropped: u64,
     /// What does not work now, and why.
@@ -98,11 +101,8 @@ impl Sockets {
             self.dhcp6 = None;
             if let Some(local) = local {
                 // The scope of a link-local address binds it to the device. It is unmarked: housekeeping.
-                let opened = UdpSocket::bind(local).and_then(|socket| {
-                    socket.set_nonblocking(true)?;
-                    self.dhcp6 = Some((local, socket));
-                    Ok(())
-                });
+                let opened = narrowgate_sys::socket::udp(local.into())
+                    .map(|socket| self.dhcp6 = Some((local, socket)));
                 self.outcome("DHCPv6 socket", opened);
             }
         }
@@ -146,7 +146,7 @@ impl Sockets {
     pub(super) fn dhcp6(&mut self, message: &[u8]) {
         if let Some((local, socket)) = &self.dhcp6 {
             let to = SocketAddrV6::new(dhcp6::SERVERS, dhcp6::SERVER_PORT, 0, local.scope_id());
-            let sent = socket.send_to(message, to).map(|_| ());
+            let sent = rustix::net::sendto(socket, message, SEND, &to).map(|_| ()).map_err(io::Error::from);
             self.outcome("DHCPv6", sent);
         }
     }
@@ -162,13 +162,13 @@ impl Sockets {
     /// By the marked socket; without the mark nothing is sent.
     fn extend(&mut self, source: Ipv4Addr, server: Ipv4Addr, message: &[u8]) -> io::Result<()> {
         let local = SocketAddrV4::new(source, CLIENT_PORT);
-        let fits = |socket: &UdpSocket| socket.local_addr().is_ok_and(|addr| addr == local.into());
-        let socket = match self.extend.take().filter(fits) {
-            Some(socket) => socket,
+        let socket = match self.extend.take().filter(|(bound, _)| *bound == source) {
+            Some((_, socket)) => socket,
             None => marked_udp(local, &self.device, self.mark.apply(0))?,
         };
-        let socket = self.extend.insert(socket);
-        socket.send_to(message, SocketAddrV4::new(server, SERVER_PORT)).map(|_| ())
+        let (_, socket) = self.extend.insert((source, socket));
+        rustix::net::sendto(socket, message, SEND, &SocketAddrV4::new(server, SERVER_PORT))?;
+        Ok(())
     }
 
     /// Hands over the advertisements that have come.
@@ -198,12 +198,9 @@ impl Sockets {
             }
         }
         for _ in 0..BATCH {
-            match self.extend.as_ref().map(|socket| socket.recv_from(&mut buffer)) {
-                None => return,
-                Some(Ok((len, _))) => each(buffer.get(..len).unwrap_or_default()),
-                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Some(Err(_)) => {} // an ICMP error: the timer asks again
-            }
+            let Some((_, socket)) = &self.extend else { return };
+            let Some(len) = datagram(socket, &mut buffer) else { return };
+            buffer.get(..len).into_iter().for_each(&mut each);
         }
     }
 
@@ -211,12 +208,9 @@ impl Sockets {
     pub(super) fn read_dhcp6(&self, mut each: impl FnMut(&[u8])) {
         let mut buffer = [0; BUFFER];
         for _ in 0..BATCH {
-            match self.dhcp6.as_ref().map(|(_, socket)| socket.recv_from(&mut buffer)) {
-                None => return,
-                Some(Ok((len, _))) => each(buffer.get(..len).unwrap_or_default()),
-                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Some(Err(_)) => {}
-            }
+            let Some((_, socket)) = &self.dhcp6 else { return };
+            let Some(len) = datagram(socket, &mut buffer) else { return };
+            buffer.get(..len).into_iter().for_each(&mut each);
         }
     }
 
@@ -235,7 +229,7 @@ impl Sockets {
     pub(super) fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
         out.extend(self.adverts.as_ref().map(AsFd::as_fd));
         out.extend(self.dhcp.as_ref().map(AsFd::as_fd));
-        out.extend(self.extend.as_ref().map(AsFd::as_fd));
+        out.extend(self.extend.as_ref().map(|(_, socket)| socket.as_fd()));
         out.extend(self.dhcp6.as_ref().map(|(_, socket)| socket.as_fd()));
         out.extend(self.arp.as_ref().map(|(_, socket)| socket.as_fd()));
     }
@@ -279,6 +273,16 @@ fn received(got: io::Result<Received>) -> Option<Received> {
     }
 }
 
+/// What a UDP socket has: `None` if there is no more. An ICMP error is an empty message: the timer asks again.
+fn datagram(socket: &OwnedFd, buffer: &mut [u8]) -> Option<usize> {
+    match rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT) {
+        Ok((_, len)) => Some(len),
+        Err(Errno::AGAIN) => None,
+        Err(_) => Some(0),
+    }
+}
+
+const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 /// The largest packet that is read whole: Ethernet's and some.
 const BUFFER: usize = 2048;
 /// How many packets are read at a time; then others have their turn.

@@ -3,8 +3,8 @@
 use narrowgate_model::facts::{Origin, Preference, RouteFact};
 use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{PROTOCOL, Prefix};
+use narrowgate_sys::io;
 use narrowgate_sys::netlink::{Protocol, Socket};
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A route with the table it is in.

@@ -2,6 +2,8 @@
 //! (RFC 3549, 2.2; linux/netlink.h). Bytes, no socket.
 
 use super::frame::align;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The attributes in some bytes, each its kind and its value; ends early at one that is cut off.

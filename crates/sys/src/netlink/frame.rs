@@ -1,8 +1,10 @@
 //! Requests, answers, and what is said about an error: bytes, no socket.
 
 use super::attributes::{find, text};
-use std::fmt;
-use std::io;
+use crate::io;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// Requests that are sent together, each a header and a body.
 #[derive(Debug, Default, Clone)]
@@ -173,7 +175,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl core::error::Error for Error {}
 
 /// `struct nlmsghdr`: its last two are the sequence number and the port.
 fn push_header(bytes: &mut Vec<u8>, len: u32, kind: u16, flags: u16, numbers: [u32; 2]) {

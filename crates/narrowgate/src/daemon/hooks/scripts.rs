@@ -5,7 +5,6 @@ use narrowgate_model::Time;
 use narrowgate_sys::spawn::{Child, Program};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,7 +82,11 @@ impl Scripts {
             self.running = None;
         }
         while let Some(path) = self.queue.pop() {
-            let program = Program { variables: &self.event, group: true, ..Program::new(&path) };
+            let program = Program {
+                variables: &self.event,
+                group: true,
+                ..Program::new(narrowgate_sys::path::Path::new(&path))
+            };
             match program.spawn() {
                 Ok(child) => {
                     self.running = Some(Running { child, path, until: now + LIMIT, killed: false });
