@@ -2,11 +2,15 @@
 //!
 //! In place of the crate `log`, each of whose calls has with it the module, the file and the line, which nobody is shown: 170 bytes.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_std)]
 
+#[macro_use]
+extern crate alloc;
+
+use alloc::string::String;
+use core::fmt::Arguments;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use rustix::time::{ClockId, clock_gettime};
-use std::fmt::Arguments;
-use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// How much is written: nothing before [`init`].
 static MOST: AtomicU8 = AtomicU8::new(0);
@@ -88,7 +92,7 @@ fn write(priority: u8, what: Arguments<'_>) {
     let passed = u64::from(now.0.wrapping_sub(start.0)) * 1000 + u64::from(now.1) - u64::from(start.1);
     let line = line(priority, (!JOURNAL.load(Relaxed)).then_some(passed), what);
     // One write a line, so that lines of several processes do not mix. A full disk must not stop the guard.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    narrowgate_sys::io::stderr(line.as_bytes());
 }
 
 /// With the time that has `passed`, in milliseconds, or for the journal.
