@@ -12,7 +12,7 @@ mod hosts;
 #[allow(dead_code, unused_imports)]
 #[path = "../../crates/forwarder/tests/engine/world.rs"]
 mod world;
-use world::{Host, Manner, World, query, udp_client};
+use world::{Host, Manner, Told, World, query, udp_client};
 
 fuzz_target!(|script: &[u8]| {
     let mut bytes = script.iter().copied();

@@ -15,13 +15,15 @@
 
 use crate::control::{MAX_MESSAGE, Sandbox, ToChild, ToParent};
 use crate::driver::{Driver, Listening};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use narrowgate_sys::channel::{self, Received};
 use narrowgate_sys::io;
 use narrowgate_sys::process::ExitCode;
 use narrowgate_sys::sandbox;
 use narrowgate_sys::signal::{Signal, Signals};
 use rustix::event::{PollFd, PollFlags, poll};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 
 /// The hidden first argument by which the program knows that it is a child.
 pub const ARGUMENT: &str = "resolver-child";
@@ -35,7 +37,7 @@ pub fn main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("narrowgate: resolver: {error}; the parent starts it again");
+            narrowgate_sys::eprintln!("narrowgate: resolver: {error}; the parent starts it again");
             ExitCode::FAILURE
         }
     }
@@ -52,7 +54,8 @@ fn serve() -> io::Result<()> {
     let (limits, alone, listeners) = first_message(&channel)?;
     // Behind the listening sockets, whose numbers are known outside.
     let signals = Signals::new(&[Signal::Term])?;
-    let mut driver = Driver::new(limits, alone, listeners, channel, signals)?;
+    // It lasts as long as the process: nothing of it is ever given back.
+    let driver = Box::leak(Box::new(Driver::new(limits, alone, listeners, channel, signals)?));
     let _ = narrowgate_sys::memory::forget_start();
     sandbox::drop_privileges()?;
     let files = sandbox::deny_files().unwrap_or(false);
@@ -74,9 +77,9 @@ fn first_message(channel: &OwnedFd) -> io::Result<(crate::engine::Limits, bool, 
         match channel::receive(channel.as_fd(), &mut buffer)? {
             Received::Nothing => {}
             Received::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Received::Message(length, descriptors) => {
+            Received::Message(length, mut descriptors) => {
                 let message = buffer.get(..length).and_then(ToChild::decode);
-                let Some(ToChild::Start { limits, alone, listeners }) = message else {
+                let Some(ToChild::Start { limits, alone, mut listeners }) = message else {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         "no start message of this version",
@@ -85,16 +88,11 @@ fn first_message(channel: &OwnedFd) -> io::Result<(crate::engine::Limits, bool, 
                 if descriptors.len() != 2 * listeners.len() || listeners.len() > MAX_LISTENERS {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "listening sockets are missing"));
                 }
-                // They live as long as the process, and at known numbers.
-                let mut sockets = descriptors.into_iter().map(|fd| -> BorrowedFd<'static> {
-                    let fd: &'static OwnedFd = Box::leak(Box::new(fd));
-                    fd.as_fd()
-                });
                 let mut places = Vec::with_capacity(listeners.len());
-                for addr in listeners {
-                    if let (Some(udp), Some(tcp)) = (sockets.next(), sockets.next()) {
-                        places.push(Listening { addr, udp, tcp });
-                    }
+                while let (Some(addr), Some(tcp), Some(udp)) =
+                    (listeners.pop(), descriptors.pop(), descriptors.pop())
+                {
+                    places.push(Listening { addr, udp, tcp });
                 }
                 return Ok((limits, alone, places));
             }

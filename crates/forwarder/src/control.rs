@@ -4,8 +4,10 @@
 //! upgraded, so a message of another version is refused, not guessed at.
 
 use crate::engine::{Counters, Limits, Peer, ServerReport, Set, UplinkState, Upstreams};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use narrowgate_sys::socket::Kind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// From the parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,13 +122,13 @@ impl ToChild {
             }
             ToChild::Update(upstreams) => {
                 w.u8(1);
-                w.u16(upstreams.sets.len() as u16);
+                w.length(upstreams.sets.len());
                 for set in &upstreams.sets {
                     w.u8(set.state as u8);
                     w.bytes(set.detail.as_bytes());
                     w.addrs(&set.servers);
                 }
-                w.u16(upstreams.names.len() as u16);
+                w.length(upstreams.names.len());
                 for (name, set) in &upstreams.names {
                     w.bytes(name);
                     w.u8(*set);
@@ -146,7 +148,7 @@ impl ToChild {
             ToChild::Watch => w.u8(6),
             ToChild::Kept(peers) => {
                 w.u8(5);
-                w.u16(peers.len() as u16);
+                w.length(peers.len());
                 peers.iter().for_each(|peer| w.peer(peer));
             }
         }
@@ -155,29 +157,24 @@ impl ToChild {
 
     /// From bytes. Nothing if they are no message of this version, or there is something behind it.
     pub fn decode(bytes: &[u8]) -> Option<ToChild> {
-        let mut r = Reader::new(bytes)?;
-        let message = match r.u8()? {
+        let mut r = Reader::new(bytes);
+        let message = match r.u8() {
             0 => {
-                let limits = Limits { queries: r.u32()? as usize, cache: r.u32()? as usize };
-                ToChild::Start { limits, alone: r.u8()? != 0, listeners: r.addrs()? }
+                let limits = Limits { queries: r.u32() as usize, cache: r.u32() as usize };
+                ToChild::Start { limits, alone: r.u8() != 0, listeners: r.addrs() }
             }
-            1 => {
-                let sets = r.list(|r| {
-                    let state = UplinkState::from_number(r.u8()?)?;
-                    let detail = String::from_utf8(r.bytes()?.to_vec()).ok()?;
-                    Some(Set { state, detail, servers: r.addrs()? })
-                })?;
-                let names = r.list(|r| Some((r.bytes()?.to_vec(), r.u8()?)))?;
-                let default = match r.u16()? {
+            1 => ToChild::Update(Upstreams {
+                sets: r.list(Reader::set),
+                names: r.list(|r| (r.bytes(), r.u8())),
+                default: match r.u16() {
                     u16::MAX => None,
-                    set => Some(u8::try_from(set).ok()?),
-                };
-                ToChild::Update(Upstreams { sets, names, default })
-            }
-            2 => ToChild::Sockets(r.kind()?),
+                    set => Some(r.known(u8::try_from(set).ok()).unwrap_or(0)),
+                },
+            }),
+            2 => ToChild::Sockets(r.kind()),
             3 => ToChild::AskStats,
-            4 => ToChild::Decided { id: r.u32()?, let_in: r.u8()? != 0 },
-            5 => ToChild::Kept(r.list(Reader::peer)?),
+            4 => ToChild::Decided { id: r.u32(), let_in: r.u8() != 0 },
+            5 => ToChild::Kept(r.list(Reader::peer)),
             6 => ToChild::Watch,
             _ => return None,
         };
@@ -203,11 +200,9 @@ impl ToParent {
                 w.u8(2);
                 w.u32(stats.in_flight);
                 let values = stats.counters.values();
-                w.u16(values.len() as u16);
-                for value in values {
-                    w.u64(value);
-                }
-                w.u16(stats.servers.len() as u16);
+                w.length(values.len());
+                values.iter().for_each(|value| w.number(*value, 8));
+                w.length(stats.servers.len());
                 for server in &stats.servers {
                     w.addr(&server.addr);
                     w.u32(server.rtt_ms.unwrap_or(u32::MAX));
@@ -236,28 +231,21 @@ impl ToParent {
 
     /// From bytes, as [`ToChild::decode`]. They come from the process that talks to strangers: nothing in them is believed unseen.
     pub fn decode(bytes: &[u8]) -> Option<ToParent> {
-        let mut r = Reader::new(bytes)?;
-        let message = match r.u8()? {
+        let mut r = Reader::new(bytes);
+        let message = match r.u8() {
             0 => {
-                let bits = r.u8()?;
+                let bits = r.u8();
                 ToParent::Ready(Sandbox { files: bits & 1 != 0, calls: bits & 2 != 0 })
             }
-            1 => ToParent::NeedSockets { kind: r.kind()?, count: r.u16()? },
+            1 => ToParent::NeedSockets { kind: r.kind(), count: r.u16() },
             2 => {
-                let in_flight = r.u32()?;
-                let values = r.list(Reader::u64)?;
-                let servers = r.list(|r| {
-                    let addr = r.addr()?;
-                    let rtt_ms = Some(r.u32()?).filter(|rtt| *rtt != u32::MAX);
-                    let bits = r.u8()?;
-                    let [well, edns, keeps_case] = [1, 2, 4].map(|bit| bits & bit != 0);
-                    Some(ServerReport { addr, rtt_ms, well, edns, keeps_case })
-                })?;
-                ToParent::Stats(Stats { counters: Counters::from_values(&values), servers, in_flight })
+                let in_flight = r.u32();
+                let counters = Counters::from_values(&r.list(|r| r.number(8)));
+                ToParent::Stats(Stats { counters, servers: r.list(Reader::server), in_flight })
             }
-            3 => ToParent::Resolved { id: r.u32()?, addresses: r.list(Reader::ip)? },
-            4 => ToParent::Found(r.peer()?),
-            5 => ToParent::Peer { name: r.bytes()?.to_vec(), answered: r.u8()? != 0 },
+            3 => ToParent::Resolved { id: r.u32(), addresses: r.list(Reader::ip) },
+            4 => ToParent::Found(r.peer()),
+            5 => ToParent::Peer { name: r.bytes(), answered: r.u8() != 0 },
             _ => return None,
         };
         r.is_at_end().then_some(message)
@@ -267,28 +255,35 @@ impl ToParent {
 struct Writer(Vec<u8>);
 
 impl Writer {
+    /// The last so many bytes of it.
+    #[inline(never)]
+    fn number(&mut self, value: u64, length: usize) {
+        for n in (0..length).rev() {
+            self.0.push((value >> (8 * n)) as u8);
+        }
+    }
     fn u8(&mut self, value: u8) {
-        self.0.push(value);
+        self.number(value.into(), 1);
     }
     fn u16(&mut self, value: u16) {
-        self.0.extend_from_slice(&value.to_be_bytes());
+        self.number(value.into(), 2);
     }
     fn u32(&mut self, value: u32) {
-        self.0.extend_from_slice(&value.to_be_bytes());
+        self.number(value.into(), 4);
     }
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_be_bytes());
+    fn length(&mut self, value: usize) {
+        self.number(value as u64, 2);
     }
     fn bytes(&mut self, bytes: &[u8]) {
         let bytes = bytes.get(..usize::from(u16::MAX)).unwrap_or(bytes);
-        self.u16(bytes.len() as u16);
+        self.length(bytes.len());
         self.0.extend_from_slice(bytes);
     }
     fn addr(&mut self, addr: &SocketAddr) {
         match addr {
             SocketAddr::V4(addr) => {
                 self.u8(4);
-                self.0.extend_from_slice(&addr.ip().octets());
+                self.u32(u32::from(*addr.ip()));
             }
             SocketAddr::V6(addr) => {
                 self.u8(6);
@@ -298,87 +293,115 @@ impl Writer {
         }
         self.u16(addr.port());
     }
-    fn ip(&mut self, addr: &IpAddr) {
-        self.addr(&SocketAddr::new(*addr, 0));
-    }
     fn ips(&mut self, addrs: &[IpAddr]) {
-        self.u16(addrs.len() as u16);
-        addrs.iter().for_each(|addr| self.ip(addr));
+        self.length(addrs.len());
+        addrs.iter().for_each(|addr| self.addr(&SocketAddr::new(*addr, 0)));
     }
     fn peer(&mut self, (name, addrs): &Peer) {
         self.bytes(name);
         self.ips(addrs);
     }
     fn addrs(&mut self, addrs: &[SocketAddr]) {
-        self.u16(addrs.len() as u16);
-        for addr in addrs {
-            self.addr(addr);
-        }
+        self.length(addrs.len());
+        addrs.iter().for_each(|addr| self.addr(addr));
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads fields. What is missing is read as zeros, and the message is no good: that is asked once, at the end.
+struct Reader<'a> {
+    rest: &'a [u8],
+    is_good: bool,
+}
 
 impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8]) -> Option<Reader<'a>> {
-        let mut reader = Reader(bytes);
-        (reader.u8()? == VERSION).then_some(reader)
+    fn new(bytes: &'a [u8]) -> Reader<'a> {
+        let mut reader = Reader { rest: bytes, is_good: true };
+        reader.is_good = reader.u8() == VERSION;
+        reader
     }
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*taken)
+    #[inline(never)]
+    fn take(&mut self, length: usize) -> &'a [u8] {
+        let split = self.rest.split_at_checked(length);
+        let (taken, rest) = self.known(split).unwrap_or_default();
+        self.rest = rest;
+        taken
     }
-    fn u8(&mut self) -> Option<u8> {
-        self.take().map(u8::from_be_bytes)
+    /// What is not known makes the message no good.
+    fn known<T>(&mut self, value: Option<T>) -> Option<T> {
+        self.is_good &= value.is_some();
+        value
     }
-    fn u16(&mut self) -> Option<u16> {
-        self.take().map(u16::from_be_bytes)
+    fn number(&mut self, length: usize) -> u64 {
+        self.take(length).iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_be_bytes)
+    fn u8(&mut self) -> u8 {
+        self.number(1) as u8
     }
-    fn u64(&mut self) -> Option<u64> {
-        self.take().map(u64::from_be_bytes)
+    fn u16(&mut self) -> u16 {
+        self.number(2) as u16
     }
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::from(self.u16()?);
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
+    fn u32(&mut self) -> u32 {
+        self.number(4) as u32
     }
-    fn kind(&mut self) -> Option<Kind> {
-        let number = self.u8()?;
-        Kind::ALL.into_iter().find(|kind| *kind as u8 == number)
+    fn bytes(&mut self) -> Vec<u8> {
+        let length = usize::from(self.u16());
+        self.take(length).to_vec()
     }
-    fn addr(&mut self) -> Option<SocketAddr> {
-        let (ip, scope) = match self.u8()? {
-            4 => (IpAddr::V4(Ipv4Addr::from(self.take::<4>()?)), 0),
-            6 => (IpAddr::V6(Ipv6Addr::from(self.take::<16>()?)), self.u32()?),
-            _ => return None,
+    fn kind(&mut self) -> Kind {
+        let number = self.u8();
+        let kind = Kind::ALL.get(usize::from(number)).copied();
+        self.known(kind).unwrap_or(Kind::Udp4)
+    }
+    fn addr(&mut self) -> SocketAddr {
+        let family = self.u8();
+        self.is_good &= matches!(family, 4 | 6);
+        let (ip, scope) = if family == 6 {
+            let [high, low] = [self.number(8), self.number(8)];
+            (IpAddr::V6((u128::from(high) << 64 | u128::from(low)).into()), self.u32())
+        } else {
+            (IpAddr::V4(self.u32().into()), 0)
         };
-        let port = self.u16()?;
-        Some(match ip {
+        let port = self.u16();
+        match ip {
             IpAddr::V4(ip) => SocketAddrV4::new(ip, port).into(),
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, scope).into(),
-        })
+        }
     }
-    fn ip(&mut self) -> Option<IpAddr> {
-        self.addr().map(|addr| addr.ip())
+    fn ip(&mut self) -> IpAddr {
+        self.addr().ip()
     }
-    fn peer(&mut self) -> Option<Peer> {
-        Some((self.bytes()?.to_vec(), self.list(Self::ip)?))
+    fn peer(&mut self) -> Peer {
+        (self.bytes(), self.list(Self::ip))
     }
-    fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let count = self.u16()?;
+    fn set(&mut self) -> Set {
+        let number = self.u8();
+        let state = self.known(UplinkState::from_number(number)).unwrap_or_default();
+        let detail = String::from_utf8(self.bytes()).ok();
+        Set { state, detail: self.known(detail).unwrap_or_default(), servers: self.addrs() }
+    }
+    fn server(&mut self) -> ServerReport {
+        let addr = self.addr();
+        let rtt_ms = Some(self.u32()).filter(|rtt| *rtt != u32::MAX);
+        let bits = self.u8();
+        let [well, edns, keeps_case] = [1, 2, 4].map(|bit| bits & bit != 0);
+        ServerReport { addr, rtt_ms, well, edns, keeps_case }
+    }
+    fn list<T>(&mut self, item: fn(&mut Self) -> T) -> Vec<T> {
         // Not with_capacity: the count is not believed before the items are seen.
-        (0..count).map(|_| item(self)).collect()
+        let mut list = Vec::new();
+        for _ in 0..self.u16() {
+            if !self.is_good {
+                break;
+            }
+            list.push(item(self));
+        }
+        list
     }
-    fn addrs(&mut self) -> Option<Vec<SocketAddr>> {
+    fn addrs(&mut self) -> Vec<SocketAddr> {
         self.list(Self::addr)
     }
     fn is_at_end(&self) -> bool {
-        self.0.is_empty()
+        self.is_good && self.rest.is_empty()
     }
 }
 

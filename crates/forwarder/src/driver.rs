@@ -4,30 +4,34 @@ mod clients;
 mod pool;
 mod random;
 mod room;
+mod stream;
 
 use crate::control::{MAX_MESSAGE, Stats, ToChild, ToParent};
-use crate::engine::{Client, Engine, Limits, Upstreams};
+use crate::engine::{Client, Engine, Limits, NEVER, Upstreams};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::mem::MaybeUninit;
+use core::net::SocketAddr;
+use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_sys::channel::{self, Received};
 use narrowgate_sys::datagrams::ReceiveBatch;
 use narrowgate_sys::io;
 use narrowgate_sys::signal::Signals;
+use narrowgate_sys::socket::Kind;
 use room::Room;
 use rustix::event::epoll;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::time::Timespec;
-use std::mem::MaybeUninit;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 /// A place to listen, as the child has it.
 pub struct Listening {
     /// Where.
     pub addr: SocketAddr,
     /// The UDP socket.
-    pub udp: BorrowedFd<'static>,
+    pub udp: OwnedFd,
     /// The listening TCP socket.
-    pub tcp: BorrowedFd<'static>,
+    pub tcp: OwnedFd,
 }
 
 /// The loop of one resolver.
@@ -42,7 +46,7 @@ pub struct Driver {
     leaving: Option<Time>,
     _signals: Signals,
     buffer: Box<[u8]>,
-    batch: ReceiveBatch,
+    batch: Box<ReceiveBatch>,
 }
 
 impl Driver {
@@ -69,7 +73,7 @@ impl Driver {
             leaving: None,
             _signals: signals,
             buffer: vec![0; MAX_MESSAGE].into_boxed_slice(),
-            batch: ReceiveBatch::default(),
+            batch: Box::default(),
         })
     }
 
@@ -96,15 +100,17 @@ impl Driver {
             for event in ready.iter() {
                 self.handle(now, Token::from_data(event.data), event.flags);
             }
-            for index in self.room.clients.unread() {
-                self.hear_tcp_client(now, index, epoll::EventFlags::empty());
+            for index in 0..self.room.clients.len() {
+                self.answer_tcp_client(now, index);
             }
             self.engine.tick(now, &mut self.room);
             self.see_to_withheld(now);
             self.room.flush();
             self.room.close_idle_clients(now);
-            for (kind, count) in self.room.pool.wanted() {
-                self.tell(&ToParent::NeedSockets { kind, count });
+            for kind in Kind::ALL {
+                if let Some(count) = self.room.pool.wanted(kind) {
+                    self.tell(&ToParent::NeedSockets { kind, count });
+                }
             }
         }
         Ok(())
@@ -118,12 +124,16 @@ impl Driver {
     }
 
     fn timeout(&mut self) -> Option<Timespec> {
-        let engine = self.engine.next_tick().into_iter().chain(self.leaving).min();
-        let others = [self.room.clients.next_due(), self.room.resolved.next_due()];
-        let next = engine.into_iter().chain(others.into_iter().flatten()).min()?;
+        let mut next = self.room.clients.next_due().min(self.leaving.unwrap_or(NEVER));
+        for due in [self.engine.next_tick(), self.room.resolved.next_due()] {
+            next = next.min(due.unwrap_or(NEVER));
+        }
+        if next == NEVER {
+            return None;
+        }
         // What a round takes is no time that would matter: the clock is read once in it.
-        let wait = next.since(self.room.now);
-        Some(Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos() as _ })
+        let wait = next.0.saturating_sub(self.room.now.0);
+        Some(Timespec { tv_sec: (wait / 1000) as _, tv_nsec: (wait % 1000 * 1_000_000) as _ })
     }
 
     fn handle(&mut self, now: Time, token: Token, flags: epoll::EventFlags) {
@@ -141,7 +151,13 @@ impl Driver {
     }
 
     fn hear_tcp_client(&mut self, now: Time, index: u32, flags: epoll::EventFlags) {
-        for (id, message) in self.room.client_ready(now, index, flags, &mut self.buffer) {
+        self.room.client_ready(now, index, flags, &mut self.buffer);
+        self.answer_tcp_client(now, index);
+    }
+
+    /// Some queries may have been left lying because too many were under way.
+    fn answer_tcp_client(&mut self, now: Time, index: u32) {
+        while let Some((id, message)) = self.room.next_query(index) {
             self.engine.client_message(now, Client::Tcp(id), &message, &mut self.room);
         }
     }
@@ -160,8 +176,8 @@ impl Driver {
 
     fn hear_server(&mut self, now: Time, slot: u32, flags: epoll::EventFlags) {
         if self.room.pool.is_tcp(slot) {
-            let (messages, alive) = self.room.pool.stream_ready(slot, flags, &mut self.buffer);
-            for mut message in messages {
+            let alive = self.room.pool.stream_ready(slot, flags, &mut self.buffer);
+            while let Some(mut message) = self.room.pool.next_message(slot) {
                 self.engine.upstream_message(now, slot, &mut message, &mut self.room);
             }
             if alive {
@@ -233,13 +249,10 @@ impl Driver {
 
     /// Tells the parent where the peers are, whether they are answered for, and which addresses wait, and the clients when that was in vain.
     fn see_to_withheld(&mut self, now: Time) {
-        for peer in self.engine.take_found() {
-            self.tell(&ToParent::Found(peer));
+        for message in self.engine.take_told() {
+            self.tell(&message);
         }
-        for (name, answered) in self.engine.take_news() {
-            self.tell(&ToParent::Peer { name, answered });
-        }
-        for (id, addresses) in self.room.resolved.untold() {
+        while let Some((id, addresses)) = self.room.resolved.untold() {
             self.tell(&ToParent::Resolved { id, addresses });
         }
         let failures = self.room.resolved.given_up(now);

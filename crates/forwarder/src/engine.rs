@@ -37,15 +37,19 @@ pub use resolved::{Fate, Resolved};
 pub use servers::ServerReport;
 pub use upstreams::{Set, UplinkState, Upstreams, wire_name};
 
+use crate::control::ToParent;
 use crate::message::{self, Query, Reason, Refused, rcode};
+use alloc::borrow::ToOwned;
+use alloc::vec::Vec;
 use cache::Cache;
+use core::net::SocketAddr;
+use core::time::Duration;
 use names::Names;
 use narrowgate_model::Time;
-use queries::{NEVER, Phase, Queries, Waiter};
+pub(crate) use queries::NEVER;
+use queries::{Phase, Queries, Waiter};
 use servers::Servers;
 use slots::Slots;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 /// A socket of the driver's, connected to a server: its number in the driver's table.
 pub type SlotId = u32;
@@ -126,6 +130,8 @@ pub struct Engine {
     kept: kept::Kept,
     aliases: aliases::Aliases,
     vigil: vigil::Vigil,
+    /// What the parent does not know yet.
+    told: Vec<ToParent>,
     counters: Counters,
     /// The message being built.
     scratch: Vec<u8>,
@@ -146,6 +152,7 @@ impl Engine {
             kept: kept::Kept::default(),
             aliases: aliases::Aliases::default(),
             vigil: vigil::Vigil::default(),
+            told: Vec::new(),
             counters: Counters::default(),
             scratch: Vec::new(),
         }

@@ -18,6 +18,12 @@
 use crate::child::{ARGUMENT, FIRST_LISTENER, MAX_LISTENERS};
 use crate::control::{MAX_MESSAGE, Sandbox, Stats, ToChild, ToParent};
 use crate::engine::{Counters, Limits, Peer, Upstreams};
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+use core::time::Duration;
 use narrowgate_model::{Mark, Server};
 use narrowgate_sys::channel::{self, Received};
 use narrowgate_sys::io;
@@ -25,9 +31,8 @@ use narrowgate_sys::path::Path;
 use narrowgate_sys::process::ExitStatus;
 use narrowgate_sys::socket::{self, Kind};
 use narrowgate_sys::spawn::{Child, Program};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use narrowgate_sys::time::Instant;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A place to listen.
 #[derive(Debug)]
@@ -84,25 +89,26 @@ pub fn end_orphan(pid: u32) -> io::Result<()> {
 pub fn resolve(servers: &[Server]) -> (Vec<SocketAddr>, Vec<&Server>) {
     let (mut found, mut lost) = (Vec::with_capacity(servers.len()), Vec::new());
     for server in servers {
-        let number =
-            |scope: &String| scope.parse().ok().or_else(|| narrowgate_sys::link::index_of(scope).ok());
-        match (server.addr, &server.scope) {
-            (addr, Some(scope)) => match number(scope) {
-                Some(index) => {
-                    let addr = match addr {
-                        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
-                        IpAddr::V6(addr) => addr,
-                    };
-                    found.push(SocketAddrV6::new(addr, server.port, 0, index).into());
-                }
-                None => lost.push(server),
-            },
-            // An address that is nowhere without a device is no server.
-            (IpAddr::V6(_), None) if server.is_link_local() => lost.push(server),
-            (addr, _) => found.push(SocketAddr::new(addr, server.port)),
+        match address(server) {
+            Some(addr) => found.push(addr),
+            None => lost.push(server),
         }
     }
     (found, lost)
+}
+
+fn address(server: &Server) -> Option<SocketAddr> {
+    let Some(scope) = &server.scope else {
+        // An address that is nowhere without a device is no server.
+        let is_nowhere = server.addr.is_ipv6() && server.is_link_local();
+        return (!is_nowhere).then(|| SocketAddr::new(server.addr, server.port));
+    };
+    let number = scope.parse().ok().or_else(|| narrowgate_sys::link::index_of(scope).ok())?;
+    let addr = match server.addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+        IpAddr::V6(addr) => addr,
+    };
+    Some(SocketAddrV6::new(addr, server.port, 0, number).into())
 }
 
 /// What became known by the channel.
@@ -132,15 +138,19 @@ pub enum Event {
     Down(io::Error),
 }
 
+/// Makes sockets to servers.
+type MakeSocket = Box<dyn FnMut(Kind) -> io::Result<OwnedFd>>;
+
 /// One resolver: its child process, and all that a new one would need.
 pub struct Resolver {
     name: String,
     limits: Limits,
     alone: bool,
     listeners: Vec<Listener>,
-    make_socket: Box<dyn FnMut(Kind) -> io::Result<OwnedFd>>,
-    upstreams: Option<Upstreams>,
-    kept: Option<Vec<Peer>>,
+    make_socket: MakeSocket,
+    /// What it was told last of whom to ask and of where the peers are, as it was sent: for the next child.
+    update: Option<Vec<u8>>,
+    kept: Option<Vec<u8>>,
     child: Child,
     channel: OwnedFd,
     restarts: u32,
@@ -160,7 +170,7 @@ impl Resolver {
         listeners: Vec<Listener>,
         make_socket: impl FnMut(Kind) -> io::Result<OwnedFd> + 'static,
     ) -> io::Result<Resolver> {
-        Resolver::spawn_with(name, limits, true, listeners, make_socket)
+        Resolver::spawn_with(name, limits, true, listeners, Box::new(make_socket))
     }
 
     /// As [`spawn`](Self::spawn), for a parent that nobody starts again: the child ends with it, so that its addresses are free.
@@ -170,7 +180,7 @@ impl Resolver {
         listeners: Vec<Listener>,
         make_socket: impl FnMut(Kind) -> io::Result<OwnedFd> + 'static,
     ) -> io::Result<Resolver> {
-        Resolver::spawn_with(name, limits, false, listeners, make_socket)
+        Resolver::spawn_with(name, limits, false, listeners, Box::new(make_socket))
     }
 
     fn spawn_with(
@@ -178,7 +188,7 @@ impl Resolver {
         limits: Limits,
         alone: bool,
         listeners: Vec<Listener>,
-        make_socket: impl FnMut(Kind) -> io::Result<OwnedFd> + 'static,
+        mut make_socket: MakeSocket,
     ) -> io::Result<Resolver> {
         if listeners.is_empty() || listeners.len() > MAX_LISTENERS {
             return Err(io::Error::new(
@@ -186,7 +196,6 @@ impl Resolver {
                 "a resolver listens on one to eight addresses",
             ));
         }
-        let mut make_socket: Box<dyn FnMut(Kind) -> io::Result<OwnedFd>> = Box::new(make_socket);
         let (child, channel) = start(name, limits, alone, &listeners, &mut make_socket, &[])?;
         Ok(Resolver {
             name: name.to_owned(),
@@ -194,7 +203,7 @@ impl Resolver {
             alone,
             listeners,
             make_socket,
-            upstreams: None,
+            update: None,
             kept: None,
             child,
             channel,
@@ -228,23 +237,22 @@ impl Resolver {
 
     /// Tells it whom to ask. An error only if the child is down and cannot be started; the news is kept for the next one in any case.
     pub fn update(&mut self, upstreams: Upstreams) -> io::Result<()> {
-        let message = ToChild::Update(upstreams.clone()).encode();
+        let message = ToChild::Update(upstreams).encode();
         if message.len() > MAX_MESSAGE {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many names or servers"));
         }
-        self.upstreams = Some(upstreams);
-        match channel::send(self.channel.as_fd(), &message, &[]) {
-            Ok(()) => Ok(()),
-            // It is dead, or so stuck that its channel is full.
-            Err(_) => self.respawn().map(drop),
-        }
+        let sent = channel::send(self.channel.as_fd(), &message, &[]);
+        self.update = Some(message);
+        // If it was not, it is dead, or so stuck that its channel is full.
+        if sent.is_err() { self.respawn().map(drop) } else { Ok(()) }
     }
 
     /// Tells it where the peers were found last, and that it shall tell when that changes. It is told to later children as well.
     pub fn keep(&mut self, peers: Vec<Peer>) {
+        let message = ToChild::Kept(peers).encode();
         // A child that does not hear it is dead or will be.
-        let _ = channel::send(self.channel.as_fd(), &ToChild::Kept(peers.clone()).encode(), &[]);
-        self.kept = Some(peers);
+        let _ = channel::send(self.channel.as_fd(), &message, &[]);
+        self.kept = Some(message);
     }
 
     /// Peers' names were asked in vain: it shall find out when they are answered again. They come as events.
@@ -263,27 +271,11 @@ impl Resolver {
         let mut events = Vec::new();
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
-            match channel::receive(self.channel.as_fd(), &mut buffer) {
+            let event = match channel::receive(self.channel.as_fd(), &mut buffer) {
                 Ok(Received::Nothing) => return events,
-                Ok(Received::Message(length, _)) => match buffer.get(..length).and_then(ToParent::decode) {
-                    Some(ToParent::Ready(sandbox)) => events.push(Event::Ready(sandbox)),
-                    Some(ToParent::NeedSockets { kind, count }) => {
-                        let count = usize::from(count).min(MOST_AT_ONCE);
-                        let fed = feed(self.channel.as_fd(), kind, count, &mut self.make_socket);
-                        if let Err(error) = fed {
-                            events.push(Event::Down(error));
-                        }
-                    }
-                    Some(ToParent::Stats(mut stats)) => {
-                        self.last = stats.counters.clone();
-                        stats.counters.add(&self.before);
-                        events.push(Event::Stats(stats));
-                    }
-                    Some(ToParent::Resolved { id, addresses }) => self.resolved.push((id, addresses)),
-                    Some(ToParent::Found(peer)) => events.push(Event::Found(peer)),
-                    Some(ToParent::Peer { name, answered }) => events.push(Event::Peer { name, answered }),
-                    None => {}
-                },
+                Ok(Received::Message(length, _)) => {
+                    buffer.get(..length).and_then(ToParent::decode).and_then(|message| self.heard(message))
+                }
                 Ok(Received::Closed) | Err(_) => {
                     events.push(match self.respawn() {
                         Ok(status) => Event::Restarted { status, times: self.restarts },
@@ -291,14 +283,36 @@ impl Resolver {
                     });
                     return events;
                 }
+            };
+            events.extend(event);
+        }
+    }
+
+    fn heard(&mut self, message: ToParent) -> Option<Event> {
+        match message {
+            ToParent::Ready(sandbox) => Some(Event::Ready(sandbox)),
+            ToParent::NeedSockets { kind, count } => {
+                let count = usize::from(count).min(MOST_AT_ONCE);
+                feed(self.channel.as_fd(), kind, count, &mut self.make_socket).err().map(Event::Down)
             }
+            ToParent::Stats(mut stats) => {
+                self.last = stats.counters.clone();
+                stats.counters.add(&self.before);
+                Some(Event::Stats(stats))
+            }
+            ToParent::Resolved { id, addresses } => {
+                self.resolved.push((id, addresses));
+                None
+            }
+            ToParent::Found(peer) => Some(Event::Found(peer)),
+            ToParent::Peer { name, answered } => Some(Event::Peer { name, answered }),
         }
     }
 
     /// Answers that wait until packets may go to their addresses, which came since this was asked last: a number for [`decide`](Self::decide)
     /// each, and the addresses. There are some only if other names than the peers' are refused (`Upstreams::default` is `None`).
     pub fn take_resolved(&mut self) -> Vec<(u32, Vec<IpAddr>)> {
-        std::mem::take(&mut self.resolved)
+        core::mem::take(&mut self.resolved)
     }
 
     /// Whether packets may go to the addresses of that number now. The answer is given to the client, or else a failure.
@@ -309,14 +323,12 @@ impl Resolver {
     /// Ends the child if it still lives, and starts another with the same listening sockets and servers. How the old one ended.
     pub fn respawn(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.end();
-        self.before.add(&std::mem::take(&mut self.last));
+        self.before.add(&core::mem::take(&mut self.last));
         self.resolved.clear();
         if !may_start(&mut self.starts, Instant::now()) {
             return Err(io::Error::other("the resolver's process dies again and again"));
         }
-        let kept = self.kept.iter().map(|peers| ToChild::Kept(peers.clone()));
-        let known: Vec<ToChild> =
-            kept.chain(self.upstreams.iter().map(|upstreams| ToChild::Update(upstreams.clone()))).collect();
+        let known = [&self.kept, &self.update];
         let (child, channel) =
             start(&self.name, self.limits, self.alone, &self.listeners, &mut self.make_socket, &known)?;
         (self.child, self.channel) = (child, channel);
@@ -340,16 +352,23 @@ impl Resolver {
 
     /// Copies of the listening sockets.
     pub fn clone_listeners(&self) -> io::Result<Vec<Listener>> {
-        self.listeners.iter().map(Listener::try_clone).collect()
+        let mut copies = Vec::with_capacity(self.listeners.len());
+        for listener in &self.listeners {
+            copies.push(listener.try_clone()?);
+        }
+        Ok(copies)
     }
 }
 
 /// Whether a child that has died may be started again now: at once as a rule, but if that was no help [`OFTEN`] times, only now and
 /// then, for the sake of the processor and the log.
 fn may_start(starts: &mut Vec<Instant>, now: Instant) -> bool {
-    starts.retain(|start| now.duration_since(*start) < OFTEN_WITHIN);
-    let often = starts.len() >= OFTEN;
-    let may = !often || starts.last().is_some_and(|last| now.duration_since(*last) >= SELDOM);
+    // Those of long ago stand first.
+    while starts.first().is_some_and(|start| now - *start >= OFTEN_WITHIN) {
+        starts.remove(0);
+    }
+    let seldom = starts.last().is_some_and(|last| now - *last >= SELDOM);
+    let may = starts.len() < OFTEN || seldom;
     if may {
         starts.push(now);
     }
@@ -362,18 +381,21 @@ fn start(
     alone: bool,
     listeners: &[Listener],
     make_socket: &mut dyn FnMut(Kind) -> io::Result<OwnedFd>,
-    known: &[ToChild],
+    known: &[&Option<Vec<u8>>],
 ) -> io::Result<(Child, OwnedFd)> {
     let (ours, theirs) = channel::pair()?;
-    let addrs = listeners.iter().map(|listener| listener.addr).collect();
-    let sockets: Vec<_> = listeners.iter().flat_map(|l| [l.udp.as_fd(), l.tcp.as_fd()]).collect();
+    let (mut addrs, mut sockets) = (Vec::new(), Vec::new());
+    for listener in listeners {
+        addrs.push(listener.addr);
+        sockets.extend_from_slice(&[listener.udp.as_fd(), listener.tcp.as_fd()]);
+    }
     // All that it needs lies in the channel before it runs: it never waits for us.
     channel::send(ours.as_fd(), &ToChild::Start { limits, alone, listeners: addrs }.encode(), &sockets)?;
     for kind in Kind::ALL {
         feed(ours.as_fd(), kind, if kind.is_tcp() { FIRST_TCP } else { FIRST_UDP }, make_socket)?;
     }
-    for message in known {
-        channel::send(ours.as_fd(), &message.encode(), &[])?;
+    for message in known.iter().copied().flatten() {
+        channel::send(ours.as_fd(), message, &[])?;
     }
     let program = Program {
         arguments: &[ARGUMENT, name],

@@ -6,28 +6,25 @@
 //! and make room for new ones when another is wanted.
 
 use super::Token;
+use super::stream::{Heard, Stream};
 use crate::engine::{CannotAsk, SlotId, Transport};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 use narrowgate_sys::socket::{self, Kind};
 use rustix::event::epoll;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, connect, connect_unspec, recv, send, sockopt};
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 struct Sock {
     fd: OwnedFd,
     kind: Kind,
     /// The device that it is bound to for good; 0 for none.
     device: u32,
+    /// A TCP connection under way.
     stream: Option<Box<Stream>>,
-}
-
-/// A TCP connection under way.
-#[derive(Default)]
-struct Stream {
     connected: bool,
-    to_send: Vec<u8>,
-    received: Vec<u8>,
 }
 
 /// See the module's head.
@@ -44,15 +41,15 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub fn adopt(&mut self, epoll: BorrowedFd<'_>, kind: Kind, descriptors: Vec<OwnedFd>) {
-        for fd in descriptors {
+    pub fn adopt(&mut self, epoll: BorrowedFd<'_>, kind: Kind, mut descriptors: Vec<OwnedFd>) {
+        while let Some(fd) = descriptors.pop() {
             let worn = self.worn.pop_if(|_| kind.is_tcp());
             let slot = worn.unwrap_or(self.sockets.len() as SlotId);
             // Streams are watched only while they are connected: an idle one says "hung up" all the time.
             let watched = kind.is_tcp()
                 || epoll::add(epoll, &fd, Token::Server(slot).data(), epoll::EventFlags::IN).is_ok();
             if watched {
-                let sock = Sock { fd, kind, device: 0, stream: None };
+                let sock = Sock { fd, kind, device: 0, stream: None, connected: false };
                 match self.sockets.get_mut(slot as usize) {
                     Some(place) => *place = sock,
                     None => self.sockets.push(sock),
@@ -101,7 +98,8 @@ impl Pool {
             }
         };
         if kind.is_tcp() {
-            sock.stream = Some(Box::new(Stream { connected, ..Stream::default() }));
+            sock.stream = Some(Box::default());
+            sock.connected = connected;
             let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT;
             let _ = epoll::add(epoll, &sock.fd, Token::Server(slot).data(), interest);
         }
@@ -131,9 +129,8 @@ impl Pool {
     pub fn send(&mut self, epoll: BorrowedFd<'_>, slot: SlotId, message: &[u8]) -> Result<(), CannotAsk> {
         let sock = self.sockets.get_mut(slot as usize).ok_or(CannotAsk::NoSocket)?;
         if let Some(stream) = &mut sock.stream {
-            stream.to_send.extend_from_slice(&(message.len() as u16).to_be_bytes());
-            stream.to_send.extend_from_slice(message);
-            if stream.connected {
+            stream.push(message);
+            if sock.connected {
                 let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT;
                 let _ = epoll::modify(epoll, &sock.fd, Token::Server(slot).data(), interest);
             }
@@ -176,70 +173,51 @@ impl Pool {
         }
     }
 
-    /// Whole messages that came by the connection, and whether it still stands.
-    pub fn stream_ready(
-        &mut self,
-        slot: SlotId,
-        flags: epoll::EventFlags,
-        buffer: &mut [u8],
-    ) -> (Vec<Vec<u8>>, bool) {
-        let mut messages = Vec::new();
-        let Some(sock) = self.sockets.get_mut(slot as usize) else { return (messages, false) };
+    /// Reads and writes what can be by the connection. Whether it still stands.
+    pub fn stream_ready(&mut self, slot: SlotId, flags: epoll::EventFlags, buffer: &mut [u8]) -> bool {
+        let Some(sock) = self.sockets.get_mut(slot as usize) else { return false };
         // An event of the same round, from before it was closed.
-        let Some(stream) = &mut sock.stream else { return (messages, true) };
+        let Some(stream) = &mut sock.stream else { return true };
         if flags.intersects(epoll::EventFlags::OUT | epoll::EventFlags::ERR | epoll::EventFlags::HUP) {
             if !matches!(sockopt::socket_error(&sock.fd), Ok(Ok(()))) {
-                return (messages, false);
+                return false;
             }
-            stream.connected |= flags.contains(epoll::EventFlags::OUT);
+            sock.connected |= flags.contains(epoll::EventFlags::OUT);
         }
         let mut alive = true;
         if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP) {
-            match recv(&sock.fd, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => alive = false,
-                Ok((length, _)) => {
-                    stream.received.extend_from_slice(buffer.get(..length).unwrap_or(&[]));
-                    while let Some(message) = take_message(&mut stream.received) {
-                        messages.push(message);
-                    }
-                }
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_) => alive = false,
-            }
+            alive = matches!(stream.read(&sock.fd, buffer), Heard::Something | Heard::Nothing);
         }
-        if stream.connected && !stream.to_send.is_empty() {
-            match send(&sock.fd, &stream.to_send, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-                Ok(sent) => drop(stream.to_send.drain(..sent)),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_) => alive = false,
-            }
+        if sock.connected {
+            alive &= stream.write(&sock.fd);
         }
-        (messages, alive)
+        alive
+    }
+
+    /// The next whole message that came by the connection.
+    pub fn next_message(&mut self, slot: SlotId) -> Option<Vec<u8>> {
+        self.sockets.get_mut(slot as usize)?.stream.as_mut()?.take_message()
     }
 
     /// Stops watching for room in the socket once nothing is left to send.
     pub fn settle(&mut self, epoll: BorrowedFd<'_>, slot: SlotId) {
         if let Some(sock) = self.sockets.get(slot as usize)
             && let Some(stream) = &sock.stream
-            && stream.connected
-            && stream.to_send.is_empty()
+            && sock.connected
+            && stream.unsent() == 0
         {
             let _ = epoll::modify(epoll, &sock.fd, Token::Server(slot).data(), epoll::EventFlags::IN);
         }
     }
 
-    /// What to ask the parent for: of each kind that ran out, as many again, up to a bound.
-    pub fn wanted(&mut self) -> impl Iterator<Item = (Kind, u16)> + use<> {
-        let mut wanted = [None; 4];
-        for kind in Kind::ALL {
-            let n = kind as usize;
-            let most = if kind.is_tcp() { MOST_TCP } else { MOST_UDP };
-            if self.short_of[n] && !self.asked_for[n] && self.total[n] < most {
-                self.asked_for[n] = true;
-                wanted[n] = Some((kind, self.total[n].max(4).min(most - self.total[n])));
-            }
+    /// How many sockets of this kind to ask the parent for, if it ran out of them: as many again, up to a bound.
+    pub fn wanted(&mut self, kind: Kind) -> Option<u16> {
+        let (n, most) = (kind as usize, if kind.is_tcp() { MOST_TCP } else { MOST_UDP });
+        if !self.short_of[n] || self.asked_for[n] || self.total[n] >= most {
+            return None;
         }
-        wanted.into_iter().flatten()
+        self.asked_for[n] = true;
+        Some(self.total[n].max(4).min(most - self.total[n]))
     }
 }
 
@@ -253,14 +231,6 @@ fn by_device(server: SocketAddr) -> (SocketAddr, u32) {
         },
         SocketAddr::V4(_) => (server, 0),
     }
-}
-
-/// The first whole message of a stream, without its length.
-pub(super) fn take_message(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let length = usize::from(u16::from_be_bytes(*stream.first_chunk()?));
-    let message = stream.get(2..2 + length)?.to_vec();
-    stream.drain(..2 + length);
-    Some(message)
 }
 
 const MOST_UDP: u16 = 128;
@@ -281,8 +251,8 @@ mod tests {
         let mut ask = |device| {
             let server = format!("[::ffff:127.0.0.1%{device}]:{port}").parse().unwrap();
             let opened = pool.open(epoll.as_fd(), Transport::Tcp, server);
-            for (kind, _) in pool.wanted() {
-                pool.adopt(epoll.as_fd(), kind, new(1));
+            if pool.wanted(Kind::Tcp4).is_some() {
+                pool.adopt(epoll.as_fd(), Kind::Tcp4, new(1));
             }
             let slots = pool.sockets.len();
             (opened.inspect(|slot| pool.close(epoll.as_fd(), *slot)).is_ok(), slots)

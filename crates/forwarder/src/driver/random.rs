@@ -19,7 +19,7 @@ impl Random {
             let mut bytes = [0u8; 512];
             match getrandom(&mut bytes, GetRandomFlags::empty()) {
                 Ok(512) => {}
-                _ => std::process::abort(),
+                _ => narrowgate_sys::process::abort(),
             }
             for (word, bytes) in self.words.iter_mut().zip(bytes.chunks_exact(8)) {
                 *word = bytes.try_into().map_or(0, u64::from_ne_bytes);
@@ -28,6 +28,6 @@ impl Random {
         }
         self.left -= 1;
         // What is given out is not kept.
-        self.words.get_mut(self.left).map_or(0, std::mem::take)
+        self.words.get_mut(self.left).map_or(0, core::mem::take)
     }
 }

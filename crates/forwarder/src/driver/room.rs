@@ -5,14 +5,15 @@ use super::pool::Pool;
 use super::random::Random;
 use super::{Listening, Token, now};
 use crate::engine::{CannotAsk, Client, Fate, Outside, Resolved, SlotId, Transport};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 use narrowgate_model::Time;
 use narrowgate_sys::datagrams::{ReceiveBatch, SendBatch};
 use narrowgate_sys::io;
 use narrowgate_sys::socket::Kind;
 use rustix::event::epoll;
-use rustix::net::{SocketFlags, acceptfrom_with};
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::{SocketFlags, accept_with};
 
 /// See the module's head.
 pub(super) struct Room {
@@ -32,8 +33,8 @@ impl Room {
     pub fn new(listeners: Vec<Listening>) -> io::Result<Room> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (n, listener) in (0u8..).zip(&listeners) {
-            epoll::add(&epoll, listener.udp, Token::Udp(n).data(), epoll::EventFlags::IN)?;
-            epoll::add(&epoll, listener.tcp, Token::Tcp(n).data(), epoll::EventFlags::IN)?;
+            epoll::add(&epoll, &listener.udp, Token::Udp(n).data(), epoll::EventFlags::IN)?;
+            epoll::add(&epoll, &listener.tcp, Token::Tcp(n).data(), epoll::EventFlags::IN)?;
         }
         let replies = listeners.iter().map(|_| SendBatch::default()).collect();
         Ok(Room {
@@ -56,28 +57,23 @@ impl Room {
     /// Some datagrams of clients.
     pub fn receive_from_clients(&self, listener: u8, batch: &mut ReceiveBatch) -> usize {
         let Some(listener) = self.listeners.get(usize::from(listener)) else { return 0 };
-        batch.receive(listener.udp).unwrap_or(0)
+        batch.receive(listener.udp.as_fd()).unwrap_or(0)
     }
 
     pub fn accept(&mut self, now: Time, listener: u8) {
         let Some(listener) = self.listeners.get(usize::from(listener)) else { return };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        while let Ok((fd, from)) = acceptfrom_with(listener.tcp, flags) {
-            let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-            if from.is_some_and(|from| may_ask(&from)) {
-                self.clients.add(self.epoll.as_fd(), now, fd);
-            }
+        while let Ok(fd) = accept_with(&listener.tcp, flags) {
+            self.clients.add(self.epoll.as_fd(), now, fd);
         }
     }
 
-    pub fn client_ready(
-        &mut self,
-        now: Time,
-        index: u32,
-        flags: epoll::EventFlags,
-        buffer: &mut [u8],
-    ) -> Vec<(u64, Vec<u8>)> {
-        self.clients.ready(self.epoll.as_fd(), now, index, flags, buffer)
+    pub fn client_ready(&mut self, now: Time, index: u32, flags: epoll::EventFlags, buffer: &mut [u8]) {
+        self.clients.ready(self.epoll.as_fd(), now, index, flags, buffer);
+    }
+
+    pub fn next_query(&mut self, index: u32) -> Option<(u64, Vec<u8>)> {
+        self.clients.next_query(self.epoll.as_fd(), index)
     }
 
     pub fn close_idle_clients(&mut self, now: Time) {
@@ -88,7 +84,7 @@ impl Room {
     pub fn flush(&mut self) {
         for (listener, batch) in self.listeners.iter().zip(&mut self.replies) {
             if !batch.is_empty() {
-                batch.send(listener.udp);
+                batch.send(listener.udp.as_fd());
             }
         }
     }
@@ -106,7 +102,7 @@ impl Room {
                     (self.listeners.get(listener), self.replies.get_mut(listener))
                     && batch.push(from, message)
                 {
-                    batch.send(listener.udp);
+                    batch.send(listener.udp.as_fd());
                 }
             }
             Client::Tcp(id) => self.clients.reply(self.epoll.as_fd(), self.now, *id, message),
@@ -116,8 +112,8 @@ impl Room {
     /// What comes from now on is for whoever else has these sockets.
     pub fn stop_listening(&mut self) {
         for listener in &self.listeners {
-            let _ = epoll::delete(&self.epoll, listener.udp);
-            let _ = epoll::delete(&self.epoll, listener.tcp);
+            let _ = epoll::delete(&self.epoll, &listener.udp);
+            let _ = epoll::delete(&self.epoll, &listener.tcp);
         }
     }
 

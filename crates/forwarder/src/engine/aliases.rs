@@ -2,6 +2,7 @@
 
 use super::names::Names;
 use crate::message::{MAX_NAME, Record, question_end, rtype, u16_at};
+use alloc::vec::Vec;
 
 /// The names that answers led to, and the set that each is asked of.
 #[derive(Default)]

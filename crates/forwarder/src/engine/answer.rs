@@ -5,6 +5,8 @@ use super::cache::give;
 use super::queries::{Outcome, Phase, Query, Try};
 use super::{Engine, Outside, SlotId};
 use crate::message::{self, AnswerCookie, HEADER, Mismatch, Reason, rcode};
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use narrowgate_model::Time;
 
 impl Engine {

@@ -4,6 +4,7 @@ use super::queries::{Outcome, Phase, Query, Try};
 use super::servers::Server;
 use super::{CannotAsk, Engine, Outside, SlotId, Transport};
 use crate::message::{self, HEADER};
+use alloc::vec::Vec;
 use narrowgate_model::Time;
 
 /// In which form a query is sent.

@@ -5,6 +5,7 @@ use super::index::Index;
 use super::queries::Waiter;
 use super::{Client, Engine, Outside, address};
 use crate::message::{self, HEADER, Query, age, lifetime};
+use alloc::vec::Vec;
 use narrowgate_model::Time;
 
 /// A place for an answer; without bytes it is free.
@@ -92,7 +93,7 @@ impl Cache {
                 self.hand = 0;
             }
             let Some(entry) = self.entries.get_mut(self.hand) else { return };
-            if !std::mem::take(&mut entry.used) && !entry.bytes.is_empty() {
+            if !core::mem::take(&mut entry.used) && !entry.bytes.is_empty() {
                 self.bytes -= cost(entry);
                 entry.bytes = Vec::new();
                 self.index.remove(entry.hash, self.hand as u32);

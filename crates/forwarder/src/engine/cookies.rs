@@ -6,8 +6,9 @@
 //!    answer from its cache without them. After that it is not, once; the question is asked again without a cookie.
 //! 4. A server that does not speak them, drops such queries or refuses them is left in peace for [`PAUSE`].
 
+use alloc::vec::Vec;
+use core::time::Duration;
 use narrowgate_model::Time;
-use std::time::Duration;
 
 /// See the module's head.
 #[derive(Debug, Default)]

@@ -1,5 +1,7 @@
 //! What is counted. Each counter is something that a person would ask for.
 
+use alloc::vec::Vec;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What was counted since the start.
@@ -12,23 +14,38 @@ macro_rules! counters {
             /// The counters' names, in the order of [`values`](Self::values).
             pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
 
-            /// The counters in the order of [`NAMES`](Self::NAMES).
-            pub fn values(&self) -> Vec<u64> {
-                vec![$(self.$name),*]
+            #[inline(never)]
+            fn each(&mut self) -> [&mut u64; Counters::NAMES.len()] {
+                [$(&mut self.$name),*]
             }
 
-            /// Counters from their values; missing ones are 0, others are left out.
-            pub fn from_values(values: &[u64]) -> Counters {
-                let mut values = values.iter().copied();
-                Counters { $($name: values.next().unwrap_or(0)),* }
-            }
-
-            /// Adds another process's counters: a resolver that was started again goes on counting.
-            pub fn add(&mut self, other: &Counters) {
-                $(self.$name = self.$name.wrapping_add(other.$name);)*
-            }
         }
     };
+}
+
+impl Counters {
+    /// The counters in the order of [`NAMES`](Self::NAMES).
+    pub fn values(&self) -> Vec<u64> {
+        self.clone().each().map(|value| *value).to_vec()
+    }
+
+    /// Counters from their values; missing ones are 0, others are left out.
+    pub fn from_values(values: &[u64]) -> Counters {
+        let mut counters = Counters::default();
+        counters.add_values(values);
+        counters
+    }
+
+    /// Adds another process's counters: a resolver that was started again goes on counting.
+    pub fn add(&mut self, other: &Counters) {
+        self.add_values(&other.values());
+    }
+
+    fn add_values(&mut self, values: &[u64]) {
+        for (sum, value) in self.each().into_iter().zip(values) {
+            *sum = sum.wrapping_add(*value);
+        }
+    }
 }
 
 counters! {

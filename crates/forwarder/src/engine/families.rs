@@ -8,6 +8,7 @@
 use super::queries::Phase;
 use super::{Engine, Outside, UplinkState, WAIT};
 use crate::message::{self, Query, Reason, has_record, rcode, rtype};
+use alloc::boxed::Box;
 use narrowgate_model::Time;
 
 impl Engine {

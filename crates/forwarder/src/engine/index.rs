@@ -2,6 +2,7 @@
 //! have it), so that nobody can choose names that fall together.
 
 use super::Outside;
+use alloc::vec::Vec;
 use siphasher::sip::SipHasher13;
 
 /// See the module's head.

@@ -10,11 +10,13 @@
 use super::cache::{STALE_SECONDS, reply_kept};
 use super::queries::Query;
 use super::{Engine, Outside, resolved};
+use crate::control::ToParent;
 use crate::message::{self, Query as Parsed, Reason, add_reason, has_record, kept_reply, rtype};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_model::peers::{MOST_NAMES, renew};
-use std::net::IpAddr;
-use std::time::Duration;
 
 /// A peer's name in [`wire_name`](super::wire_name) form, and its addresses.
 pub type Peer = (Vec<u8>, Vec<IpAddr>);
@@ -25,8 +27,6 @@ pub(super) struct Kept {
     /// Only if the parent wants it.
     pub(super) on: bool,
     peers: Vec<Peer>,
-    /// What the parent does not know yet.
-    found: Vec<Peer>,
 }
 
 impl Kept {
@@ -34,20 +34,15 @@ impl Kept {
         self.peers.iter().find(|(known, _)| message::is_same_name(known, name)).map(|(_, addrs)| &addrs[..])
     }
 
-    fn learn(&mut self, name: &[u8], found: &[IpAddr]) {
-        let place = match self.peers.iter().position(|(known, _)| message::is_same_name(known, name)) {
-            Some(place) => place,
-            None if self.peers.len() < MOST_NAMES => {
-                self.peers.push((name.to_ascii_lowercase(), Vec::new()));
-                self.peers.len() - 1
-            }
-            None => return,
-        };
-        if let Some((name, known)) = self.peers.get_mut(place)
-            && renew(known, found)
-        {
-            self.found.push((name.clone(), found.to_vec()));
+    /// The name in small letters, if that is news.
+    fn learn(&mut self, name: &[u8], found: &[IpAddr]) -> Option<Vec<u8>> {
+        let known = self.peers.iter().position(|(known, _)| message::is_same_name(known, name));
+        let place = known.unwrap_or(self.peers.len());
+        if place == self.peers.len() && place < MOST_NAMES {
+            self.peers.push((name.to_ascii_lowercase(), Vec::new()));
         }
+        let (name, known) = self.peers.get_mut(place)?;
+        renew(known, found).then(|| name.clone())
     }
 }
 
@@ -59,9 +54,9 @@ impl Engine {
         self.kept.peers.truncate(MOST_NAMES);
     }
 
-    /// Where peers were found since this was asked last: a name each, and its addresses of one IP version. Only what is new.
-    pub fn take_found(&mut self) -> Vec<Peer> {
-        std::mem::take(&mut self.kept.found)
+    /// What the parent is to hear, since this was asked last: where peers were found, and which names were asked for in vain or are answered again.
+    pub fn take_told(&mut self) -> Vec<ToParent> {
+        core::mem::take(&mut self.told)
     }
 
     /// Called with each answer that may be kept.
@@ -70,8 +65,9 @@ impl Engine {
         if let Some(name) = self.peer_asked_for(query)
             && has_record(answer, query.parsed.qtype)
             && let Some(found) = resolved::addresses(answer)
+            && let Some(name) = self.kept.learn(name, &found)
         {
-            self.kept.learn(name, &found);
+            self.told.push(ToParent::Found((name, found)));
         }
     }
 

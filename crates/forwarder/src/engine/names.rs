@@ -1,6 +1,8 @@
 //! A few names, with a number each.
 
 use crate::message::is_same_name;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// See the module's head. What was put in last stands last.
 #[derive(Default)]

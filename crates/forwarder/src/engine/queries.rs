@@ -3,6 +3,8 @@
 use super::index::Index;
 use super::{Client, Outside, SlotId};
 use crate::message::{HEADER, Query as Parsed};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use narrowgate_model::Time;
 
 /// Somebody who wants the answer, under his own id.
@@ -271,7 +273,7 @@ impl Queries {
 }
 
 /// No alarm is set.
-pub(super) const NEVER: Time = Time(u64::MAX);
+pub(crate) const NEVER: Time = Time(u64::MAX);
 
 fn same_client(a: &Client, b: &Client) -> bool {
     match (a, b) {

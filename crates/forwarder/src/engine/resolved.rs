@@ -12,9 +12,10 @@
 
 use super::Client;
 use crate::message::{self, HEADER, Reason, Record, rcode, rtype, u16_at};
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
 use narrowgate_model::Time;
-use std::net::IpAddr;
-use std::time::Duration;
 
 /// See the module's head.
 #[derive(Default)]
@@ -65,68 +66,62 @@ impl Resolved {
         if !self.strict {
             return Fate::Pass;
         }
-        let Some(addresses) = addresses(answer) else { return fail(answer) };
+        let Some(addresses) = addresses(answer) else { return Fate::Fail(failure(answer)) };
         let window = if self.alone { ALONE } else { LATELY };
-        self.admitted.retain(|(_, at)| now.since(*at) < ALONE);
         let is_admitted =
-            |addr: &IpAddr| self.admitted.iter().any(|(a, at)| a == addr && now.since(*at) < window);
+            |addr: &IpAddr| self.admitted.iter().any(|(a, at)| a == addr && now.0 < at.0 + window);
         if addresses.iter().all(is_admitted) {
             return Fate::Pass;
         }
         let kept: usize = self.waiting.iter().map(|w| w.answers.len()).sum();
         if self.alone || kept >= MOST_WAITING {
-            return fail(answer);
+            return Fate::Fail(failure(answer));
         }
-        let answer = (*client, answer.to_vec());
-        match self.waiting.iter_mut().find(|w| w.addresses == addresses) {
-            Some(waiting) => waiting.answers.push(answer),
-            None => {
-                self.last_id = self.last_id.wrapping_add(1);
-                self.waiting.push(Waiting {
-                    id: self.last_id,
-                    told: false,
-                    addresses,
-                    until: now + PATIENCE,
-                    answers: vec![answer],
-                });
-            }
+        let known = self.waiting.iter().position(|w| w.addresses == addresses);
+        let place = known.unwrap_or(self.waiting.len());
+        if known.is_none() {
+            self.last_id = self.last_id.wrapping_add(1);
+            let (id, until) = (self.last_id, now + PATIENCE);
+            self.waiting.push(Waiting { id, told: false, addresses, until, answers: Vec::new() });
+        }
+        if let Some(waiting) = self.waiting.get_mut(place) {
+            waiting.answers.push((*client, answer.to_vec()));
         }
         Fate::Wait
     }
 
-    /// What the parent has to be told: a number, and addresses to let in. Each once.
-    pub fn untold(&mut self) -> Vec<(u32, Vec<IpAddr>)> {
-        let untold = self.waiting.iter_mut().filter(|w| !w.told);
-        let tell = |w: &mut Waiting| {
-            w.told = true;
-            (w.id, w.addresses.clone())
-        };
-        untold.map(tell).collect()
+    /// What the parent has to be told next, if there is anything: a number, and addresses to let in.
+    pub fn untold(&mut self) -> Option<(u32, Vec<IpAddr>)> {
+        let waiting = self.waiting.iter_mut().find(|w| !w.told)?;
+        waiting.told = true;
+        Some((waiting.id, waiting.addresses.clone()))
     }
 
     /// The parent's word about a number: what goes to whom.
     pub fn decided(&mut self, now: Time, id: u32, let_in: bool) -> Vec<(Client, Vec<u8>)> {
         let Some(place) = self.waiting.iter().position(|w| w.id == id) else { return Vec::new() };
-        let waiting = self.waiting.swap_remove(place);
+        let mut waiting = self.waiting.swap_remove(place);
         if !let_in {
-            return failures(waiting);
+            for (_, answer) in &mut waiting.answers {
+                *answer = failure(answer);
+            }
+            return waiting.answers;
         }
-        for addr in &waiting.addresses {
-            self.admitted.retain(|(a, _)| a != addr);
-            self.admitted.push((*addr, now));
+        for addr in waiting.addresses {
+            let known = self.admitted.iter().position(|(a, _)| *a == addr);
+            let old = known.unwrap_or(if self.admitted.len() < MOST_ADMITTED { MOST_ADMITTED } else { 0 });
+            if old < self.admitted.len() {
+                self.admitted.remove(old);
+            }
+            self.admitted.push((addr, now));
         }
-        let over = self.admitted.len().saturating_sub(MOST_ADMITTED);
-        self.admitted.drain(..over);
         waiting.answers
     }
 
-    /// The failures for what has waited too long.
+    /// The failures for what has waited too long with one set of addresses.
     pub fn given_up(&mut self, now: Time) -> Vec<(Client, Vec<u8>)> {
-        let mut out = Vec::new();
-        while let Some(place) = self.waiting.iter().position(|w| w.until <= now) {
-            out.append(&mut failures(self.waiting.swap_remove(place)));
-        }
-        out
+        let late = self.waiting.iter().find(|w| w.until <= now).map(|w| w.id);
+        late.map_or(Vec::new(), |id| self.decided(now, id, false))
     }
 
     /// When something has waited too long.
@@ -163,16 +158,9 @@ pub(super) fn addresses(answer: &[u8]) -> Option<Vec<IpAddr>> {
     Some(found)
 }
 
-fn failures(waiting: Waiting) -> Vec<(Client, Vec<u8>)> {
-    let failed = |(client, answer): (Client, Vec<u8>)| match fail(&answer) {
-        Fate::Fail(failure) => (client, failure),
-        _ => (client, answer),
-    };
-    waiting.answers.into_iter().map(failed).collect()
-}
-
 /// SERVFAIL in the place of this answer.
-fn fail(answer: &[u8]) -> Fate {
+#[inline(never)]
+fn failure(answer: &[u8]) -> Vec<u8> {
     let mut query = answer.to_vec();
     // The question as it was asked: no answer bit, no records; an OPT if the answer has one.
     let end = message::question_end(answer).unwrap_or(HEADER);
@@ -186,7 +174,7 @@ fn fail(answer: &[u8]) -> Fate {
         query.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
     }
     let why = (Reason::Other, "the guard could not be told of the address");
-    Fate::Fail(message::error_reply(&query, rcode::SERVFAIL, Some(why)).unwrap_or_default())
+    message::error_reply(&query, rcode::SERVFAIL, Some(why)).unwrap_or_default()
 }
 
 fn has_opt(answer: &[u8]) -> bool {
@@ -204,10 +192,10 @@ fn has_opt(answer: &[u8]) -> bool {
 
 /// How long an answer waits for the parent, which needs some milliseconds; a stub waits for seconds, but asks another server soon.
 pub const PATIENCE: Duration = Duration::from_millis(400);
-/// How long the parent is not told again.
-const LATELY: Duration = Duration::from_secs(30);
+/// How long the parent is not told again, in milliseconds.
+const LATELY: u64 = 30_000;
 /// The same without a parent: well below the time that an element stays in the guard's sets.
-const ALONE: Duration = Duration::from_secs(12 * 3600);
+const ALONE: u64 = 12 * 3_600_000;
 /// Answers that wait at a time.
 const MOST_WAITING: usize = 256;
 /// Addresses that one answer may let in: what fits a message without TCP.
@@ -273,10 +261,9 @@ mod tests {
         let m = answer(&[CNAME, A, AAAA], true);
         assert_eq!(r.fate(at(0), &client(1), &m), Fate::Wait);
         assert_eq!(r.fate(at(1), &client(2), &m), Fate::Wait);
-        let untold = r.untold();
-        let [(id, addresses)] = &untold[..] else { panic!("told once: {untold:?}") };
+        let Some((id, addresses)) = &r.untold() else { panic!() };
         assert_eq!(*addresses, ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]);
-        assert_eq!(r.untold(), []);
+        assert_eq!(r.untold(), None, "told once");
         assert_eq!(r.decided(at(2), id + 1, true), [], "another number");
         assert_eq!(r.decided(at(2), *id, true), [(client(1), m.clone()), (client(2), m.clone())]);
         assert_eq!(r.next_due(), None);
@@ -291,7 +278,7 @@ mod tests {
             let mut r = strict();
             let m = answer(&[A], edns);
             assert_eq!(r.fate(at(0), &client(1), &m), Fate::Wait);
-            let (id, _) = r.untold()[0];
+            let (id, _) = r.untold().unwrap();
             let refused = r.decided(at(1), id, false);
             assert!(refused.len() == 1 && is_failure(&refused[0].1, edns));
             assert_eq!(r.fate(at(2), &client(1), &m), Fate::Wait, "it is asked anew");
@@ -307,7 +294,7 @@ mod tests {
     fn alone_what_was_let_in_is_answered_and_nothing_else() {
         let mut r = strict();
         assert_eq!(r.fate(at(0), &client(1), &answer(&[A], false)), Fate::Wait);
-        let (id, _) = r.untold()[0];
+        let (id, _) = r.untold().unwrap();
         r.decided(at(1), id, true);
         r.orphaned();
         assert_eq!(r.fate(at(3_600_000), &client(1), &answer(&[A], false)), Fate::Pass);
@@ -337,7 +324,7 @@ mod tests {
         assert_eq!(r.fate(at(0), &client(1), &m), Fate::Pass);
         r.set_strict(true);
         assert_eq!(r.fate(at(0), &client(1), &m), Fate::Wait);
-        let (id, _) = r.untold()[0];
+        let (id, _) = r.untold().unwrap();
         r.decided(at(1), id, true);
         r.set_strict(true);
         assert_eq!(r.fate(at(2), &client(1), &m), Fate::Pass);
@@ -354,7 +341,7 @@ mod tests {
             let fate = r.fate(at(0), &client(n), &answer(&[(1, &addr)], false));
             assert_eq!(fate == Fate::Wait, usize::from(n) < MOST_WAITING);
         }
-        for (id, _) in r.untold() {
+        while let Some((id, _)) = r.untold() {
             r.decided(at(1), id, true);
         }
         assert!(r.admitted.len() <= MOST_ADMITTED && r.waiting.is_empty());
@@ -369,7 +356,7 @@ mod tests {
             let mut r = strict();
             let _ = r.fate(at(0), &client(1), &bytes);
             let _ = r.given_up(at(10_000));
-            let _ = fail(&bytes);
+            let _ = failure(&bytes);
         }
     }
 }

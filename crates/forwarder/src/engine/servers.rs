@@ -2,9 +2,10 @@
 
 use super::cookies::Cookies;
 use super::upstreams::{MAX_SERVERS, Upstreams};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
 use narrowgate_model::Time;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 /// One server.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ impl Server {
 
     /// Whether to ask it beside the best: a doubtful one from time to time (then the next time is set), an unknown one once.
     pub fn probe(&mut self, now: Time) -> bool {
-        let unknown = self.estimate.is_none() && !std::mem::replace(&mut self.met, true);
+        let unknown = self.estimate.is_none() && !core::mem::replace(&mut self.met, true);
         match &mut self.suspect {
             None => unknown,
             Some(suspicion) if suspicion.probe_at <= now => {

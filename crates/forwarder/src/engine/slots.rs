@@ -3,9 +3,10 @@
 
 use super::queries::NEVER;
 use super::{CannotAsk, Outside, SlotId, Transport};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
 use narrowgate_model::Time;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 #[derive(Default)]
 struct Slot {
@@ -172,7 +173,7 @@ impl Slots {
     pub fn fail(&mut self, slot: SlotId, out: &mut dyn Outside) -> (Option<u16>, Vec<(u16, u32, u8)>) {
         let Some(place) = self.table.get_mut(slot as usize) else { return (None, Vec::new()) };
         let server = place.open.map(|open| open.server);
-        let flying = std::mem::take(&mut place.flying);
+        let flying = core::mem::take(&mut place.flying);
         self.close(slot, out);
         (server, flying)
     }

@@ -1,7 +1,9 @@
 //! Whom to ask, as the parent tells it: sets of servers, and which names go to which set.
 
 use crate::message::MAX_NAME;
-use std::net::SocketAddr;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 /// How the network is by which a set's servers are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -9,14 +9,15 @@
 
 use super::queries::{NEVER, Query};
 use super::{Engine, Outside};
+use crate::control::ToParent;
 use crate::message::{self, HEADER, Query as Parsed};
+use alloc::vec::Vec;
 use narrowgate_model::Time;
 
 /// See the module's head.
 #[derive(Default)]
 pub(super) struct Vigil {
     list: Vec<Watched>,
-    news: Vec<(Vec<u8>, bool)>,
     /// When any server has given an answer that is one.
     last_answer: Option<Time>,
 }
@@ -33,11 +34,6 @@ struct Watched {
 }
 
 impl Engine {
-    /// What has become of peers' names since this was asked last, in their order: asked for in vain (`false`), answered again (`true`).
-    pub fn take_news(&mut self) -> Vec<(Vec<u8>, bool)> {
-        std::mem::take(&mut self.vigil.news)
-    }
-
     /// The parent wants to hear soon when what was asked in vain is answered again.
     pub fn watch(&mut self, now: Time) {
         for watched in &mut self.vigil.list {
@@ -62,7 +58,7 @@ impl Engine {
             return;
         }
         let Some((message, parsed)) = plain(query) else { return };
-        self.vigil.news.push((name.clone(), false));
+        self.told.push(ToParent::Peer { name: name.clone(), answered: false });
         self.vigil.list.push(Watched { name, message, parsed, since: now, next: NEVER });
     }
 
@@ -72,7 +68,8 @@ impl Engine {
         let Some(query) = self.queries.get(index).filter(|_| !self.vigil.list.is_empty()) else { return };
         let name = message::question_name(&query.message, &query.parsed);
         if let Some(at) = self.vigil.list.iter().position(|w| message::is_same_name(&w.name, name)) {
-            self.vigil.news.push((self.vigil.list.swap_remove(at).name, true));
+            let name = self.vigil.list.swap_remove(at).name;
+            self.told.push(ToParent::Peer { name, answered: true });
         }
     }
 

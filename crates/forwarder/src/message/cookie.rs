@@ -1,7 +1,8 @@
 //! DNS cookies (RFC 7873) as bytes: an option of the OPT, added to a query and taken out of its answer.
 
 use super::{Edns, HEADER, Record, question_end, rtype, u16_at};
-use std::ops::Range;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Length of a client's cookie.
 pub const CLIENT_COOKIE: usize = 8;
@@ -13,20 +14,16 @@ pub fn has_cookie(query: &[u8], edns: &Edns) -> bool {
 
 /// Adds a cookie to the OPT of a query.
 pub fn add_cookie(query: &mut Vec<u8>, edns: &Edns, client: &[u8], server: &[u8]) {
-    let (end, length) = (query.len(), 4 + client.len() + server.len());
-    let Some(before) = u16_at(query, edns.start + 9).filter(|_| edns.end <= end) else { return };
-    query.resize(end + length, 0);
-    query.copy_within(edns.end..end, edns.end + length);
-    let head = [COOKIE, length as u16 - 4].map(u16::to_be_bytes);
-    let mut at = edns.end;
-    for part in [head.as_flattened(), client, server] {
-        if let Some(place) = query.get_mut(at..at + part.len()) {
-            place.copy_from_slice(part);
-        }
-        at += part.len();
-    }
+    let Some(behind) = query.get(edns.end..).map(<[u8]>::to_vec) else { return };
+    let Some(before) = u16_at(query, edns.start + 9) else { return };
+    let length = (client.len() + server.len()) as u16;
     if let Some(place) = query.get_mut(edns.start + 9..).and_then(|rest| rest.first_chunk_mut()) {
-        *place = before.saturating_add(length as u16).to_be_bytes();
+        *place = before.saturating_add(4 + length).to_be_bytes();
+    }
+    query.truncate(edns.end);
+    let [high, low] = length.to_be_bytes();
+    for part in [&[0, COOKIE as u8, high, low], client, server, &behind] {
+        query.extend_from_slice(part);
     }
 }
 

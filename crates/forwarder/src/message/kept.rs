@@ -2,7 +2,8 @@
 
 use super::reply::push_opt;
 use super::{HEADER, Query, Reason, Record, question_end, rtype, u16_at};
-use std::net::IpAddr;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 /// Writes an answer to this query into `into`: these addresses, each with this lifetime in seconds, or NODATA if there are none. A client that sent an OPT gets the reason.
 pub fn kept_reply(

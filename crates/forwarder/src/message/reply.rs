@@ -1,6 +1,7 @@
 //! The few answers that are our own: errors, and "ask again by TCP".
 
 use super::{HEADER, OUR_UDP, Query};
+use alloc::vec::Vec;
 
 /// Extended error codes (RFC 8914, 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! No server answers: what the tunnels' peers get from memory; and what is fetched before it is needed.
 
-use crate::world::{Host, Manner, World, query, question_end, rcode, udp_client};
+use crate::world::{Host, Manner, Told, World, query, question_end, rcode, udp_client};
 use narrowgate_forwarder::engine::{Client, Limits, STALE_AFTER, UplinkState, wire_name};
 use std::net::IpAddr;
 use std::time::Duration;

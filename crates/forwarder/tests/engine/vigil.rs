@@ -1,6 +1,6 @@
 //! Peers asked for in vain: who hears of it, what is sent until there are answers, and that nothing is sent afterwards.
 
-use crate::world::{Host, Manner, World, query, rcode, server, udp_client};
+use crate::world::{Host, Manner, Told, World, query, rcode, server, udp_client};
 use narrowgate_forwarder::engine::{Limits, UplinkState, wire_name};
 use std::time::Duration;
 

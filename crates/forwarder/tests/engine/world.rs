@@ -3,8 +3,9 @@
 
 use crate::hosts;
 pub use crate::hosts::{Host, Manner, cookie, query, question_end, rcode};
+use narrowgate_forwarder::control::ToParent;
 use narrowgate_forwarder::engine::{
-    CannotAsk, Client, Engine, Fate, Limits, Outside, Resolved, Set, SlotId, Transport, UplinkState,
+    CannotAsk, Client, Engine, Fate, Limits, Outside, Peer, Resolved, Set, SlotId, Transport, UplinkState,
     Upstreams, wire_name,
 };
 use narrowgate_model::Time;
@@ -60,6 +61,28 @@ pub struct Net {
     pub guard: Option<(Resolved, u64)>,
     /// Messages that came to the engine or went from it.
     pub packets: u64,
+}
+
+/// What the engine has to tell, by kind.
+pub trait Told {
+    fn take_found(&mut self) -> Vec<Peer>;
+    fn take_news(&mut self) -> Vec<(Vec<u8>, bool)>;
+}
+
+impl Told for Engine {
+    /// Where peers were found: a name each, and its addresses of one IP version.
+    fn take_found(&mut self) -> Vec<Peer> {
+        let found = |message| if let ToParent::Found(peer) = message { Some(peer) } else { None };
+        self.take_told().into_iter().filter_map(found).collect()
+    }
+
+    /// What has become of peers' names, in their order: asked for in vain (`false`), answered again (`true`).
+    fn take_news(&mut self) -> Vec<(Vec<u8>, bool)> {
+        let news = |message| {
+            if let ToParent::Peer { name, answered } = message { Some((name, answered)) } else { None }
+        };
+        self.take_told().into_iter().filter_map(news).collect()
+    }
 }
 
 /// The engine in its network.
@@ -243,7 +266,7 @@ impl Net {
     /// What the driver does at the end of a round.
     fn see_to_withheld(&mut self) {
         let Some((mut resolved, let_in)) = self.guard.take() else { return };
-        for (id, _) in resolved.untold() {
+        while let Some((id, _)) = resolved.untold() {
             if self.chance(let_in) {
                 self.after(3, Event::Decided(id, true));
             } else if !self.chance(let_in) {
