@@ -32,10 +32,18 @@ fn put(text: &mut String, key: &str, value: &dyn core::fmt::Display) {
     let _ = write!(text, "{value}"); // a String takes everything
 }
 
+/// The same with a number; nothing if there is none.
+#[inline(never)]
+fn number(text: &mut String, key: &str, value: Option<u32>) {
+    if let Some(value) = value {
+        put(text, key, &value);
+    }
+}
+
 fn address(verb: &str, a: &Address) -> String {
     let mut text = verb.to_owned();
     put(&mut text, "", &a.prefix);
-    put(&mut text, " dev #", &a.link);
+    number(&mut text, " dev #", Some(a.link));
     text
 }
 
@@ -48,17 +56,15 @@ fn route(verb: &str, r: &Route) -> String {
     match r.kind {
         RouteKind::Unicast => {}
         RouteKind::Unreachable => text.push_str("unreachable "),
-        RouteKind::Other(n) => put(&mut text, "type ", &n),
+        RouteKind::Other(n) => number(&mut text, "type ", Some(n.into())),
     }
     put(&mut text, "", &r.dst);
     if let Some(via) = r.via {
         put(&mut text, " via ", &via);
     }
-    if let Some(link) = r.link {
-        put(&mut text, " dev #", &link);
-    }
-    put(&mut text, " table ", &r.table);
-    put(&mut text, " metric ", &r.metric);
+    number(&mut text, " dev #", r.link);
+    number(&mut text, " table ", Some(r.table));
+    number(&mut text, " metric ", Some(r.metric));
     if r.onlink {
         text.push_str(" onlink");
     }
@@ -67,31 +73,33 @@ fn route(verb: &str, r: &Route) -> String {
 
 fn rule(verb: &str, r: &Rule) -> String {
     let mut text = [family(r.ipv6), verb].concat();
-    put(&mut text, " pref ", &r.priority);
+    number(&mut text, " pref ", Some(r.priority));
     selector(&mut text, &r.selector);
-    match r.action {
-        RuleAction::Lookup(table) => put(&mut text, " lookup ", &table),
-        RuleAction::Goto(to) => put(&mut text, " goto ", &to),
-        RuleAction::Nop => text.push_str(" nop"),
-        RuleAction::Unreachable => text.push_str(" unreachable"),
-        RuleAction::Prohibit => text.push_str(" prohibit"),
-        RuleAction::Blackhole => text.push_str(" blackhole"),
-        RuleAction::Other(n) => put(&mut text, " type ", &n),
-    }
-    if let Some(len) = r.suppress_prefix_len {
-        put(&mut text, " suppress_prefixlength ", &len);
-    }
+    let (word, which) = match r.action {
+        RuleAction::Lookup(table) => (" lookup ", Some(table)),
+        RuleAction::Goto(to) => (" goto ", Some(to)),
+        RuleAction::Nop => (" nop", None),
+        RuleAction::Unreachable => (" unreachable", None),
+        RuleAction::Prohibit => (" prohibit", None),
+        RuleAction::Blackhole => (" blackhole", None),
+        RuleAction::Other(n) => (" type ", Some(n.into())),
+    };
+    text.push_str(word);
+    number(&mut text, "", which);
+    number(&mut text, " suppress_prefixlength ", r.suppress_prefix_len);
     text
 }
 
 fn selector(text: &mut String, s: &Selector) {
-    if s.invert {
-        text.push_str(" not");
-    }
-    let prefixes = [(" from ", s.src), (" to ", s.dst)];
-    for (key, prefix) in prefixes {
+    let flag = |text: &mut String, set: bool, word: &str| {
+        if set {
+            text.push_str(word);
+        }
+    };
+    flag(text, s.invert, " not");
+    for (key, prefix) in [(" from ", &s.src), (" to ", &s.dst)] {
         if let Some(prefix) = prefix {
-            put(text, key, &prefix);
+            put(text, key, prefix);
         }
     }
     for (key, name) in [(" iif ", &s.iif), (" oif ", &s.oif)] {
@@ -102,28 +110,16 @@ fn selector(text: &mut String, s: &Selector) {
     if let Some(mark) = s.mark {
         let _ = write!(text, " fwmark {:#x}/{:#x}", mark.value, mark.mask);
     }
-    if let Some(proto) = s.ip_proto {
-        put(text, " ipproto ", &proto);
+    number(text, " ipproto ", s.ip_proto.map(u32::from));
+    let wide = |(first, last): (u16, u16)| (u32::from(first), u32::from(last));
+    let ranges = [(" sport ", s.sport.map(wide)), (" dport ", s.dport.map(wide)), (" uidrange ", s.uid)];
+    for (key, range) in ranges {
+        number(text, key, range.map(|(first, _)| first));
+        number(text, "-", range.map(|(_, last)| last));
     }
-    for (key, range) in [(" sport ", s.sport), (" dport ", s.dport)] {
-        if let Some((first, last)) = range {
-            put(text, key, &first);
-            put(text, "-", &last);
-        }
-    }
-    if let Some((first, last)) = s.uid {
-        put(text, " uidrange ", &first);
-        put(text, "-", &last);
-    }
-    if let Some(tos) = s.tos {
-        put(text, " tos ", &tos);
-    }
-    if s.l3mdev {
-        text.push_str(" l3mdev");
-    }
-    if s.unknown {
-        text.push_str(" (and more)");
-    }
+    number(text, " tos ", s.tos.map(u32::from));
+    flag(text, s.l3mdev, " l3mdev");
+    flag(text, s.unknown, " (and more)");
 }
 
 #[cfg(test)]

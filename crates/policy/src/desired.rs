@@ -11,9 +11,8 @@ use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::{AddressFact, UplinkState};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::nft::Ruleset;
-use narrowgate_model::sort::sort;
 use narrowgate_model::state::{Desired, Observed};
-use narrowgate_model::{ByName, Config, Facts, PROTOCOL, Time};
+use narrowgate_model::{ByName, Config, Facts, PROTOCOL, Prefix, Time};
 
 /// Everything that the desired state follows from.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +53,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         ));
     }
     Desired {
-        sysctls: sysctls(&uplinks, inputs.observed),
+        sysctls: sysctls(inputs.config, &uplinks, inputs.observed),
         links_up: uplinks
             .iter()
             .filter(|u| manages(u.config) && u.link.is_some())
@@ -69,10 +68,17 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
 
 /// The devices that have to be observed: the uplinks', once each.
 pub fn scope_devices(config: &Config) -> Vec<String> {
-    let mut devices: Vec<String> = config.uplinks.iter().map(|u| u.device.clone()).gather();
-    sort(&mut devices);
-    devices.dedup();
+    let mut devices = Vec::new();
+    config.uplinks.iter().for_each(|u| note(&mut devices, &u.device));
     devices
+}
+
+/// Puts a name in its place of the alphabet, if it is not there.
+pub(crate) fn note(names: &mut Vec<String>, name: &str) {
+    let place = names.iter().take_while(|n| n.as_str() < name).count();
+    if names.get(place).is_none_or(|n| n != name) {
+        names.insert(place, name.to_owned());
+    }
 }
 
 /// The sysctls that have to be observed, as paths below `/proc/sys/`. On the way down, and when an uplink was taken out of
@@ -80,14 +86,21 @@ pub fn scope_devices(config: &Config) -> Vec<String> {
 pub fn sysctl_paths(config: &Config) -> Vec<String> {
     let mut paths: Vec<String> = GLOBAL.iter().map(|(path, _)| (*path).to_owned()).gather();
     for device in scope_devices(config) {
-        paths.push(path_of("ipv4", &device, SRC_VALID_MARK));
-        if config.uplinks.len() > 1 {
-            paths.push(path_of("ipv4", &device, RP_FILTER));
-        }
-        MANAGED.iter().map(|(name, _)| path_of("ipv6", &device, name)).add_to(&mut paths);
+        of_device(&device, config, true, &mut |path, _| paths.push(path));
         paths.push(path_of("ipv6", &device, MTU));
     }
     paths
+}
+
+/// The sysctls of a device: what brings it up sets them all.
+fn of_device(device: &str, config: &Config, managed: bool, each: &mut dyn FnMut(String, &'static str)) {
+    each(path_of("ipv4", device, SRC_VALID_MARK), "1");
+    if config.uplinks.len() > 1 {
+        each(path_of("ipv4", device, RP_FILTER), "2");
+    }
+    for (name, value) in MANAGED.iter().filter(|_| managed) {
+        each(path_of("ipv6", device, name), value);
+    }
 }
 
 /// An uplink with what is known of it.
@@ -97,6 +110,10 @@ pub(crate) struct Known<'a> {
     pub link: Option<&'a Link>,
     /// Nothing is known where the facts are of a device that is there no more.
     pub facts: Option<&'a Facts>,
+    /// The prefixes that are on-link: what ARP and Neighbor Discovery may ask for.
+    pub near: Vec<Prefix>,
+    /// The addresses that are set on it.
+    pub own: Vec<Prefix>,
     /// The device takes no IPv6 (`disable_ipv6`), and switching it on is not up to us.
     pub no_ipv6: bool,
     /// Nothing is at the other end of the cable: others are to be preferred.
@@ -113,6 +130,9 @@ fn uplinks<'a>(inputs: &Inputs<'a>) -> Vec<Known<'a>> {
             config,
             link,
             facts,
+            near: facts.map_or(Vec::new(), routes::onlink),
+            own: facts
+                .map_or(Vec::new(), |f| f.addresses.iter().map(|a| Prefix::host(a.prefix.addr)).gather()),
             no_ipv6: !manages(config) && disabled.is_some_and(|v| v.trim() == "1"),
             dead: facts.is_some_and(|f| f.state() == UplinkState::NoCarrier),
         }
@@ -134,7 +154,7 @@ pub(crate) fn manages(uplink: &Uplink) -> bool {
 }
 
 /// Only what the kernel has: a device that is not there has no sysctls, a kernel without IPv6 none of IPv6.
-fn sysctls(uplinks: &[Known<'_>], observed: &Observed) -> ByName<String> {
+fn sysctls(config: &Config, uplinks: &[Known<'_>], observed: &Observed) -> ByName<String> {
     let mut wanted = ByName::new();
     let mut want = |path: String, value: &str| {
         if observed.sysctls.contains_key(&path) {
@@ -145,20 +165,13 @@ fn sysctls(uplinks: &[Known<'_>], observed: &Observed) -> ByName<String> {
         want((*path).to_owned(), value);
     }
     for uplink in uplinks {
-        let device = &uplink.config.device;
-        want(path_of("ipv4", device, SRC_VALID_MARK), "1");
-        if uplinks.len() > 1 {
-            want(path_of("ipv4", device, RP_FILTER), "2");
-        }
-        if manages(uplink.config) {
-            for (name, value) in MANAGED {
-                want(path_of("ipv6", device, name), value);
-            }
-            // As the kernel does where it reads the advertisements itself: never more than the device carries.
-            let told = uplink.facts.and_then(|facts| facts.mtu);
-            if let Some((told, link)) = told.zip(uplink.link).filter(|(told, _)| *told >= MTU_MIN) {
-                want(path_of("ipv6", device, MTU), &told.min(link.mtu).to_string());
-            }
+        let managed = manages(uplink.config);
+        of_device(&uplink.config.device, config, managed, &mut want);
+        // As the kernel does where it reads the advertisements itself: never more than the device carries.
+        if let (true, Some(Facts { mtu: Some(told), .. }), Some(link)) = (managed, uplink.facts, uplink.link)
+            && *told >= MTU_MIN
+        {
+            want(path_of("ipv6", &uplink.config.device, MTU), &told.min(&link.mtu).to_string());
         }
     }
     wanted

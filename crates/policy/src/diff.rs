@@ -5,10 +5,10 @@
 //! come, except where the kernel would take the two for one.
 
 use crate::rules::{collide, is_twin};
+use crate::teardown::{remove_address, remove_route, remove_rule};
 use alloc::vec::Vec;
 use narrowgate_model::Gather;
 use narrowgate_model::net::{Address, Link, Route, RouteKind, Rule};
-use narrowgate_model::sort::{sort, sort_by_key};
 use narrowgate_model::state::{Desired, Observed, Step};
 use narrowgate_model::{PROTOCOL, Time};
 
@@ -25,11 +25,7 @@ pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
     let usable =
         |r: &&Route| r.link.is_none_or(|index| observed.links.iter().any(|l| l.index == index && up(l)));
     let routes: Vec<&Route> = desired.routes.iter().filter(usable).gather();
-    let (dead_ends, mut ways): (Vec<&Route>, Vec<&Route>) =
-        routes.iter().partition(|r| r.kind != RouteKind::Unicast);
-    // A router has to be on-link before its route comes; and what takes another one's place comes when that has a new one.
-    sort_by_key(&mut ways, |r| (r.via.is_some(), observed.routes.iter().any(|is| same_place(is, r))));
-    add_routes(&dead_ends, observed, &|_| false, &mut plan);
+    add_routes(&routes, observed, &|r| r.kind != RouteKind::Unicast, &|_| false, &mut plan);
     rules(desired, observed, &mut plan);
     for name in &desired.links_up {
         if observed.links.iter().any(|l| l.name == *name && !l.up) {
@@ -43,7 +39,15 @@ pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
     let forgotten = |r: &Route| !r.dst.is_ipv6() && r.link.is_some_and(|link| shaken.contains(&link));
     remove_routes(&routes, observed, &forgotten, &mut plan);
     addresses(desired, observed, &stale, &shaken, now, &mut plan);
-    add_routes(&ways, observed, &forgotten, &mut plan);
+    // A router has to be on-link before its route comes; and what takes another one's place comes when that has a new one.
+    for (routed, replaces) in [(false, false), (false, true), (true, false), (true, true)] {
+        let which = |r: &Route| {
+            r.kind == RouteKind::Unicast
+                && r.via.is_some() == routed
+                && observed.routes.iter().any(|is| same_place(is, r)) == replaces
+        };
+        add_routes(&routes, observed, &which, &forgotten, &mut plan);
+    }
     remove_routes(&routes, observed, &|_| true, &mut plan);
     plan
 }
@@ -51,32 +55,36 @@ pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
 /// Our tables are set again when they differ, and when nobody owns them: a process before us has died, so we adopt them.
 /// Tables without `persist` and without an owner are those of a kernel that knows neither.
 fn guard(desired: &Desired, observed: &Observed, plan: &mut Vec<Step>) {
-    let mut is = observed.guard.chains.clone();
-    sort(&mut is);
+    let is = &observed.guard.chains; // each once, as among those that are wanted
+    let wanted = desired.ruleset.fingerprint();
     let orphaned = observed.guard.persistent && !observed.guard.owned;
-    if orphaned || is != desired.ruleset.fingerprint() {
+    if orphaned || is.len() != wanted.len() || !wanted.iter().all(|chain| is.contains(chain)) {
         plan.push(Step::SetGuard(desired.ruleset.clone()));
     }
 }
 
 fn rules(desired: &Desired, observed: &Observed, plan: &mut Vec<Step>) {
     // Which of the observed rules stay: each that is wanted, once, and no twin that a foreign rule has got behind.
-    let mut stays = vec![false; observed.rules.len()];
+    let mut stays = Vec::new();
     let mut missing = Vec::new();
     for rule in &desired.rules {
         let good = |(n, r): (usize, &Rule)| r == rule && !overtaken(&observed.rules, n);
-        match observed.rules.iter().enumerate().position(good).and_then(|n| stays.get_mut(n)) {
-            Some(stays) => *stays = true,
+        match observed.rules.iter().enumerate().position(good) {
+            Some(n) => stays.push(n),
             None => missing.push(rule),
         }
     }
-    let ours = observed.rules.iter().zip(&stays).filter(|(r, _)| r.protocol == PROTOCOL);
-    let stale = ours.filter(|(_, stays)| !**stays).map(|(r, _)| r);
-    let (in_the_way, others): (Vec<&Rule>, Vec<&Rule>) =
-        stale.partition(|old| desired.rules.iter().any(|new| collide(old, new)));
-    in_the_way.into_iter().map(|r| Step::RemoveRule(r.clone())).add_to(plan);
-    missing.into_iter().map(|r| Step::AddRule(r.clone())).add_to(plan);
-    others.into_iter().map(|r| Step::RemoveRule(r.clone())).add_to(plan);
+    for in_the_way in [true, false] {
+        for (n, old) in observed.rules.iter().enumerate() {
+            let stale = old.protocol == PROTOCOL && !stays.contains(&n);
+            if stale && desired.rules.iter().any(|new| collide(old, new)) == in_the_way {
+                remove_rule(plan, old);
+            }
+        }
+        if in_the_way {
+            missing.iter().for_each(|rule| plan.push(Step::AddRule((*rule).clone())));
+        }
+    }
 }
 
 /// Whether a foreign rule of the same priority comes behind this twin, which would jump over it.
@@ -103,7 +111,7 @@ fn addresses(
     now: Time,
     plan: &mut Vec<Step>,
 ) {
-    stale.iter().rev().map(|a| Step::RemoveAddress((*a).clone())).add_to(plan);
+    stale.iter().rev().for_each(|a| remove_address(plan, a));
     for want in &desired.addresses {
         let shaken = !want.prefix.is_ipv6() && shaken.contains(&want.link);
         let there = |is: &&Address| is.link == want.link && is.prefix.addr == want.prefix.addr;
@@ -150,20 +158,22 @@ fn near(a: Option<Time>, b: Option<Time>, now: Time) -> bool {
     }
 }
 
+/// Those `which` are not there, or will have been `forgotten` by then.
 fn add_routes(
     wanted: &[&Route],
     observed: &Observed,
+    which: &dyn Fn(&Route) -> bool,
     forgotten: &dyn Fn(&Route) -> bool,
     plan: &mut Vec<Step>,
 ) {
-    for want in wanted {
+    for want in wanted.iter().filter(|w| which(w)) {
         if !forgotten(want) && observed.routes.iter().any(|is| same_route(is, want)) {
             continue;
         }
         if want.dst.is_ipv6() {
             // IPv6 would join the two to a multipath route.
             let others = observed.routes.iter().filter(|is| same_place(is, want));
-            others.map(|is| Step::RemoveRoute(is.clone())).add_to(plan);
+            others.for_each(|is| remove_route(plan, is));
         }
         plan.push(Step::AddRoute((*want).clone()));
     }
@@ -179,13 +189,13 @@ fn remove_routes(
     let mut replaced: Vec<&Route> = Vec::new();
     for want in wanted.iter().filter(|w| !w.dst.is_ipv6()) {
         if !observed.routes.iter().any(|is| same_route(is, want)) {
-            replaced.extend(observed.routes.iter().find(|is| same_place(is, want)));
+            observed.routes.iter().find(|is| same_place(is, want)).into_iter().add_to(&mut replaced);
         }
     }
     for is in observed.routes.iter().filter(|r| r.protocol == PROTOCOL && which(r)) {
         let done = |step: &Step| matches!(step, Step::RemoveRoute(r) if r == is);
         if !wanted.iter().any(|w| same_route(is, w)) && !replaced.contains(&is) && !plan.iter().any(done) {
-            plan.push(Step::RemoveRoute(is.clone()));
+            remove_route(plan, is);
         }
     }
 }

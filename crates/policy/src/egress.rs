@@ -3,86 +3,107 @@
 //! It knows no connections, so it asks for the mark alone and leaves the rest to the inet chains before it; under `option strict` for the
 //! destination as well, by sets of its own, since a table cannot see another's.
 
-use crate::desired::{Known, manages};
-use crate::guard::{chain, rule};
-use crate::housekeeping::{ETH_IPV4, ETH_IPV6, Place, outgoing};
-use crate::routes::onlink;
+use crate::desired::{Known, manages, note};
+use crate::guard::add_chain;
+use crate::housekeeping::outgoing;
+use crate::rows::If::*;
+use crate::rows::Net::{Near4, Unspecified4};
+use crate::rows::{ETH_IPV4, ETH_IPV6, Place, Row, Rules, accept, drop, given};
 use crate::strict;
-use alloc::{string::String, vec::Vec};
-use core::net::{IpAddr, Ipv4Addr};
-use narrowgate_model::Gather;
+use alloc::vec::Vec;
+use narrowgate_model::Config;
 use narrowgate_model::net::Link;
-use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Rule, Table};
-use narrowgate_model::sort::sort;
-use narrowgate_model::{Config, Prefix};
+use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Table};
 
 /// The table of the family `netdev`; none while there is no device to hook it to. With `absent` it waits for those that are
 /// not there: else a device that comes, or gets its name back, could send before we have seen it.
 pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], absent: bool) -> Option<Table> {
-    let present: Vec<&Known<'_>> = uplinks.iter().filter(|u| absent || u.link.is_some()).gather();
-    let mut devices: Vec<String> = present.iter().map(|u| u.config.device.clone()).gather();
-    sort(&mut devices);
-    devices.dedup();
-    if devices.is_empty() {
-        return None;
+    let present = || uplinks.iter().filter(|u| absent || u.link.is_some());
+    present().next()?;
+    let mut rules = Rules::new(config, Place::Netdev);
+    let bit = seen_bit(config);
+    rules.action = Action::SetMark { value: bit, mask: bit };
+    // In the very chain that drops: Linux takes the chains of a renamed device off one after the other.
+    rules.add("", SEEN);
+    if !config.strict {
+        rules.add(strict::MARKED, MARKED);
     }
-    let mark = config.mark;
-    let mut rules = Vec::new();
-    let marked = Match::Mark { value: mark.value, mask: mark.mask, eq: true };
-    for ip in [ETH_IPV4, ETH_IPV6].into_iter().filter(|_| !config.strict) {
-        let matches = vec![Match::EtherType(ip), marked.clone()];
-        rules.push(rule("marked", matches, Some(strict::MARKED), Action::Accept));
-    }
-    for uplink in present {
+    for uplink in present() {
+        rules.of(uplink);
         if config.strict {
-            rules.append(&mut strict::frames(config, uplink, &marked));
+            strict::frames(&mut rules, config, uplink);
         }
-        rules.extend(arp(uplink, &onlink(uplink)));
-        rules.extend(outgoing(Place::Netdev, uplink, "egress_housekeeping"));
+        rules.add(HOUSEKEEPING, if manages(uplink.config) { ARP_OWN } else { ARP_ANY });
+        rules.add(
+            HOUSEKEEPING,
+            const { &[accept("ARP request", [Oif, Ether(ETH_ARP), ArpOp(1), ArpTarget(Near4)])] },
+        );
+        outgoing(&mut rules, uplink, HOUSEKEEPING);
     }
     if config.strict {
-        rules.extend(strict::other_frames(&marked));
+        rules.add(strict::FRAME_REFUSED, strict::OTHER_FRAMES);
     }
-    rules.push(rule("EAPOL", vec![Match::EtherType(ETH_EAPOL)], Some("egress_housekeeping"), Action::Accept));
-    rules.push(rule("leak", vec![Match::EtherType(ETH_ARP)], Some("leak_arp"), Action::Drop));
-    rules.push(rule("leak", Vec::new(), Some("leak_egress"), Action::Drop));
+    rules.add(HOUSEKEEPING, EAPOL);
+    rules.add("leak_arp", const { &[drop("leak", [Ether(ETH_ARP)])] });
+    rules.add("leak_egress", const { &[drop("leak", [])] });
     let mut counters = COUNTERS.to_vec();
     if config.strict {
         counters.push(strict::FRAME_REFUSED);
     }
-    let mut chains = Vec::new();
-    let bit = seen_bit(config);
-    let set = |label, value| rule(label, Vec::new(), None, Action::SetMark { value, mask: bit });
-    let mut bridges = Vec::new();
-    let mut ports = Vec::new();
+    let (mut devices, mut bridges, mut ports) = (Vec::new(), Vec::new(), Vec::new());
     for (bridge, port) in bridged(config, links) {
-        bridges.push(bridge.name.clone());
+        note(&mut bridges, &bridge.name);
         ports.push(port.name.clone());
     }
-    devices.retain(|name| !bridges.contains(name));
-    sort(&mut bridges);
-    bridges.dedup();
-    let mut add = |name, hook, devices: &[String], rules| {
-        if !devices.is_empty() {
-            chains.push(Chain { devices: devices.to_vec(), ..chain(name, hook, 0, rules) });
-        }
-    };
-    // In the very chain that drops: Linux takes the chains of a renamed device off one after the other.
-    let mut seen = vec![set("seen", bit)];
-    seen.extend_from_slice(&rules);
+    for device in present().map(|u| &u.config.device).filter(|name| !bridges.contains(name)) {
+        note(&mut devices, device);
+    }
+    let mut chains = Vec::new();
+    let seen = rules.list;
     // A bridge's ports: what comes by the bridge has the bit, and so has what comes in by another port. The bridge's own protocol comes from no socket.
-    add("bridge", Hook::Egress, &bridges, seen.clone());
-    add(Chain::SEEN, Hook::Egress, &devices, if absent { seen } else { rules });
-    add("ports_in", Hook::Ingress, &ports, vec![set("seen", bit)]);
-    let unseen = vec![Match::Socket, Match::Mark { value: 0, mask: bit, eq: true }];
-    let port = vec![
-        rule("EAPOL", vec![Match::EtherType(ETH_EAPOL)], None, Action::Accept),
-        rule("leak", unseen, Some("leak_egress"), Action::Drop),
-        set("unseen", 0),
-    ];
-    add("ports", Hook::Egress, &ports, port);
+    if !bridges.is_empty() {
+        add_chain(&mut chains, "bridge", Hook::Egress, 0, &bridges, seen.clone());
+    }
+    if !devices.is_empty() {
+        let mut rules = seen;
+        if !absent {
+            rules.remove(0);
+        }
+        add_chain(&mut chains, Chain::SEEN, Hook::Egress, 0, &devices, rules);
+    }
+    if !ports.is_empty() {
+        let mut rules = Rules::new(config, Place::Netdev);
+        rules.action = Action::SetMark { value: bit, mask: bit };
+        rules.add("", SEEN);
+        add_chain(&mut chains, "ports_in", Hook::Ingress, 0, &ports, rules.list);
+        let mut rules = Rules::new(config, Place::Netdev);
+        rules.add("", EAPOL);
+        let unseen = [Match::Socket, Match::Mark { value: 0, mask: bit, eq: true }];
+        rules.add_with("leak_egress", const { &drop("leak", []) }, &unseen);
+        rules.action = Action::SetMark { value: 0, mask: bit };
+        rules.add("", const { &[given("unseen", [])] });
+        add_chain(&mut chains, "ports", Hook::Egress, 0, &ports, rules.list);
+    }
     Some(Table { family: Family::Netdev, counters, sets: strict::sets(config), chains })
 }
+
+static SEEN: &[Row] = &[given("seen", [])];
+
+static MARKED: &[Row] =
+    &[accept("marked", [Ether(ETH_IPV4), Marked]), accept("marked", [Ether(ETH_IPV6), Marked])];
+
+static EAPOL: &[Row] = &[accept("EAPOL", [Ether(ETH_EAPOL)])];
+
+/// Answers for what is on-link, and requests for it, probes for a new address (RFC 5227) among them. A request for anything
+/// else tells the household where somebody wanted to go, and an answer, which Linux gives for every address of the host,
+/// which address it has in the mesh.
+static ARP_OWN: &[Row] = &[accept("ARP answer", [Oif, Ether(ETH_ARP), ArpOp(2), ArpSender(Near4)])];
+
+/// A foreign manager probes, and has the address, before its facts reach us.
+static ARP_ANY: &[Row] = &[
+    accept("ARP answer", [Oif, Ether(ETH_ARP), ArpOp(2)]),
+    accept("ARP probe", [Oif, Ether(ETH_ARP), ArpOp(1), ArpSender(Unspecified4)]),
+];
 
 /// The bit of the mark that tells of a frame, between two hooks of one device or bridge, that it came by the guard: the highest that is not the mark's.
 pub(crate) fn seen_bit(config: &Config) -> u32 {
@@ -100,32 +121,9 @@ pub(crate) fn bridged<'a>(config: &Config, links: &'a [Link]) -> Vec<(&'a Link, 
     found
 }
 
-/// Answers for what is on-link, and requests for it, probes for a new address (RFC 5227) among them. A request for anything
-/// else tells the household where somebody wanted to go, and an answer, which Linux gives for every address of the host,
-/// which address it has in the mesh. A foreign manager probes, and has the address, before its facts reach us.
-fn arp(uplink: &Known<'_>, onlink: &[Prefix]) -> Vec<Rule> {
-    let device = &uplink.config.device;
-    let on = || vec![Match::Oif(device.clone()), Match::EtherType(ETH_ARP)];
-    let with = |label, more: &[Match]| {
-        let mut matches = on();
-        matches.extend_from_slice(more);
-        rule(label, matches, Some("egress_housekeeping"), Action::Accept)
-    };
-    let near = || onlink.iter().filter(|p| !p.is_ipv6());
-    let mut rules: Vec<Rule> = Vec::new();
-    if manages(uplink.config) {
-        near().map(|p| with("ARP answer", &[Match::ArpOp(2), Match::ArpSender(*p)])).add_to(&mut rules);
-    } else {
-        rules.push(with("ARP answer", &[Match::ArpOp(2)]));
-        let nobody = Prefix { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 32 };
-        rules.push(with("ARP probe", &[Match::ArpOp(1), Match::ArpSender(nobody)]));
-    }
-    near().map(|p| with("ARP request", &[Match::ArpOp(1), Match::ArpTarget(*p)])).add_to(&mut rules);
-    rules
-}
-
 const ETH_ARP: u16 = 0x0806;
 /// IEEE 802.1X: a wireless uplink lives by it.
 const ETH_EAPOL: u16 = 0x888e;
 
-const COUNTERS: [&str; 4] = [strict::MARKED, "egress_housekeeping", "leak_arp", "leak_egress"];
+const COUNTERS: [&str; 4] = [strict::MARKED, HOUSEKEEPING, "leak_arp", "leak_egress"];
+const HOUSEKEEPING: &str = "egress_housekeeping";

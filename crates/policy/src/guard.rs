@@ -5,247 +5,191 @@
 //! of a device that had the name is dropped: so it is until we have heard that somebody gave it another one. A packet that no rule of ours is for (it
 //! neither comes nor goes by an uplink) passes all chains untouched.
 
-use crate::desired::Known;
+use crate::desired::{Known, scope_devices};
 use crate::egress::{bridged, seen_bit};
-use crate::housekeeping::{ICMP, ICMPV6, Place, TCP, UDP, incoming, outgoing};
+use crate::housekeeping::{INCOMING, outgoing};
+use crate::rows::If::*;
+use crate::rows::Net::{Loopback4, Loopback6};
+use crate::rows::{ICMP, ICMPV6, Place, Row, Rules, TCP, UDP, accept, drop, given};
 use crate::strict;
-use alloc::{borrow::ToOwned, vec::Vec};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use narrowgate_model::Gather;
-use narrowgate_model::config::Inbound;
+use alloc::{string::String, vec::Vec};
+use core::net::SocketAddr;
 use narrowgate_model::net::Link;
-use narrowgate_model::nft::{
-    Action, CT_RELATED, Chain, ChainKind, CtDirection, Family, Hook, IpVersion, Match, Policy, Rule, Table,
-};
-use narrowgate_model::sort::sort;
-use narrowgate_model::{Config, Mark, Prefix};
+use narrowgate_model::nft::CtDirection::{Original, Reply};
+use narrowgate_model::nft::{Action, Chain, ChainKind, Family, Hook, IpVersion, Match, Policy, Rule, Table};
+use narrowgate_model::{Config, Mark};
 
 /// The tables of the families `inet` and `arp`.
 pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>], links: &[Link]) -> Vec<Table> {
-    let devices: Vec<&str> = devices(config);
-    let mut input_rules = each(&config.uplinks, &|u| input(&u.device, &u.inbound));
-    let mut forward_rules = each(&devices, &|d| forward(d));
-    let mut output_rules = each(uplinks, &|u| output(config, u));
-    for index in uplinks.iter().filter_map(|u| Some(u.link?.index)) {
-        let (comes, goes) = (|| vec![Match::IifIndex(index)], || vec![Match::OifIndex(index)]);
-        input_rules.push(drop("renamed", "in_refused", comes()));
-        forward_rules.push(drop("renamed", "leak_forward", goes()));
-        forward_rules.push(drop("renamed", "in_forward", comes()));
-        output_rules.push(drop("renamed", "leak_output", goes()));
+    let devices = scope_devices(config);
+    let mut input = Rules::new(config, Place::Inet);
+    let mut forward = Rules::new(config, Place::Inet);
+    let mut output = Rules::new(config, Place::Inet);
+    let mut postrouting = Rules::new(config, Place::Inet);
+    for uplink in uplinks {
+        input.of(uplink);
+        arriving(&mut input, uplink);
+        output.of(uplink);
+        leaving(&mut output, config, uplink);
     }
-    let ports = bridged(config, links);
-    // What came in by a bridge's port for the bridge itself does not keep the bit.
-    let mut arriving = config.mark;
-    if !ports.is_empty() {
-        arriving.mask |= seen_bit(config);
+    // Nothing passes through the node from or to an uplink, marked or not.
+    for device in &devices {
+        forward.device = device;
+        forward.add("leak_forward", const { &[drop("forwarded out", [Oif])] });
+        forward.add("in_forward", const { &[drop("forwarded in", [Iif])] });
+        postrouting.device = device;
+        postrouting.add("leak_output", LOOPBACK);
     }
+    for link in uplinks.iter().filter_map(|u| u.link) {
+        for rules in [&mut input, &mut forward, &mut output] {
+            rules.index = link.index;
+        }
+        input.add("in_refused", const { &[drop("renamed", [IifIndex])] });
+        forward.add("leak_forward", const { &[drop("renamed", [OifIndex])] });
+        forward.add("in_forward", const { &[drop("renamed", [IifIndex])] });
+        output.add("leak_output", const { &[drop("renamed", [OifIndex])] });
+    }
+    let mut mark = config.mark;
     // Who binds to a bridge's port goes past the bridge.
-    for (_, port) in ports {
-        output_rules.push(drop("past the bridge", "leak_output", vec![Match::OifIndex(port.index)]));
-        forward_rules.push(drop("past the bridge", "leak_forward", vec![Match::OifIndex(port.index)]));
+    for (_, port) in bridged(config, links) {
+        for (rules, counter) in [(&mut output, "leak_output"), (&mut forward, "leak_forward")] {
+            rules.index = port.index;
+            rules.add(counter, const { &[drop("past the bridge", [OifIndex])] });
+        }
+        // What came in by a bridge's port for the bridge itself does not keep the bit.
+        mark.mask |= seen_bit(config);
     }
-    let mut chains = vec![
-        chain("mark_in", Hook::Prerouting, RAW, set_mark(&devices, arriving)),
-        chain("input", Hook::Input, FILTER, input_rules),
-        chain("forward", Hook::Forward, FILTER, forward_rules),
-        chain("output", Hook::Output, LATE, output_rules),
-        chain("postrouting", Hook::Postrouting, LATE, each(&devices, &|d| loopback(d))),
-    ];
+    let mut chains = Vec::new();
+    add_chain(&mut chains, "mark_in", Hook::Prerouting, RAW, &[], set_mark(config, &devices, mark));
+    add_chain(&mut chains, "input", Hook::Input, FILTER, &[], input.list);
+    add_chain(&mut chains, "forward", Hook::Forward, FILTER, &[], forward.list);
+    add_chain(&mut chains, "output", Hook::Output, LATE, &[], output.list);
+    add_chain(&mut chains, "postrouting", Hook::Postrouting, LATE, &[], postrouting.list);
     let redirect = redirect(config, groups);
     if !redirect.is_empty() {
-        chains.push(Chain { kind: ChainKind::Nat, ..chain("dns_redirect", Hook::Output, DSTNAT, redirect) });
+        add_chain(&mut chains, "dns_redirect", Hook::Output, DSTNAT, &[], redirect);
     }
+    let mut arp = Vec::new();
+    add_chain(&mut arp, "mark_in", Hook::Input, FILTER, &[], set_mark(config, &devices, mark));
     let mut counters = COUNTERS.to_vec();
     if config.strict {
         counters.push(strict::REFUSED);
     }
-    let arp = chain("mark_in", Hook::Input, FILTER, set_mark(&devices, arriving));
     vec![
         Table { family: Family::Inet, counters, sets: strict::sets(config), chains },
-        Table { family: Family::Arp, counters: Vec::new(), sets: Vec::new(), chains: vec![arp] },
+        Table { family: Family::Arp, counters: Vec::new(), sets: Vec::new(), chains: arp },
     ]
 }
 
-/// The rules of all uplinks, one after the other.
-fn each<T>(items: &[T], rules_of: &dyn Fn(&T) -> Vec<Rule>) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    for item in items {
-        rules.append(&mut rules_of(item));
-    }
-    rules
-}
-
-pub(crate) fn chain(name: &'static str, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain {
-        name,
-        kind: ChainKind::Filter,
-        hook,
-        priority,
-        policy: Policy::Accept,
-        devices: Vec::new(),
-        rules,
-    }
-}
-
-pub(crate) fn rule(
-    label: &'static str,
-    matches: Vec<Match>,
-    counter: Option<&'static str>,
-    action: Action,
-) -> Rule {
-    Rule { label, matches, counter, action }
-}
-
-fn accept(label: &'static str, counter: &'static str, matches: Vec<Match>) -> Rule {
-    rule(label, matches, Some(counter), Action::Accept)
-}
-
-fn drop(label: &'static str, counter: &'static str, matches: Vec<Match>) -> Rule {
-    rule(label, matches, Some(counter), Action::Drop)
+/// A chain, on these devices if it is one of `netdev`.
+pub(crate) fn add_chain(
+    chains: &mut Vec<Chain>,
+    name: &'static str,
+    hook: Hook,
+    priority: i32,
+    devices: &[String],
+    rules: Vec<Rule>,
+) {
+    let kind = if priority == DSTNAT { ChainKind::Nat } else { ChainKind::Filter };
+    let devices = devices.to_vec();
+    chains.push(Chain { name, kind, hook, priority, policy: Policy::Accept, devices, rules });
 }
 
 /// Before connection tracking and routing, so that the look-up for the way back (`rp_filter`, ARP), the connections that are
 /// accepted and the answers of the kernel all see the mark.
-fn set_mark(devices: &[&str], mark: Mark) -> Vec<Rule> {
-    let action = Action::SetMark { value: mark.value, mask: mark.mask };
-    devices
-        .iter()
-        .map(|d| rule("came by the uplink", vec![Match::Iif((*d).to_owned())], None, action))
-        .gather()
-}
-
-fn input(device: &str, inbound: &[Inbound]) -> Vec<Rule> {
-    let iif = || Match::Iif(device.to_owned());
-    let mut rules = vec![accept("answer", "in_reply", vec![iif(), Match::CtDirection(CtDirection::Reply)])];
-    for protocol in [ICMP, ICMPV6] {
-        let matches = vec![iif(), Match::L4Proto(protocol), Match::CtState(CT_RELATED)];
-        rules.push(accept("error to ours", "in_reply", matches));
+fn set_mark(config: &Config, devices: &[String], mark: Mark) -> Vec<Rule> {
+    let mut rules = Rules::new(config, Place::Inet);
+    rules.action = Action::SetMark { value: mark.value, mask: mark.mask };
+    for device in devices {
+        rules.device = device;
+        rules.add("", const { &[given("came by the uplink", [Iif])] });
     }
-    for service in inbound {
-        for [protocol, what] in request(*service) {
-            rules.push(accept("inbound", "in_inbound", vec![iif(), protocol, what]));
-        }
+    rules.list
+}
+
+/// The chain `input`.
+fn arriving(rules: &mut Rules<'_>, uplink: &Known<'_>) {
+    rules.add("in_reply", ANSWERS);
+    for service in &uplink.config.inbound {
+        rules.add_service("in_inbound", &INBOUND, *service, false);
     }
-    rules.extend(incoming(device, "in_housekeeping"));
-    rules.push(drop("not asked for", "in_refused", vec![iif()]));
-    rules
+    rules.add("in_housekeeping", INCOMING);
+    rules.add("in_refused", const { &[drop("not asked for", [Iif])] });
 }
 
-/// Nothing passes through the node from or to an uplink, marked or not.
-fn forward(device: &str) -> Vec<Rule> {
-    let device = device.to_owned();
-    vec![
-        drop("forwarded out", "leak_forward", vec![Match::Oif(device.clone())]),
-        drop("forwarded in", "in_forward", vec![Match::Iif(device)]),
-    ]
-}
+static ANSWERS: &[Row] = &[
+    accept("answer", [Iif, Ct(Reply)]),
+    accept("error to ours", [Iif, L4(ICMP), Related]),
+    accept("error to ours", [Iif, L4(ICMPV6), Related]),
+];
 
-fn output(config: &Config, uplink: &Known<'_>) -> Vec<Rule> {
-    let device = uplink.config.device.as_str();
-    let mut rules = outgoing(Place::Inet, uplink, "out_housekeeping");
-    let oif = || Match::Oif(device.to_owned());
-    let with_mark = || Match::Mark { value: config.mark.value, mask: config.mark.mask, eq: true };
+static INBOUND: Row = accept("inbound", [Iif]);
+
+/// The chain `output`.
+fn leaving(rules: &mut Rules<'_>, config: &Config, uplink: &Known<'_>) {
+    outgoing(rules, uplink, "out_housekeeping");
     // Redirected queries still show the device that they were first routed to. If one really goes there, postrouting sees it.
     for listen in [resolver(config, false), resolver(config, true)].into_iter().flatten() {
-        for protocol in [UDP, TCP] {
-            let to = [
-                Match::DstAddr(Prefix::host(listen.ip())),
-                Match::L4Proto(protocol),
-                Match::DstPort(listen.port()),
-            ];
-            rules.push(rule("redirected", [oif()].into_iter().chain(to).gather(), None, Action::Accept));
-        }
+        rules.add_server("", &REDIRECTED, listen.ip(), listen.port());
     }
-    for protocol in [ICMP, ICMPV6] {
-        let matches = vec![oif(), with_mark(), Match::L4Proto(protocol), Match::CtState(CT_RELATED)];
-        rules.push(accept("error to theirs", "out_housekeeping", matches));
-    }
+    rules.add("out_housekeeping", ERRORS);
     if config.strict {
-        rules.append(&mut strict::rules(config, uplink, &|| vec![oif(), with_mark()]));
+        strict::rules(rules, config, uplink);
     } else {
-        let original = || Match::CtDirection(CtDirection::Original);
-        for protocol in [UDP, TCP] {
-            let dns = vec![oif(), with_mark(), original(), Match::L4Proto(protocol), Match::DstPort(53)];
-            rules.push(accept("tunnel's DNS", "out_dns", dns));
-        }
-        rules.push(accept("tunnel", "out_tunnel", vec![oif(), with_mark(), original()]));
+        rules.add("out_dns", DNS);
+        rules.add("out_tunnel", const { &[accept("tunnel", [Oif, Marked, Ct(Original)])] });
     }
     for service in &uplink.config.inbound {
-        for [protocol, what] in response(*service) {
-            let matches = vec![oif(), with_mark(), Match::CtDirection(CtDirection::Reply), protocol, what];
-            rules.push(accept("reply", "out_reply", matches));
-        }
+        rules.add_service("out_reply", &REPLY, *service, true);
     }
-    rules.push(drop("leak", "leak_output", vec![oif()]));
-    rules
+    rules.add("leak_output", const { &[drop("leak", [Oif])] });
 }
+
+static REDIRECTED: Row = accept("redirected", [Oif]);
+
+static ERRORS: &[Row] = &[
+    accept("error to theirs", [Oif, Marked, L4(ICMP), Related]),
+    accept("error to theirs", [Oif, Marked, L4(ICMPV6), Related]),
+];
+
+static DNS: &[Row] = &[
+    accept("tunnel's DNS", [Oif, Marked, Ct(Original), L4(UDP), DstPort(53)]),
+    accept("tunnel's DNS", [Oif, Marked, Ct(Original), L4(TCP), DstPort(53)]),
+];
+
+static REPLY: Row = accept("reply", [Oif, Marked, Ct(Reply)]);
 
 /// Behind the redirect's new routing: what is still on its way to an uplink has no business to be for the loopback.
-fn loopback(device: &str) -> Vec<Rule> {
-    let leak =
-        |to: Prefix| drop("leak", "leak_output", vec![Match::Oif(device.to_owned()), Match::DstAddr(to)]);
-    vec![
-        leak(Prefix { addr: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), len: 8 }),
-        leak(Prefix { addr: IpAddr::V6(Ipv6Addr::LOCALHOST), len: 128 }),
-    ]
-}
+static LOOPBACK: &[Row] = &[drop("leak", [Oif, Dst(Loopback4)]), drop("leak", [Oif, Dst(Loopback6)])];
 
 fn redirect(config: &Config, groups: &[u32]) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    let mut done: Vec<u32> = Vec::new();
-    for gid in groups {
-        if done.contains(gid) {
+    let mut rules = Rules::new(config, Place::Inet);
+    for (n, gid) in groups.iter().enumerate() {
+        if groups.iter().take(n).any(|before| before == gid) {
             continue;
         }
-        done.push(*gid);
         for (version, ipv6) in [(IpVersion::V4, false), (IpVersion::V6, true)] {
             let Some(to) = resolver(config, ipv6) else { continue };
+            rules.action = Action::Dnat(to);
             for protocol in [UDP, TCP] {
-                let matches = vec![
+                let of_group = [
                     Match::NfProto(version),
                     Match::SkGid(*gid),
                     Match::L4Proto(protocol),
                     Match::DstPort(53),
                 ];
-                rules.push(rule("group's DNS", matches, Some("redirected"), Action::Dnat(to)));
+                rules.add_with("redirected", &REDIRECT, &of_group);
             }
         }
     }
-    rules
+    rules.list
 }
+
+static REDIRECT: Row = given("group's DNS", []);
 
 /// Where the first WAN resolver listens in a family.
 fn resolver(config: &Config, ipv6: bool) -> Option<SocketAddr> {
     config.uplink_resolvers().flat_map(|r| &r.listen).find(|l| l.is_ipv6() == ipv6).copied()
-}
-
-/// What asks for a service: the protocol, then a port or a type.
-fn request(service: Inbound) -> Vec<[Match; 2]> {
-    match service {
-        Inbound::Ping => echo(8, 128),
-        Inbound::Tcp(port) => vec![[Match::L4Proto(TCP), Match::DstPort(port)]],
-        Inbound::Udp(port) => vec![[Match::L4Proto(UDP), Match::DstPort(port)]],
-    }
-}
-
-/// What a service answers.
-pub(crate) fn response(service: Inbound) -> Vec<[Match; 2]> {
-    match service {
-        Inbound::Ping => echo(0, 129),
-        Inbound::Tcp(port) => vec![[Match::L4Proto(TCP), Match::SrcPort(port)]],
-        Inbound::Udp(port) => vec![[Match::L4Proto(UDP), Match::SrcPort(port)]],
-    }
-}
-
-fn echo(v4: u8, v6: u8) -> Vec<[Match; 2]> {
-    vec![[Match::L4Proto(ICMP), Match::IcmpType(v4)], [Match::L4Proto(ICMPV6), Match::IcmpType(v6)]]
-}
-
-fn devices(config: &Config) -> Vec<&str> {
-    let mut devices: Vec<&str> = config.uplinks.iter().map(|u| u.device.as_str()).gather();
-    sort(&mut devices);
-    devices.dedup();
-    devices
 }
 
 const RAW: i32 = -300;

@@ -17,6 +17,7 @@ mod guard;
 mod housekeeping;
 pub mod lookup;
 mod routes;
+mod rows;
 mod rules;
 mod strict;
 mod teardown;

@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use narrowgate_model::Gather;
 use narrowgate_model::config::Uplink;
-use narrowgate_model::facts::{AddressFact, Preference, RouteFact};
+use narrowgate_model::facts::{AddressFact, Origin, Preference, RouteFact};
 use narrowgate_model::net::{Route, RouteKind};
-use narrowgate_model::sort::{sort, sort_by_key};
+use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::state::Observed;
 use narrowgate_model::{Config, Facts, PROTOCOL, Prefix, Time};
 
@@ -42,25 +42,24 @@ pub(crate) fn has_ipv6(observed: &Observed) -> bool {
         || observed.sysctls.keys().any(|path| path.starts_with("net/ipv6/"))
 }
 
-/// The prefixes that are on-link by the facts: what ARP and Neighbor Discovery may ask for.
+/// The prefixes that are on-link by the facts, in order: what ARP and Neighbor Discovery may ask for.
 ///
 /// A default route without a router is left out: it would let everybody ask for everything. So are more than [`MAX_ONLINK`].
-pub(crate) fn onlink(uplink: &Known<'_>) -> Vec<Prefix> {
-    let Some(facts) = uplink.facts else { return Vec::new() };
-    let direct = facts.routes.iter().filter(|r| r.via.is_none()).map(|r| r.dst);
-    let routers = facts.routes.iter().filter_map(|r| r.via).map(Prefix::host);
-    let mut prefixes: Vec<Prefix> = direct
-        .chain(facts.addresses.iter().filter(|a| !a.prefix.is_ipv6()).map(|a| a.prefix))
-        .chain(routers)
-        .map(Prefix::network)
-        .filter(|p| !p.is_default() && !is_link_local(p.addr))
-        .gather();
-    sort(&mut prefixes);
-    prefixes.dedup();
-    let all = prefixes.clone();
-    prefixes.retain(|p| !all.iter().any(|wider| wider.len < p.len && wider.contains(p.addr)));
-    prefixes.truncate(MAX_ONLINK);
-    prefixes
+pub(crate) fn onlink(facts: &Facts) -> Vec<Prefix> {
+    let mut all: Vec<Prefix> = Vec::new();
+    let mut add = |prefix: Prefix| {
+        let prefix = prefix.network();
+        let place = all.iter().take_while(|p| **p < prefix).count();
+        if !prefix.is_default() && !is_link_local(prefix.addr) && all.get(place) != Some(&prefix) {
+            all.insert(place, prefix);
+        }
+    };
+    facts.routes.iter().for_each(|r| add(r.via.map_or(r.dst, Prefix::host)));
+    for address in facts.addresses.iter().filter(|a| !a.prefix.is_ipv6()) {
+        add(address.prefix);
+    }
+    let narrower = |p: &&Prefix| all.iter().any(|wider| wider.len < p.len && wider.contains(p.addr));
+    all.iter().filter(|p| !narrower(p)).take(MAX_ONLINK).copied().gather()
 }
 
 /// Whether a packet finds the way back to us that leaves by this route. By a router of IPv6 it does not from a link-local address,
@@ -69,6 +68,40 @@ pub(crate) fn onlink(uplink: &Known<'_>) -> Vec<Prefix> {
 pub(crate) fn leads(uplink: &Uplink, facts: &Facts, route: &RouteFact) -> bool {
     let wide = |a: &AddressFact| a.prefix.is_ipv6() && !is_link_local(a.prefix.addr);
     route.via.is_none() || !route.dst.is_ipv6() || !manages(uplink) || facts.addresses.iter().any(wide)
+}
+
+/// A route that an uplink offers, in the order in which they are set: on-link ones first, since a router has to be reachable
+/// when the kernel gets the route by it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Offer {
+    routed: bool,
+    dst: Prefix,
+    rank: u32,
+    origin: Origin,
+    via: Option<IpAddr>,
+}
+
+/// The offers of an uplink.
+fn offers(uplink: &Known<'_>, now: Time) -> Vec<Offer> {
+    let mut offers: Vec<Offer> = Vec::new();
+    let mut add = |dst: Prefix, via: Option<IpAddr>, rank, origin| {
+        let offer = Offer { routed: via.is_some(), dst: dst.network(), rank, origin, via };
+        let place = offers.iter().take_while(|o| **o < offer).count();
+        offers.insert(place, offer);
+    };
+    if let Some(known) = uplink.facts {
+        for route in known.routes.iter().filter(|r| alive(r.until, now) && leads(uplink.config, known, r)) {
+            add(route.dst, route.via, rank(route.preference), route.origin);
+        }
+        for address in known.addresses.iter().filter(|a| alive(a.valid_until, now)) {
+            // An IPv4 address tells its network; an IPv6 address does not (RFC 5942).
+            if !address.prefix.is_ipv6() && address.prefix.len < 32 {
+                add(address.prefix, None, rank(Preference::Medium), address.origin);
+            }
+        }
+    }
+    add(Prefix::LINK_LOCAL, None, rank(Preference::Medium), Origin::Config);
+    offers
 }
 
 struct Wan<'a> {
@@ -80,90 +113,63 @@ struct Wan<'a> {
 impl Wan<'_> {
     fn uplink(&mut self, uplink: &Known<'_>, base: u32, now: Time) {
         let Some(link) = uplink.link else { return };
-        let mut facts: Vec<RouteFact> = Vec::new();
-        if let Some(known) = uplink.facts {
-            let leads = |r: &&RouteFact| alive(r.until, now) && leads(uplink.config, known, r);
-            known.routes.iter().filter(leads).cloned().add_to(&mut facts);
-            facts.extend(known.addresses.iter().filter(|a| alive(a.valid_until, now)).filter_map(|a| {
-                // An IPv4 address tells its network; an IPv6 address does not (RFC 5942).
-                let network = a.prefix.network();
-                let tells = !network.is_ipv6() && network.len < 32;
-                tells.then_some(RouteFact {
-                    dst: network,
-                    via: None,
-                    preference: Preference::Medium,
-                    until: None,
-                    origin: a.origin,
-                })
-            }));
-        }
-        let fe80 = RouteFact {
-            dst: Prefix::LINK_LOCAL,
-            via: None,
-            preference: Preference::Medium,
-            until: None,
-            origin: narrowgate_model::facts::Origin::Config,
-        };
-        facts.push(fe80);
-        for fact in &mut facts {
-            fact.dst = fact.dst.network();
-        }
-        // On-link ones first: a router has to be reachable when the kernel gets the route by it.
-        sort_by_key(&mut facts, |f| (f.via.is_some(), f.dst, rank(f.preference), f.origin, f.via));
-        facts.dedup_by_key(|f| (f.dst, f.via));
-        let near: Vec<Prefix> = facts.iter().filter(|f| f.via.is_none()).map(|f| f.dst).gather();
-        for fact in facts.iter().filter(|f| !(uplink.no_ipv6 && f.dst.is_ipv6())) {
-            let seen = |r: &&Route| r.dst == fact.dst && r.link == Some(link.index) && r.via == fact.via;
-            let sane = fact.via.is_none_or(|via| via.is_ipv6() == fact.dst.is_ipv6());
-            if !sane || self.routes.iter().any(|r| seen(&r)) {
+        let offers = offers(uplink, now);
+        for Offer { dst, via, rank, .. } in &offers {
+            let seen = |r: &Route| r.dst == *dst && r.link == Some(link.index) && r.via == *via;
+            let sane = via.is_none_or(|via| via.is_ipv6() == dst.is_ipv6());
+            if !sane || uplink.no_ipv6 && dst.is_ipv6() || self.routes.iter().any(seen) {
                 continue;
             }
-            let metric = self.free(fact.dst, base.saturating_add(rank(fact.preference) * SLOTS));
-            self.routes.push(Route {
-                table: self.number,
-                dst: fact.dst,
-                kind: RouteKind::Unicast,
-                via: fact.via,
-                link: Some(link.index),
-                metric,
-                onlink: fact
-                    .via
-                    .is_some_and(|via| !is_link_local(via) && !near.iter().any(|p| p.contains(via))),
-                source: None,
-                protocol: PROTOCOL,
-            });
+            let near = |via| offers.iter().any(|near| !near.routed && near.dst.contains(via));
+            let onlink = via.is_some_and(|via| !is_link_local(via) && !near(via));
+            let mut metric = base.saturating_add(rank * SLOTS);
+            let taken = self.metrics(*dst);
+            while metric < u32::MAX && taken.contains(&metric) {
+                metric += 1;
+            }
+            self.add(RouteKind::Unicast, *dst, *via, Some(link.index), metric, onlink);
         }
     }
 
     fn unreachable(&mut self, dst: Prefix) {
-        let foreign = self.foreign().filter(|r| r.dst == dst).map(|r| r.metric);
-        let ours = self.routes.iter().filter(|r| r.dst == dst).map(|r| r.metric);
-        let last = foreign.chain(ours).max().map_or(0, |m| m.saturating_add(1));
+        let last = self.metrics(dst).into_iter().fold(0, |last, m| last.max(m.saturating_add(1)));
+        self.add(RouteKind::Unreachable, dst, None, None, last.max(BEHIND_ALL), false);
+    }
+
+    /// The metrics that routes to `dst` have, ours and foreign.
+    fn metrics(&self, dst: Prefix) -> Vec<u32> {
+        let mut taken = Vec::new();
+        for (routes, ours) in [(&self.observed.routes, false), (&self.routes, true)] {
+            for r in routes {
+                if (r.protocol == PROTOCOL) == ours && r.table == self.number && r.dst == dst {
+                    taken.push(r.metric);
+                }
+            }
+        }
+        taken
+    }
+
+    fn add(
+        &mut self,
+        kind: RouteKind,
+        dst: Prefix,
+        via: Option<IpAddr>,
+        link: Option<u32>,
+        metric: u32,
+        onlink: bool,
+    ) {
+        let table = self.number;
         self.routes.push(Route {
-            table: self.number,
+            table,
             dst,
-            kind: RouteKind::Unreachable,
-            via: None,
-            link: None,
-            metric: last.max(BEHIND_ALL),
-            onlink: false,
+            kind,
+            via,
+            link,
+            metric,
+            onlink,
             source: None,
             protocol: PROTOCOL,
         });
-    }
-
-    /// The first metric from `metric` on that no route to `dst` has, ours or foreign.
-    fn free(&self, dst: Prefix, metric: u32) -> u32 {
-        let mut metric = metric;
-        let taken = |m: u32| self.foreign().chain(&self.routes).any(|r| r.dst == dst && r.metric == m);
-        while metric < u32::MAX && taken(metric) {
-            metric += 1;
-        }
-        metric
-    }
-
-    fn foreign(&self) -> impl Iterator<Item = &Route> {
-        self.observed.routes.iter().filter(|r| r.table == self.number && r.protocol != PROTOCOL)
     }
 }
 

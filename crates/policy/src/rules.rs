@@ -28,13 +28,9 @@ pub(crate) fn desired(config: &Config, observed: &Observed) -> Vec<Rule> {
             observed.rules.iter().filter(|r| r.ipv6 == ipv6 && r.protocol != PROTOCOL).gather();
         sort_by_key(&mut foreign, |r| r.priority); // stable: the kernel's order among equals
         let marked = marked(config, ipv6, &foreign);
-        let twins = twins(config, marked.priority, &foreign);
+        let at = marked.priority;
         rules.push(marked);
-        for twin in twins {
-            if !rules.contains(&twin) {
-                rules.push(twin);
-            }
-        }
+        twins(config, at, &foreign, &mut rules);
     }
     rules
 }
@@ -80,84 +76,88 @@ fn marked(config: &Config, ipv6: bool, foreign: &[&Rule]) -> Rule {
 
 /// Goes through the foreign rules from the last to the first, a priority at a time: all rules of one priority can be jumped
 /// over, or none. `next` is where a jump from before has to lead.
-fn twins(config: &Config, marked_at: u32, foreign: &[&Rule]) -> Vec<Rule> {
-    let mut twins = Vec::new();
-    let mut next: Option<u32> = None;
+fn twins(config: &Config, marked_at: u32, foreign: &[&Rule], rules: &mut Vec<Rule>) {
+    let mut next = RuleAction::Unreachable;
     let mut rest = foreign;
     // No packet with the mark comes past our rule, unless a foreign one jumps over it.
     let all_taken =
         !foreign.iter().any(|r| r.priority <= marked_at && matches!(r.action, RuleAction::Goto(_)));
     while let Some(last) = rest.last() {
-        let start = rest.partition_point(|r| r.priority < last.priority);
+        let start = rest.iter().take_while(|r| r.priority < last.priority).count();
         let (before, group) = rest.split_at(start);
         rest = before;
         // Behind the rules before, ahead of the group; a jump may pass the place, but none may lead there.
         let after = before.last().map_or(0, |r| r.priority);
-        let place = (after..last.priority).rev().find(|p| !is_dangling(foreign, *p));
-        match place.and_then(|place| {
-            group_twins(config, place, all_taken && place > marked_at, group, next, foreign)
+        let mut places = (after..last.priority).rev();
+        let place = places.find(|p| !is_dangling(foreign, *p));
+        let known = rules.len();
+        if !place.is_some_and(|place| {
+            let behind = all_taken && place > marked_at;
+            group.iter().all(|rule| add_twins(config, place, behind, rule, next, foreign, rules))
         }) {
-            Some(group_twins) => twins.extend(group_twins),
-            None => next = Some(last.priority),
+            rules.truncate(known);
+            next = RuleAction::Goto(last.priority);
         }
     }
-    twins
 }
 
-/// The twins of all rules of one priority, to stand at `priority`; `behind` our rule for the mark or not. `None` if the group has to be passed through as it is.
-fn group_twins(
+/// The twins of a rule, to stand at `priority`; `behind` our rule for the mark or not. False if its group has to be passed
+/// through as it is.
+fn add_twins(
     config: &Config,
     priority: u32,
     behind: bool,
-    group: &[&Rule],
-    next: Option<u32>,
+    rule: &Rule,
+    next: RuleAction,
     foreign: &[&Rule],
-) -> Option<Vec<Rule>> {
-    let mut twins = Vec::new();
-    for rule in group {
-        if rule.action != RuleAction::Lookup(config.table) || rule.selector.unknown {
-            return None;
+    rules: &mut Vec<Rule>,
+) -> bool {
+    if rule.action != RuleAction::Lookup(config.table) || rule.selector.unknown {
+        return false;
+    }
+    let Some(marks) = unmarked(&rule.selector, config.mark, behind) else { return false };
+    for mark in marks {
+        let mut twin = rule.clone();
+        twin.priority = priority;
+        twin.selector.mark = mark;
+        twin.action = next;
+        twin.suppress_prefix_len = None;
+        twin.protocol = PROTOCOL;
+        if foreign.iter().any(|f| collide(f, &twin)) {
+            return false;
         }
-        for selector in unmarked(&rule.selector, config.mark, behind)? {
-            let twin = Rule {
-                ipv6: rule.ipv6,
-                priority,
-                selector,
-                action: next.map_or(RuleAction::Unreachable, RuleAction::Goto),
-                suppress_prefix_len: None,
-                protocol: PROTOCOL,
-            };
-            if foreign.iter().any(|f| collide(f, &twin)) {
-                return None;
-            }
-            twins.push(twin);
+        if !rules.contains(&twin) {
+            rules.push(twin);
         }
     }
-    Some(twins)
+    true
 }
 
-/// The packets that `selector` is for, less those with the mark, as a list of selectors that together are just that. Empty
-/// if all of them have the mark. `None` if there is no such list.
+/// The packets that `selector` is for, less those with the mark: the marks of as many selectors, alike in everything else, that
+/// together are just that. Empty if all of them have the mark. `None` if there are no such selectors.
 ///
 /// A rule cannot say "not this mark" beside other selectors, but it can say of every single bit of the mark that it is the
 /// other way round. Behind our rule for the mark (`behind`) no packet with the mark comes any more, so that there even an
 /// inverted selector can be taken as it is.
-fn unmarked(selector: &Selector, mark: Mark, behind: bool) -> Option<Vec<Selector>> {
-    if selector.invert {
-        return behind.then(|| vec![selector.clone()]);
-    }
+fn unmarked(selector: &Selector, mark: Mark, behind: bool) -> Option<Vec<Option<FwMark>>> {
     let own = selector.mark.unwrap_or(FwMark { value: 0, mask: 0 });
-    if own.mask & mark.mask == mark.mask && own.value & mark.mask == mark.value {
-        return Some(Vec::new());
+    let mut marks = Vec::new();
+    if selector.invert {
+        if !behind {
+            return None;
+        }
+        marks.push(selector.mark);
+    } else if own.mask & mark.mask == mark.mask && own.value & mark.mask == mark.value {
+        // All have the mark.
+    } else if (own.value ^ mark.value) & own.mask & mark.mask != 0 || behind && mark.mask.count_ones() > 1 {
+        // Some bit is the other way round already: there is no packet with the mark among them.
+        marks.push(selector.mark);
+    } else {
+        let bits = (0..u32::BITS).map(|n| 1 << n).filter(|bit| mark.mask & !own.mask & bit != 0);
+        let flipped = |bit| FwMark { value: own.value & own.mask | !mark.value & bit, mask: own.mask | bit };
+        bits.map(|bit| Some(flipped(bit))).add_to(&mut marks);
     }
-    // Some bit is the other way round already: there is no packet with the mark among them.
-    if (own.value ^ mark.value) & own.mask & mark.mask != 0 || (behind && mark.mask.count_ones() > 1) {
-        return Some(vec![selector.clone()]);
-    }
-    let free = mark.mask & !own.mask;
-    let bits = (0..u32::BITS).map(|n| 1u32 << n).filter(|bit| free & bit != 0);
-    let flipped = |bit: u32| FwMark { value: own.value & own.mask | !mark.value & bit, mask: own.mask | bit };
-    Some(bits.map(|bit| Selector { mark: Some(flipped(bit)), ..selector.clone() }).gather())
+    Some(marks)
 }
 
 #[cfg(test)]
@@ -235,7 +235,8 @@ mod tests {
     fn the_twin_is_for_packets_without_the_mark_and_others_marks_stay() {
         let mut r = from(10000, "2001:db8::5/128");
         r.selector.mark = Some(FwMark { value: 0x100, mask: 0xff00 });
-        let twin = &unmarked(&r.selector, Mark::DEFAULT, false).unwrap()[0];
+        let observed = Observed { rules: [&[r.clone()][..], &ends()].concat(), ..Observed::default() };
+        let twin = desired(&Config::default(), &observed).into_iter().find(is_twin).unwrap().selector;
         assert_eq!(twin.mark, Some(FwMark { value: 0x100, mask: 0xff01 }));
         assert_eq!(twin.src, r.selector.src);
     }
@@ -251,7 +252,7 @@ mod tests {
     fn a_mark_of_several_bits_is_missing_as_soon_as_one_of_them_is() {
         let twins = unmarked(&Selector::default(), Mark { value: 0x5, mask: 0x7 }, false).unwrap();
         for mark in 0u32..16 {
-            let caught = twins.iter().any(|s| s.mark.is_some_and(|m| (mark ^ m.value) & m.mask == 0));
+            let caught = twins.iter().any(|m| m.is_some_and(|m| (mark ^ m.value) & m.mask == 0));
             assert_eq!(caught, mark & 7 != 5, "{mark:#x}");
         }
     }

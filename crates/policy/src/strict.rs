@@ -4,133 +4,147 @@
 //! resolver gives the answer away, and stays as long as packets go there; so the sets outlive every change of the rules.
 
 use crate::desired::{Known, manages};
-use crate::guard::{response, rule};
-use crate::housekeeping::{ICMP, ICMPV6, Place, TCP, UDP};
+use crate::rows::If::*;
+use crate::rows::{ICMP, ICMPV6, Row, Rules, UDP, accept, drop};
 use alloc::vec::Vec;
-use core::net::IpAddr;
-use narrowgate_model::Gather;
 use narrowgate_model::config::Host;
-use narrowgate_model::nft::{Action, CtDirection, IpVersion, Match, Rule, Set};
+use narrowgate_model::nft::CtDirection::Original;
+use narrowgate_model::nft::IpVersion::{V4, V6};
+use narrowgate_model::nft::{Match, Set};
 use narrowgate_model::sort::sort;
-use narrowgate_model::{Config, Prefix, Server};
+use narrowgate_model::{Config, Server};
 
 /// The sets of the peers; none where the config is not strict.
 pub(crate) fn sets(config: &Config) -> Vec<Set> {
     if !config.strict {
         return Vec::new();
     }
-    let set = |name, version, ipv6: bool| {
-        let peers = config.tunnels.iter().flat_map(|t| &t.peers);
-        let written = peers.filter_map(|p| match p.host {
-            Host::Addr(addr) if addr.is_ipv6() == ipv6 => Some(addr),
-            _ => None,
-        });
-        let mut elements: Vec<IpAddr> = written.gather();
-        sort(&mut elements);
-        elements.dedup();
-        Set { name, version, elements }
-    };
-    vec![set(Set::PEERS4, IpVersion::V4, false), set(Set::PEERS6, IpVersion::V6, true)]
-}
-
-/// What may leave by this uplink, and the end of all else that is marked. `marked` makes what all these rules begin with.
-pub(crate) fn rules(config: &Config, uplink: &Known<'_>, marked: &dyn Fn() -> Vec<Match>) -> Vec<Rule> {
-    let original = || {
-        let mut matches = marked();
-        matches.push(Match::CtDirection(CtDirection::Original));
-        matches
-    };
-    let mut rules = permitted(config, uplink, ["out_tunnel", "out_dns"], &|_| original());
-    if let Some(request) = lease(uplink) {
-        let mut matches = original();
-        matches.push(Match::NfProto(IpVersion::V4));
-        matches.extend(request);
-        rules.push(rule("DHCP", matches, Some("out_housekeeping"), Action::Accept));
-    }
-    rules.push(rule("no peer", original(), Some(REFUSED), Action::Drop));
-    rules
-}
-
-/// What of the marked frames may leave by this uplink, those of packet sockets among them. The last chain knows no connections, so an answer is told by its kind alone.
-pub(crate) fn frames(config: &Config, uplink: &Known<'_>, mark: &Match) -> Vec<Rule> {
-    let marked = |version| {
-        vec![Match::Oif(uplink.config.device.clone()), Place::Netdev.version(version), mark.clone()]
-    };
-    let mut rules = permitted(config, uplink, [MARKED; 2], &marked);
-    if let Some(request) = lease(uplink) {
-        let mut matches = marked(IpVersion::V4);
-        matches.extend(request);
-        rules.push(rule("DHCP", matches, Some(MARKED), Action::Accept));
-    }
-    for version in [IpVersion::V4, IpVersion::V6] {
-        let mut add = |what: [Match; 2]| {
-            let mut matches = marked(version);
-            matches.extend(what);
-            rules.push(rule("answer", matches, Some(MARKED), Action::Accept));
-        };
-        let (protocol, errors): (_, &[u8]) =
-            if version == IpVersion::V4 { (ICMP, &[3, 11, 12]) } else { (ICMPV6, &[1, 2, 3, 4]) };
-        errors.iter().for_each(|kind| add([Match::L4Proto(protocol), Match::IcmpType(*kind)]));
-        uplink.config.inbound.iter().flat_map(|service| response(*service)).for_each(&mut add);
-    }
-    rules
-}
-
-/// The end of all other marked frames, behind what passes in any case.
-pub(crate) fn other_frames(mark: &Match) -> [Rule; 2] {
-    [IpVersion::V4, IpVersion::V6].map(|version| {
-        let matches = vec![Place::Netdev.version(version), mark.clone()];
-        rule("no peer", matches, Some(FRAME_REFUSED), Action::Drop)
-    })
-}
-
-/// To the peers and to the DNS servers. `marked` makes what all these rules begin with.
-fn permitted(
-    config: &Config,
-    uplink: &Known<'_>,
-    [tunnel, dns]: [&'static str; 2],
-    marked: &dyn Fn(IpVersion) -> Vec<Match>,
-) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    // The sets first: nearly all packets are the tunnel's.
-    for (set, version) in [(Set::PEERS4, IpVersion::V4), (Set::PEERS6, IpVersion::V6)] {
-        let mut matches = marked(version);
-        matches.push(Match::DstInSet(set, version));
-        let action = Action::AcceptAndRefresh { set, version, seconds: Set::TIMEOUT };
-        rules.push(rule("tunnel", matches, Some(tunnel), action));
-    }
-    for server in servers(config, uplink) {
-        for protocol in [UDP, TCP] {
-            let version = if server.addr.is_ipv6() { IpVersion::V6 } else { IpVersion::V4 };
-            let mut matches = marked(version);
-            matches.push(Match::DstAddr(Prefix::host(server.addr)));
-            matches.push(Match::L4Proto(protocol));
-            matches.push(Match::DstPort(server.port));
-            rules.push(rule("tunnel's DNS", matches, Some(dns), Action::Accept));
+    let mut sets = vec![
+        Set { name: Set::PEERS4, version: V4, elements: Vec::new() },
+        Set { name: Set::PEERS6, version: V6, elements: Vec::new() },
+    ];
+    for peer in config.tunnels.iter().flat_map(|t| &t.peers) {
+        let Host::Addr(addr) = peer.host else { continue };
+        let set = sets.iter_mut().find(|set| set.name == Set::peers(&addr));
+        if let Some(Set { elements, .. }) = set.filter(|set| !set.elements.contains(&addr)) {
+            elements.push(addr);
+            sort(elements);
         }
     }
-    rules
+    sets
 }
 
-/// The lease of a server that is behind another router is extended by our marked socket.
-fn lease(uplink: &Known<'_>) -> Option<[Match; 3]> {
-    manages(uplink.config).then_some([Match::L4Proto(UDP), Match::SrcPort(68), Match::DstPort(67)])
+/// What marked packets, or frames, may do.
+struct Permitted {
+    /// The counters of the tunnels, of their DNS, and of the lease.
+    counters: [&'static str; 3],
+    /// To the peers.
+    peers: [Row; 2],
+    /// To a DNS server, IPv4 and IPv6.
+    dns: [Row; 2],
+    /// The lease of a server that is behind another router is extended by our marked socket.
+    lease: Row,
+}
+
+static PACKETS: Permitted = Permitted {
+    counters: ["out_tunnel", "out_dns", "out_housekeeping"],
+    peers: [
+        accept("tunnel", [Oif, Marked, Ct(Original), Peer(V4)]),
+        accept("tunnel", [Oif, Marked, Ct(Original), Peer(V6)]),
+    ],
+    dns: [
+        accept("tunnel's DNS", [Oif, Marked, Ct(Original)]),
+        accept("tunnel's DNS", [Oif, Marked, Ct(Original)]),
+    ],
+    lease: accept("DHCP", [Oif, Marked, Ct(Original), Of(V4, UDP)]),
+};
+
+/// The last chain knows no connections.
+static FRAMES: Permitted = Permitted {
+    counters: [MARKED; 3],
+    peers: [
+        accept("tunnel", [Oif, Version(V4), Marked, Peer(V4)]),
+        accept("tunnel", [Oif, Version(V6), Marked, Peer(V6)]),
+    ],
+    dns: [
+        accept("tunnel's DNS", [Oif, Version(V4), Marked]),
+        accept("tunnel's DNS", [Oif, Version(V6), Marked]),
+    ],
+    lease: accept("DHCP", [Oif, Version(V4), Marked, L4(UDP)]),
+};
+
+/// What may leave by this uplink, and the end of all else that is marked.
+pub(crate) fn rules(rules: &mut Rules<'_>, config: &Config, uplink: &Known<'_>) {
+    permitted(&PACKETS, rules, config, uplink);
+    rules.add(REFUSED, const { &[drop("no peer", [Oif, Marked, Ct(Original)])] });
+}
+
+/// What of the marked frames may leave by this uplink, those of packet sockets among them. An answer is told by its kind alone.
+pub(crate) fn frames(rules: &mut Rules<'_>, config: &Config, uplink: &Known<'_>) {
+    permitted(&FRAMES, rules, config, uplink);
+    for (errors, answer) in &ANSWERS {
+        rules.add(MARKED, errors);
+        for service in &uplink.config.inbound {
+            rules.add_service(MARKED, answer, *service, true);
+        }
+    }
+}
+
+/// ICMP's errors and what services answer, of either version.
+static ANSWERS: [(&[Row], Row); 2] = [
+    (
+        &[
+            accept("answer", [Oif, Version(V4), Marked, L4(ICMP), Icmp(3)]),
+            accept("answer", [Oif, Version(V4), Marked, L4(ICMP), Icmp(11)]),
+            accept("answer", [Oif, Version(V4), Marked, L4(ICMP), Icmp(12)]),
+        ],
+        accept("answer", [Oif, Version(V4), Marked]),
+    ),
+    (
+        &[
+            accept("answer", [Oif, Version(V6), Marked, L4(ICMPV6), Icmp(1)]),
+            accept("answer", [Oif, Version(V6), Marked, L4(ICMPV6), Icmp(2)]),
+            accept("answer", [Oif, Version(V6), Marked, L4(ICMPV6), Icmp(3)]),
+            accept("answer", [Oif, Version(V6), Marked, L4(ICMPV6), Icmp(4)]),
+        ],
+        accept("answer", [Oif, Version(V6), Marked]),
+    ),
+];
+
+/// The end of all other marked frames, behind what passes in any case.
+pub(crate) static OTHER_FRAMES: &[Row] =
+    &[drop("no peer", [Version(V4), Marked]), drop("no peer", [Version(V6), Marked])];
+
+/// To the peers and to the DNS servers. The sets first: nearly all packets are the tunnel's.
+fn permitted(may: &'static Permitted, rules: &mut Rules<'_>, config: &Config, uplink: &Known<'_>) {
+    let [tunnel, dns, lease] = may.counters;
+    rules.add(tunnel, &may.peers);
+    let [dns4, dns6] = &may.dns;
+    for server in servers(config, uplink) {
+        let row = if server.addr.is_ipv6() { dns6 } else { dns4 };
+        rules.add_server(dns, row, server.addr, server.port);
+    }
+    if manages(uplink.config) {
+        rules.add_with(lease, &may.lease, &[Match::SrcPort(68), Match::DstPort(67)]);
+    }
 }
 
 /// All servers that a resolver may come to ask by this uplink, whether there is a route to them now or not.
 fn servers<'a>(config: &'a Config, uplink: &Known<'a>) -> Vec<&'a Server> {
-    let learnt = uplink.facts.map_or(&[][..], |f| &f.dns).iter().map(|d| &d.server);
-    let offered: Vec<&Server> = uplink.config.dns.iter().gather();
-    let offered = if offered.is_empty() { learnt.gather() } else { offered };
     let mut servers: Vec<&Server> = Vec::new();
+    let mut add = |server: &'a Server| {
+        let same = |s: &&Server| (s.addr, s.port) == (server.addr, server.port);
+        if servers.len() < MOST_SERVERS && !servers.iter().any(same) {
+            servers.push(server);
+        }
+    };
     for resolver in config.uplink_resolvers() {
-        let written = resolver.servers.iter();
-        let all = written.chain(offered.iter().copied().filter(|_| resolver.servers.is_empty()));
-        for server in all {
-            let same = |s: &&Server| (s.addr, s.port) == (server.addr, server.port);
-            if servers.len() < MOST_SERVERS && !servers.iter().any(same) {
-                servers.push(server);
-            }
+        if !resolver.servers.is_empty() {
+            resolver.servers.iter().for_each(&mut add);
+        } else if !uplink.config.dns.is_empty() {
+            uplink.config.dns.iter().for_each(&mut add);
+        } else if let Some(facts) = uplink.facts {
+            facts.dns.iter().for_each(|known| add(&known.server));
         }
     }
     servers

@@ -1,25 +1,23 @@
 //! The way down, and what has to be remembered for it.
 
 use alloc::{borrow::ToOwned, vec::Vec};
-use narrowgate_model::Gather;
 use narrowgate_model::PROTOCOL;
-use narrowgate_model::net::{Route, RouteKind};
+use narrowgate_model::net::{Address, Route, RouteKind, Rule};
 use narrowgate_model::state::{Before, Desired, Observed, Step};
 
 /// Everything of ours away, everything else as it was before: the way up backwards, so that the guard goes last.
 pub fn teardown(observed: &Observed, before: &Before) -> Vec<Step> {
     let mut plan = Vec::new();
-    let ours = |r: &&Route| r.protocol == PROTOCOL;
-    let (ways, dead_ends): (Vec<&Route>, Vec<&Route>) =
-        observed.routes.iter().filter(ours).partition(|r| r.kind == RouteKind::Unicast);
-    ways.into_iter().rev().map(|r| Step::RemoveRoute(r.clone())).add_to(&mut plan);
-    let addresses = observed.addresses.iter().filter(|a| a.protocol == PROTOCOL);
-    addresses.rev().map(|a| Step::RemoveAddress(a.clone())).add_to(&mut plan);
-    before.links_down.iter().filter_map(|name| switch_off(observed, name)).add_to(&mut plan);
-    let rules = observed.rules.iter().filter(|r| r.protocol == PROTOCOL);
-    rules.rev().map(|r| Step::RemoveRule(r.clone())).add_to(&mut plan);
-    dead_ends.into_iter().rev().map(|r| Step::RemoveRoute(r.clone())).add_to(&mut plan);
-    before.sysctls.iter().filter_map(|(path, value)| restore(observed, path, value)).add_to(&mut plan);
+    routes(observed, true, &mut plan);
+    for address in observed.addresses.iter().rev().filter(|a| a.protocol == PROTOCOL) {
+        remove_address(&mut plan, address);
+    }
+    before.links_down.iter().for_each(|name| switch_off(observed, name, &mut plan));
+    for rule in observed.rules.iter().rev().filter(|r| r.protocol == PROTOCOL) {
+        remove_rule(&mut plan, rule);
+    }
+    routes(observed, false, &mut plan);
+    before.sysctls.iter().for_each(|(path, value)| restore(observed, path, value, &mut plan));
     let guard = &observed.guard;
     if guard.owned || guard.persistent || !guard.chains.is_empty() {
         plan.push(Step::RemoveGuard);
@@ -27,13 +25,37 @@ pub fn teardown(observed: &Observed, before: &Before) -> Vec<Step> {
     plan
 }
 
+/// Those that lead somewhere, or the dead ends.
+fn routes(observed: &Observed, lead: bool, plan: &mut Vec<Step>) {
+    for route in observed.routes.iter().rev().filter(|r| r.protocol == PROTOCOL) {
+        if (route.kind == RouteKind::Unicast) == lead {
+            remove_route(plan, route);
+        }
+    }
+}
+
+pub(crate) fn remove_route(plan: &mut Vec<Step>, route: &Route) {
+    plan.push(Step::RemoveRoute(route.clone()));
+}
+
+pub(crate) fn remove_rule(plan: &mut Vec<Step>, rule: &Rule) {
+    plan.push(Step::RemoveRule(rule.clone()));
+}
+
+pub(crate) fn remove_address(plan: &mut Vec<Step>, address: &Address) {
+    plan.push(Step::RemoveAddress(address.clone()));
+}
+
 /// What was changed for an uplink that is not in the config any more: to be done behind the plan of a reload. The sysctls
 /// in `before` have to be observed.
 pub fn give_back(desired: &Desired, observed: &Observed, before: &Before) -> Vec<Step> {
-    let links = before.links_down.iter().filter(|name| !desired.links_up.contains(name));
-    let mut plan: Vec<Step> = links.filter_map(|name| switch_off(observed, name)).gather();
-    let sysctls = before.sysctls.iter().filter(|(path, _)| !desired.sysctls.contains_key(path));
-    sysctls.filter_map(|(path, value)| restore(observed, path, value)).add_to(&mut plan);
+    let mut plan = Vec::new();
+    for name in before.links_down.iter().filter(|name| !desired.links_up.contains(name)) {
+        switch_off(observed, name, &mut plan);
+    }
+    for (path, value) in before.sysctls.iter().filter(|(path, _)| !desired.sysctls.contains_key(path)) {
+        restore(observed, path, value, &mut plan);
+    }
     plan
 }
 
@@ -62,18 +84,21 @@ pub fn remember(before: &mut Before, observed: &Observed, plan: &[Step]) -> bool
     added
 }
 
-fn switch_off(observed: &Observed, name: &str) -> Option<Step> {
-    let on = observed.links.iter().any(|l| l.name == name && l.up);
-    on.then(|| Step::SetLink { name: name.to_owned(), up: false })
+fn switch_off(observed: &Observed, name: &str, plan: &mut Vec<Step>) {
+    if observed.links.iter().any(|l| l.name == name && l.up) {
+        plan.push(Step::SetLink { name: name.to_owned(), up: false });
+    }
 }
 
 /// A sysctl that is not there any more went with its device. An MTU may have become more than the device carries.
-fn restore(observed: &Observed, path: &str, value: &str) -> Option<Step> {
+fn restore(observed: &Observed, path: &str, value: &str, plan: &mut Vec<Step>) {
     let device = path.strip_suffix("/mtu").and_then(|dir| dir.rsplit('/').next());
-    let most = observed.links.iter().find(|l| Some(l.name.as_str()) == device).map(|l| l.mtu);
-    if most.zip(value.parse().ok()).is_some_and(|(most, value): (u32, u32)| value > most) {
-        return None; // the kernel has set it itself when the device's changed
+    if let Some(link) = observed.links.iter().find(|l| Some(l.name.as_str()) == device)
+        && value.parse().is_ok_and(|value: u32| value > link.mtu)
+    {
+        return; // the kernel has set it itself when the device's changed
     }
-    let differs = observed.sysctls.get(path).is_some_and(|is| is.trim() != value);
-    differs.then(|| Step::SetSysctl { path: path.to_owned(), value: value.to_owned() })
+    if observed.sysctls.get(path).is_some_and(|is| is.trim() != value) {
+        plan.push(Step::SetSysctl { path: path.to_owned(), value: value.to_owned() });
+    }
 }

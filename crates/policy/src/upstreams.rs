@@ -18,31 +18,36 @@ use narrowgate_model::{ByName, Config, Facts, Server};
 /// Where there are several uplinks each server is asked by its own: households often have theirs at the same address, and
 /// the best route leads to one of them. Those written at the resolver are asked by every uplink that leads to them.
 pub fn upstreams(config: &Config, resolver: &Resolver, facts: &ByName<Facts>) -> Vec<Server> {
-    if resolver.via == Via::Mesh {
-        return unique(resolver.servers.iter().cloned());
-    }
-    let uplinks = by_metric(config);
-    let live = |u: &&Uplink| facts.get(&u.name).is_some_and(|f| f.state() >= UplinkState::Waiting);
-    let mut servers = Vec::new();
-    if !resolver.servers.is_empty() {
-        for server in &resolver.servers {
-            let way = |u: &&Uplink| facts.get(&u.name).is_some_and(|f| reachable(u, f, server));
-            let ways = uplinks.iter().copied().filter(live).filter(way);
-            ways.map(|u| by(config, server, &u.device)).add_to(&mut servers);
+    let mut servers: Vec<Server> = Vec::new();
+    let mut add = |server: Server| {
+        if !servers.contains(&server) {
+            servers.push(server);
         }
-        return unique(servers.into_iter());
+    };
+    if resolver.via == Via::Mesh {
+        resolver.servers.iter().for_each(|server| add(server.clone()));
+        return servers;
     }
-    for uplink in uplinks.iter().copied().filter(live) {
-        let Some(known) = facts.get(&uplink.name) else { continue };
-        let offered = offered(uplink, known).filter(|s| reachable(uplink, known, s));
-        offered.map(|s| by(config, s, &uplink.device)).add_to(&mut servers);
+    let mut ask = |server: &Server, uplink: &Uplink, known: Option<&Facts>| {
+        let live = |f: &Facts| f.state() >= UplinkState::Waiting && reachable(uplink, f, server);
+        if known.is_some_and(live) {
+            let server = server.clone();
+            let several = config.uplinks.len() > 1;
+            add(if several { server.over(&uplink.device) } else { server.scoped(&uplink.device) });
+        }
+    };
+    let uplinks = by_metric(config, facts);
+    for server in &resolver.servers {
+        uplinks.iter().for_each(|(uplink, known)| ask(server, uplink, *known));
     }
-    unique(servers.into_iter())
-}
-
-fn by(config: &Config, server: &Server, device: &str) -> Server {
-    let server = server.clone();
-    if config.uplinks.len() > 1 { server.over(device) } else { server.scoped(device) }
+    if resolver.servers.is_empty() {
+        for (uplink, known) in uplinks {
+            for server in known.map_or(Vec::new(), |known| candidates(uplink, resolver, known)) {
+                ask(server, uplink, known);
+            }
+        }
+    }
+    servers
 }
 
 /// How far the best of the uplinks is, and a sentence that says so: what a query gets that cannot be answered.
@@ -50,29 +55,31 @@ pub fn resolver_state(config: &Config, resolver: &Resolver, facts: &ByName<Facts
     if resolver.via == Via::Mesh {
         return (UplinkState::Up, "through the mesh".to_owned());
     }
-    let best = by_metric(config)
-        .into_iter()
-        .map(|u| (state(u, resolver, facts), u))
-        .reduce(|best, next| if next.0 > best.0 { next } else { best });
+    let mut best: Option<(UplinkState, &Uplink)> = None;
+    for (uplink, known) in by_metric(config, facts) {
+        let state = state(uplink, resolver, known);
+        if best.is_none_or(|(than, ..)| state > than) {
+            best = Some((state, uplink));
+        }
+    }
     let Some((state, uplink)) = best else {
         return (UplinkState::NoDevice, "the config has no uplink".to_owned());
     };
-    let device = uplink.device.as_str();
     let known = facts.get(&uplink.name);
-    let parts: [&str; 3] = match state {
-        UplinkState::NoDevice => ["there is no device ", device, ""],
-        UplinkState::Down => [device, " is switched off", ""],
-        UplinkState::NoCarrier => ["no carrier on ", device, ""],
+    let (before, behind) = match state {
+        UplinkState::NoDevice => ("there is no device ", ""),
+        UplinkState::Down => ("", " is switched off"),
+        UplinkState::NoCarrier => ("no carrier on ", ""),
         UplinkState::Waiting if known.is_none_or(|f| f.routes.is_empty()) => {
-            ["no address and route yet on ", device, ""]
+            ("no address and route yet on ", "")
         }
-        UplinkState::Waiting if known.is_some_and(|f| has_servers(uplink, resolver, f)) => {
-            ["no route to any DNS server on ", device, ""]
+        UplinkState::Waiting if known.is_some_and(|f| !candidates(uplink, resolver, f).is_empty()) => {
+            ("no route to any DNS server on ", "")
         }
-        UplinkState::Waiting => ["no DNS server learnt yet on ", device, ""],
-        UplinkState::Up => ["up on ", device, ""],
+        UplinkState::Waiting => ("no DNS server learnt yet on ", ""),
+        UplinkState::Up => ("up on ", ""),
     };
-    (state, ["uplink ", &uplink.name, ": ", parts[0], parts[1], parts[2]].concat())
+    (state, ["uplink ", &uplink.name, ": ", before, &uplink.device, behind].concat())
 }
 
 /// Whether IPv4 and IPv6 lead beyond the household now, by any uplink. A unique local address (RFC 4193) does not: a router
@@ -94,28 +101,23 @@ fn is_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(a) if a.segments()[0] & 0xfe00 == 0xfc00)
 }
 
-fn state(uplink: &Uplink, resolver: &Resolver, facts: &ByName<Facts>) -> UplinkState {
-    let Some(known) = facts.get(&uplink.name) else { return UplinkState::NoDevice };
+fn state(uplink: &Uplink, resolver: &Resolver, known: Option<&Facts>) -> UplinkState {
+    let Some(known) = known else { return UplinkState::NoDevice };
     let state = known.state();
+    let servers = candidates(uplink, resolver, known);
     if state < UplinkState::Waiting {
-        return state;
-    }
-    let up = if resolver.servers.is_empty() {
-        offered(uplink, known).any(|s| reachable(uplink, known, s))
+        state
+    } else if servers.into_iter().any(|s| reachable(uplink, known, s)) {
+        UplinkState::Up
     } else {
-        resolver.servers.iter().any(|s| reachable(uplink, known, s))
-    };
-    if up { UplinkState::Up } else { UplinkState::Waiting }
+        UplinkState::Waiting
+    }
 }
 
-fn has_servers(uplink: &Uplink, resolver: &Resolver, facts: &Facts) -> bool {
-    !resolver.servers.is_empty() || offered(uplink, facts).next().is_some()
-}
-
-/// What is written at the uplink, or else what was learnt there.
-fn offered<'a>(uplink: &'a Uplink, facts: &'a Facts) -> impl Iterator<Item = &'a Server> {
-    let learnt = facts.dns.iter().map(|d| &d.server).filter(|_| uplink.dns.is_empty());
-    uplink.dns.iter().chain(learnt)
+/// What is written at the resolver, or else at the uplink, or else what was learnt there.
+fn candidates<'a>(uplink: &'a Uplink, resolver: &'a Resolver, facts: &'a Facts) -> Vec<&'a Server> {
+    let written = if resolver.servers.is_empty() { &uplink.dns } else { &resolver.servers };
+    if written.is_empty() { facts.dns.iter().map(|d| &d.server).gather() } else { written.iter().gather() }
 }
 
 /// Whether a packet to the server finds a route: by one of the uplink's, on its own link, or on this host.
@@ -125,18 +127,9 @@ fn reachable(uplink: &Uplink, facts: &Facts, server: &Server) -> bool {
         || facts.routes.iter().any(|r| r.dst.contains(server.addr) && leads(uplink, facts, r))
 }
 
-fn by_metric(config: &Config) -> Vec<&Uplink> {
+/// The uplinks, the best first, with what is known of each.
+fn by_metric<'a>(config: &'a Config, facts: &'a ByName<Facts>) -> Vec<(&'a Uplink, Option<&'a Facts>)> {
     let mut uplinks: Vec<&Uplink> = config.uplinks.iter().gather();
     sort_by_key(&mut uplinks, |u| u.metric);
-    uplinks
-}
-
-fn unique(servers: impl Iterator<Item = Server>) -> Vec<Server> {
-    let mut seen = Vec::new();
-    for server in servers {
-        if !seen.contains(&server) {
-            seen.push(server);
-        }
-    }
-    seen
+    uplinks.into_iter().map(|u| (u, facts.get(&u.name))).gather()
 }
