@@ -1,8 +1,8 @@
 //! The command line: the global options, before or behind the command word, and the way to the command.
 
 use crate::commands::{self, Command};
-use narrowgate_model::Gather;
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,7 +32,7 @@ impl Default for Globals {
 
 /// What the command line asks for.
 enum Asked {
-    Run(&'static Command, Globals, Vec<OsString>),
+    Run(&'static Command),
     Help(Option<&'static Command>),
     Version,
 }
@@ -51,72 +51,53 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         }
         _ => {}
     }
-    match parse(args) {
-        Ok(Asked::Run(command, globals, rest)) => (command.run)(&globals, &rest),
-        Ok(Asked::Help(Some(command))) => {
-            print_out(command.help);
-            ExitCode::SUCCESS
-        }
-        Ok(Asked::Help(None)) => {
-            print_out(&overview());
-            ExitCode::SUCCESS
-        }
-        Ok(Asked::Version) => {
-            print_out(concat!("narrowgate ", env!("CARGO_PKG_VERSION"), "\n"));
-            ExitCode::SUCCESS
-        }
+    let (mut globals, mut rest) = (Globals::default(), Vec::new());
+    match parse(args, &mut globals, &mut rest) {
+        Ok(Asked::Run(command)) => return (command.run)(&globals, &rest),
+        Ok(Asked::Help(Some(command))) => print_out(command.help),
+        Ok(Asked::Help(None)) => print_out(&overview()),
+        Ok(Asked::Version) => print_out(concat!("narrowgate ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(message) => {
             eprintln!("narrowgate: {message}");
-            ExitCode::from(USAGE)
+            return ExitCode::from(USAGE);
         }
     }
+    ExitCode::SUCCESS
 }
 
-fn parse(args: &[OsString]) -> Result<Asked, String> {
-    let mut globals = Globals::default();
-    let mut at = 0;
-    while let Some(arg) = args.get(at) {
-        match global(&mut globals, args, &mut at)? {
-            Taken::Yes => {}
-            Taken::Help => return Ok(Asked::Help(None)),
-            Taken::Version => return Ok(Asked::Version),
-            Taken::No if arg.as_encoded_bytes().starts_with(b"-") => {
-                return Err(format!("unknown option {}; see narrowgate --help", arg.display()));
-            }
-            Taken::No => {
-                let command = commands::TABLE
-                    .iter()
-                    .find(|c| arg == c.name)
-                    .ok_or_else(|| format!("unknown command '{}'; see narrowgate --help", arg.display()))?;
-                return behind_word(command, globals, &args[at + 1..]);
-            }
-        }
-    }
-    Err("no command given; see narrowgate --help".to_owned())
-}
-
-/// Takes the global options out of what stands behind the command word.
-fn behind_word(command: &'static Command, mut globals: Globals, args: &[OsString]) -> Result<Asked, String> {
-    let mut rest = Vec::new();
+/// Takes the global options out of the arguments; `rest` is what else stands behind the command word.
+fn parse(args: &[OsString], globals: &mut Globals, rest: &mut Vec<OsString>) -> Result<Asked, String> {
+    let mut command: Option<&'static Command> = None;
     let mut at = 0;
     while let Some(arg) = args.get(at) {
         let is_option = arg.as_encoded_bytes().starts_with(b"-");
-        if arg == "--" || (command.stops_at_word && !is_option) {
+        if command.is_some_and(|c| arg == "--" || (c.stops_at_word && !is_option)) {
             break;
         }
-        match global(&mut globals, args, &mut at)? {
-            Taken::Yes => {}
-            Taken::Help => return Ok(Asked::Help(Some(command))),
+        match global(globals, args, &mut at)? {
+            Taken::Yes => continue,
+            Taken::Help => return Ok(Asked::Help(command)),
             Taken::Version => return Ok(Asked::Version),
-            Taken::No => {
-                let values = usize::from(command.value_options.iter().any(|o| arg == *o));
-                args.iter().skip(at).take(1 + values).cloned().add_to(&mut rest);
-                at += 1 + values;
+            Taken::No => at += 1,
+        }
+        if let Some(command) = command {
+            rest.push(arg.clone());
+            if let Some(value) = args.get(at)
+                && command.value_options.iter().any(|option| arg == *option)
+            {
+                rest.push(value.clone());
+                at += 1;
             }
+            continue;
+        }
+        command = commands::TABLE.iter().find(|c| arg == c.name);
+        if command.is_none() {
+            let (what, quote) = if is_option { ("option", "") } else { ("command", "'") };
+            return Err(format!("unknown {what} {quote}{}{quote}; see narrowgate --help", arg.display()));
         }
     }
-    args.iter().skip(at).cloned().add_to(&mut rest);
-    Ok(Asked::Run(command, globals, rest))
+    rest.extend_from_slice(args.get(at..).unwrap_or_default());
+    command.map(Asked::Run).ok_or_else(|| "no command given; see narrowgate --help".to_owned())
 }
 
 enum Taken {
@@ -162,7 +143,7 @@ fn overview() -> String {
         "narrowgate keeps a foreign uplink for the tunnel alone.\n\nusage: narrowgate [OPTION…] COMMAND …\n\n",
     );
     for command in commands::TABLE {
-        text.push_str(&format!("  {:<10}{}\n", command.name, command.summary));
+        let _ = writeln!(text, "  {:<10}{}", command.name, command.summary);
     }
     text.push_str(
         "\noptions, before or behind the command:\n\
@@ -177,8 +158,7 @@ fn overview() -> String {
 
 /// Prints to stdout; a reader that has gone away is no error of ours.
 pub fn print_out(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }
 
 /// Refuses arguments that a command does not take: `Some` is the exit code to leave with.
@@ -197,8 +177,9 @@ mod tests {
 
     fn parsed(line: &str) -> Result<(&'static str, Globals, Vec<String>), String> {
         let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        match parse(&args)? {
-            Asked::Run(c, g, rest) => Ok((c.name, g, rest.iter().map(|a| a.display().to_string()).collect())),
+        let (mut g, mut rest) = (Globals::default(), Vec::new());
+        match parse(&args, &mut g, &mut rest)? {
+            Asked::Run(c) => Ok((c.name, g, rest.iter().map(|a| a.display().to_string()).collect())),
             _ => Err("help".to_owned()),
         }
     }

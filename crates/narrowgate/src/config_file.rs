@@ -1,8 +1,7 @@
 //! The config file on disk, and Gluon's beside it.
 
-use narrowgate_model::Config;
-use narrowgate_model::Gather;
-use narrowgate_wire::config;
+use narrowgate_model::{Config, Gather};
+use narrowgate_wire::config::{self, Problem};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -14,7 +13,7 @@ pub const GLUON: &str = "gluon-wan-dnsmasq";
 /// # Errors
 /// A line for every mistake: the file, the place in it, what is wrong, why, and what to do.
 pub fn load(path: &Path) -> Result<Config, Vec<String>> {
-    read(path).map(|(config, _)| config)
+    read(path, &mut Vec::new())
 }
 
 /// The config for a start. A mistake in Gluon's file is no reason to leave the uplink unguarded: it is told, and the file is left out.
@@ -23,18 +22,18 @@ pub fn load(path: &Path) -> Result<Config, Vec<String>> {
 /// As [`load`], if ours is wrong.
 pub fn load_to_start(path: &Path) -> Result<Config, Vec<String>> {
     load(path).or_else(|problems| {
-        let config = parse(path, None).map_err(|_| problems.clone())?.0;
+        let Ok(config) = parse(path, None, &mut Vec::new()) else { return Err(problems) };
         problems.iter().for_each(|p| log::error!("{p}"));
         log::error!("{GLUON} is wrong: starting without its servers");
         Ok(config)
     })
 }
 
-/// The config and what may be worth knowing about it although it is fine, a line each.
+/// The config; and `notes` gets what may be worth knowing about it although it is fine, a line each.
 ///
 /// # Errors
 /// As [`load`].
-pub fn read(path: &Path) -> Result<(Config, Vec<String>), Vec<String>> {
+pub fn read(path: &Path, notes: &mut Vec<String>) -> Result<Config, Vec<String>> {
     let gluon_path = path.with_file_name(GLUON);
     let gluon_name = gluon_path.display().to_string();
     let gluon = match content(&gluon_path) {
@@ -47,28 +46,33 @@ pub fn read(path: &Path) -> Result<(Config, Vec<String>), Vec<String>> {
             )]);
         }
     };
-    parse(path, gluon.as_deref().map(|text| (gluon_name.as_str(), text)))
+    parse(path, gluon.as_deref().map(|text| (gluon_name.as_str(), text)), notes)
 }
 
-fn parse(path: &Path, beside: Option<(&str, &str)>) -> Result<(Config, Vec<String>), Vec<String>> {
+#[inline(never)]
+fn parse(path: &Path, beside: Option<(&str, &str)>, notes: &mut Vec<String>) -> Result<Config, Vec<String>> {
     let name = path.display().to_string();
-    let text = match content(path) {
-        Ok(bytes) => utf8(&name, bytes).map_err(|line| vec![line])?,
-        Err(error) => {
-            let mend = match error.kind() {
-                io::ErrorKind::NotFound => {
-                    "write it as narrowgate-config(5) says, or give another with --config"
-                }
-                io::ErrorKind::PermissionDenied => "run as root, or make the file readable",
-                _ => "give a readable file with --config",
-            };
-            return Err(vec![format!("{name}: the config cannot be read: {error}; {mend}")]);
-        }
+    let text = text(path, &name).map_err(|line| vec![line])?;
+    let config = config::read(&name, &text, beside).map_err(|problems| lines(&problems))?;
+    *notes = lines(&config::notes(&name, &text));
+    Ok(config)
+}
+
+fn lines(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).gather()
+}
+
+fn text(path: &Path, name: &str) -> Result<String, String> {
+    let error = match content(path) {
+        Ok(bytes) => return utf8(name, bytes),
+        Err(error) => error,
     };
-    match config::read(&name, &text, beside) {
-        Ok(config) => Ok((config, config::notes(&name, &text).iter().map(ToString::to_string).gather())),
-        Err(problems) => Err(problems.iter().map(ToString::to_string).gather()),
-    }
+    let mend = match error.kind() {
+        io::ErrorKind::NotFound => "write it as narrowgate-config(5) says, or give another with --config",
+        io::ErrorKind::PermissionDenied => "run as root, or make the file readable",
+        _ => "give a readable file with --config",
+    };
+    Err(format!("{name}: the config cannot be read: {error}; {mend}"))
 }
 
 fn content(path: &Path) -> io::Result<Vec<u8>> {
@@ -84,9 +88,14 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
 fn utf8(name: &str, bytes: Vec<u8>) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| {
         let (good, bad) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
-        let good = String::from_utf8_lossy(good);
-        let line = good.split('\n').count();
-        let column = good.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+        let (mut line, mut column) = (1, 1);
+        for byte in good {
+            match byte {
+                b'\n' => (line, column) = (line + 1, 1),
+                0x80..0xc0 => {} // in the middle of a character
+                _ => column += 1,
+            }
+        }
         let byte = bad.first().copied().unwrap_or_default();
         format!("{name}:{line}:{column}: byte {byte:#04x}: this is no UTF-8 text; save the file as UTF-8")
     })

@@ -18,8 +18,8 @@ pub struct Words<'a> {
 
 /// One of them.
 pub enum Word<'a> {
-    /// An option with its dashes and without its value.
-    Option(String),
+    /// An option: [`Words::option`] is its name.
+    Option,
     /// No option.
     Other(&'a OsString),
 }
@@ -64,8 +64,15 @@ impl<'a> Words<'a> {
     }
 
     fn known(&mut self, dashes: &str, name: &[u8]) -> Word<'a> {
-        self.option = [dashes, &String::from_utf8_lossy(name)].concat();
-        Word::Option(self.option.clone())
+        self.option.clear();
+        self.option.push_str(dashes);
+        self.option.push_str(&String::from_utf8_lossy(name));
+        Word::Option
+    }
+
+    /// The option that was read last, with its dashes and without its value.
+    pub fn option(&self) -> &str {
+        &self.option
     }
 
     /// The value of the option that was read last.
@@ -100,7 +107,7 @@ impl<'a> Words<'a> {
     /// That the word read last is none that the command knows.
     pub fn unexpected(&self, word: &Word<'_>) -> String {
         match word {
-            Word::Option(_) => format!("invalid option '{}'", self.option),
+            Word::Option => format!("invalid option '{}'", self.option),
             Word::Other(word) => format!("unexpected argument {word:?}"),
         }
     }
@@ -116,8 +123,10 @@ mod tests {
         let (mut words, mut read) = (Words::new(&args), Vec::new());
         while let Some(word) = words.next()? {
             match word {
-                Word::Option(name) if name == "--v" => read.push(format!("v={}", words.text()?)),
-                Word::Option(name) if matches!(name.as_str(), "--x" | "-x" | "-y") => read.push(name),
+                Word::Option if words.option() == "--v" => read.push(format!("v={}", words.text()?)),
+                Word::Option if matches!(words.option(), "--x" | "-x" | "-y") => {
+                    read.push(words.option().to_owned());
+                }
                 Word::Other(word) => read.push(word.display().to_string()),
                 other => return Err(words.unexpected(&other)),
             }
@@ -149,7 +158,7 @@ mod tests {
         }
         let args = ["--v".into(), OsString::from(OsStr::from_bytes(b"\xff"))];
         let mut words = Words::new(&args);
-        assert!(matches!(words.next(), Ok(Some(Word::Option(_)))));
+        assert!(matches!(words.next(), Ok(Some(Word::Option))));
         assert!(words.text().is_err());
     }
 }

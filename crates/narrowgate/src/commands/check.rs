@@ -11,8 +11,9 @@ pub fn main(config: &Path, args: &[OsString]) -> ExitCode {
     if let Some(code) = cli::no_more_arguments("check", args) {
         return code;
     }
-    match config_file::read(config) {
-        Ok((read, notes)) => {
+    let mut notes = Vec::new();
+    match config_file::read(config, &mut notes) {
+        Ok(read) => {
             notes.iter().for_each(|note| eprintln!("note: {note}"));
             print_out(&format!("{}: fine: {}\n", config.display(), narrowgate_wire::config::summary(&read)));
             ExitCode::SUCCESS

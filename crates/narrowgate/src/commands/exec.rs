@@ -5,13 +5,13 @@ mod configured;
 mod options;
 mod preload;
 
-use crate::cli::Globals;
+use crate::cli::{Globals, print_out};
 use narrowgate_kernel::cgroup::{self, Programs};
 use narrowgate_sys::cgroup::{Group, Tree};
-use narrowgate_sys::io;
-use narrowgate_sys::process;
-use options::{Options, Parsed, Via};
-use std::ffi::{OsStr, OsString};
+use narrowgate_sys::path::Path;
+use narrowgate_sys::{io, process};
+use options::{Options, Via};
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsFd;
@@ -22,20 +22,21 @@ pub use options::{HELP, VALUE_OPTIONS};
 /// Runs the command with the arguments behind the word `exec`. Returns only when the command was not started: 2 usage,
 /// 1 it cannot be marked, 126 it cannot be executed, 127 it is not there.
 pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
-    let mut options = match options::parse(args) {
-        Ok(Parsed::Help) => {
-            let _ = io::stdout(HELP.as_bytes());
+    let mut options = Options::new(Vec::new());
+    match options::parse(args, &mut options) {
+        Ok(false) => {}
+        Ok(true) => {
+            print_out(HELP);
             return ExitCode::SUCCESS;
         }
-        Ok(Parsed::Options(options)) => options,
-        Err(usage) => return fail("exec", usage, 2),
-    };
+        Err(usage) => return fail("exec", &usage, 2),
+    }
     if let Err(refusal) = configured::fill(&mut options, globals) {
-        return fail("exec", refusal, 2);
+        return fail("exec", &refusal, 2);
     }
     match run(&options) {
         Ok(code) => code,
-        Err(refusal) => fail("exec", refusal, 1),
+        Err(refusal) => fail("exec", &refusal, 1),
     }
 }
 
@@ -43,41 +44,37 @@ pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
 /// sockets the mark. What cannot be marked is started all the same, and told: without the mark it gets as far as the guard.
 pub fn gluon_wan(name: &'static str, args: &[OsString]) -> ExitCode {
     if args.is_empty() {
-        return fail(
-            name,
-            Refusal::new(&"usage", &"no command", &format_args!("write {name} COMMAND [ARGUMENT…]")),
-            2,
-        );
+        let refusal = refuse(format_args!("usage: no command; write {name} COMMAND [ARGUMENT…]"));
+        return fail(name, &refusal, 2);
     }
-    let identity = Identity {
+    let mut identity = Identity {
         gid: Some(process::group(options::GLUON_GROUP).unwrap_or(options::GLUON_GID)),
         ..Identity::default()
     };
     let mut options = Options::new(args.to_vec());
     if let Err(refusal) = configured::fill(&mut options, &Globals::default()) {
-        io::stderr(format!("narrowgate: {name}: {refusal}\n").as_bytes());
+        say(name, format_args!("{refusal}"));
     }
-    let way = by_cgroup(&options, &identity).or_else(|_| by_preload(&options, &identity)).or_else(|why| {
-        io::stderr(format!("narrowgate: {name}: not marked: {why}\n").as_bytes());
+    let way = by_either(&options, &mut identity).or_else(|why| {
+        say(name, format_args!("not marked: {why}"));
         // What it starts in its turn may be reached.
         options.best_effort = true;
-        by_preload(&options, &identity)
+        by_preload(&options, &mut identity)
     });
     way.unwrap_or_else(|_| match identity.assume() {
         Ok(()) => start(name, args, &[]),
-        Err(refusal) => fail(name, refusal, 1),
+        Err(refusal) => fail(name, &refusal, 1),
     })
 }
 
-/// Why a command was not started: the thing, the cause and the mend.
+/// Why a command was not started, in one line: the thing, the cause and the mend.
 #[derive(Debug)]
 struct Refusal(String);
 
-impl Refusal {
-    #[inline(never)]
-    fn new(thing: &dyn fmt::Display, cause: &dyn fmt::Display, mend: &dyn fmt::Display) -> Refusal {
-        Refusal(format!("{thing}: {cause}; {mend}"))
-    }
+#[cold]
+#[inline(never)]
+fn refuse(why: fmt::Arguments<'_>) -> Refusal {
+    Refusal(why.to_string())
 }
 
 impl fmt::Display for Refusal {
@@ -87,111 +84,112 @@ impl fmt::Display for Refusal {
 }
 
 fn run(options: &Options) -> Result<ExitCode, Refusal> {
-    let identity = Identity::of(options)?;
+    let mut identity = Identity::default();
+    identity.become_asked(options)?;
     match options.via {
         Via::Cgroup => by_cgroup(options, &identity),
-        Via::Preload => by_preload(options, &identity),
-        Via::Auto => by_cgroup(options, &identity).or_else(|cgroup| {
-            if options.verbose {
-                say(&format!("no cgroup: {cgroup}; trying preload"));
-            }
-            by_preload(options, &identity).map_err(|preload| {
-                Refusal::new(
-                    &"neither way works",
-                    &format_args!("by cgroup, {cgroup}. By preload, {preload}"),
-                    &"mend either",
-                )
-            })
-        }),
+        Via::Preload => by_preload(options, &mut identity),
+        Via::Auto => by_either(options, &mut identity),
     }
+}
+
+fn by_either(options: &Options, identity: &mut Identity) -> Result<ExitCode, Refusal> {
+    by_cgroup(options, identity).or_else(|cgroup| {
+        if options.verbose {
+            say("exec", format_args!("no cgroup: {cgroup}; trying preload"));
+        }
+        by_preload(options, identity).map_err(|preload| {
+            refuse(format_args!("neither way works: by cgroup, {cgroup}. By preload, {preload}; mend either"))
+        })
+    })
 }
 
 /// In a cgroup of its own, with programs that mark and redirect. The command needs no privilege then.
 fn by_cgroup(options: &Options, identity: &Identity) -> Result<ExitCode, Refusal> {
     let (resolver4, resolver6) = resolvers(options);
     let programs = Programs { mark: (!options.dns_only).then_some(options.mark()), resolver4, resolver6 };
-    let (group, tree_path) = enter(&programs)?;
+    let group = enter(&programs)?;
     if options.verbose {
-        let mark = programs.mark.map_or("none".to_owned(), |mark| mark.to_string());
-        let dns = match (resolver4, resolver6) {
-            (None, None) => "as it is".to_owned(),
-            (Some(v4), None) => v4.to_string(),
-            (None, Some(v6)) => v6.to_string(),
-            (Some(v4), Some(v6)) => format!("{v4} and {v6}"),
-        };
-        say(&format!("via cgroup {tree_path}, mark {mark}, DNS to {dns}"));
+        let dns: [Option<SocketAddr>; 2] = [resolver4.map(Into::into), resolver6.map(Into::into)];
+        say(
+            "exec",
+            format_args!(
+                "via cgroup {}, mark {}, DNS to {}",
+                group.path().display(),
+                or(programs.mark, "none"),
+                match dns {
+                    [Some(v4), Some(v6)] => format!("{v4} and {v6}"),
+                    [v4, v6] => or(v4.or(v6), "as it is"),
+                }
+            ),
+        );
     }
-    if let Err(refusal) = identity.assume() {
+    let code = identity.assume().map(|()| start("exec", &options.command, &[]));
+    let _ = group.leave(); // as another user it may not; the next exec sweeps it up
+    code
+}
+
+fn enter(programs: &Programs) -> Result<Group, Refusal> {
+    let refuse = |thing: &dyn fmt::Display, error: &dyn fmt::Display| {
+        refuse(format_args!(
+            "{thing}: {error}; run it as root, on a kernel with cgroup2 and CONFIG_CGROUP_BPF, or use --via preload"
+        ))
+    };
+    let group = Tree::find()
+        .and_then(|tree| tree.enter_new(CGROUP_PREFIX))
+        .map_err(|error| refuse(&"a cgroup of its own", &error))?;
+    if let Err(error) = cgroup::attach(group.as_fd(), programs) {
+        let refusal = refuse(&group.path().display(), &error);
         let _ = group.leave();
         return Err(refusal);
     }
-    let code = start("exec", &options.command, &[]);
-    let _ = group.leave(); // as another user it may not; the next exec sweeps it up
-    Ok(code)
-}
-
-fn enter(programs: &Programs) -> Result<(Group, String), Refusal> {
-    let mend = "run it as root, on a kernel with cgroup2 and CONFIG_CGROUP_BPF, or use --via preload";
-    let group = Tree::find()
-        .and_then(|tree| tree.enter_new(CGROUP_PREFIX))
-        .map_err(|error| Refusal::new(&"a cgroup of its own", &error, &mend))?;
-    let path = group.path().display().to_string();
-    match cgroup::attach(group.as_fd(), programs) {
-        Ok(_) => Ok((group, path)),
-        Err(error) => {
-            let _ = group.leave();
-            Err(Refusal::new(&path, &error, &mend))
-        }
-    }
+    Ok(group)
 }
 
 /// By libpacketmark and the group whose DNS the daemon's firewall redirects.
-fn by_preload(options: &Options, identity: &Identity) -> Result<ExitCode, Refusal> {
+fn by_preload(options: &Options, identity: &mut Identity) -> Result<ExitCode, Refusal> {
     if !options.resolvers.is_empty() {
-        let mend = "leave it out, or use --via cgroup";
-        return Err(Refusal::new(
-            &"--resolver",
-            &"a preload cannot send DNS elsewhere, the daemon's redirect does",
-            &mend,
-        ));
+        return Err(refuse(format_args!(
+            "--resolver: a preload cannot send DNS elsewhere, the daemon's redirect does; leave it out, or use --via cgroup"
+        )));
     }
-    let mut identity = identity.clone();
     if !options.no_dns && identity.gid.is_none() {
-        match process::group(options::GLUON_GROUP) {
-            Ok(gid) => identity.gid = Some(gid),
-            Err(_) if options.best_effort => {}
-            Err(_) => {
-                let mend = "write --group with the tunnel's group, or --no-dns";
-                return Err(Refusal::new(
-                    &"--via preload",
-                    &"DNS is redirected for a group, and none is given",
-                    &mend,
-                ));
-            }
+        identity.gid = process::group(options::GLUON_GROUP).ok();
+        if identity.gid.is_none() && !options.best_effort {
+            return Err(refuse(format_args!(
+                "--via preload: DNS is redirected for a group, and none is given; write --group with the tunnel's group, or --no-dns"
+            )));
         }
     }
     if options.dns_only {
         identity.assume()?;
         return Ok(start("exec", &options.command, &[]));
     }
-    let plan = preload::plan(options, identity.uid())?;
+    let plan = preload::plan(options, identity.uid)?;
+    let mark = options.mark().to_string();
     if options.verbose {
-        let group = identity.gid.map_or("none".to_owned(), |gid| gid.to_string());
-        let library = plan.library.display();
-        say(&format!(
-            "via preload {library}, mark {}, group {group}; not reached: {}",
-            options.mark(),
-            preload::MISSED
-        ));
+        let (library, group) = (plan.library.display(), or(identity.gid, "none"));
+        say(
+            "exec",
+            format_args!(
+                "via preload {library}, mark {mark}, group {group}; not reached: {}",
+                preload::MISSED
+            ),
+        );
     }
     identity.assume()?;
-    let mark = options.mark().to_string();
-    let mut set: Vec<(&str, &OsStr)> =
-        vec![("LD_PRELOAD", &plan.ld_preload), ("LIBPACKETMARK_MARK", OsStr::new(&mark))];
-    if !options.best_effort {
-        set.push(("LIBPACKETMARK_STRICT", OsStr::new("1"))); // fail closed: better no socket than an unmarked one
-    }
-    Ok(start("exec", &options.command, &set))
+    let set = [
+        ("LD_PRELOAD", Path::new(&plan.ld_preload)),
+        ("LIBPACKETMARK_MARK", Path::new(&mark)),
+        ("LIBPACKETMARK_STRICT", Path::new("1")), // fail closed: better no socket than an unmarked one
+    ];
+    let set = if options.best_effort { &set[..2] } else { &set };
+    Ok(start("exec", &options.command, set))
+}
+
+/// A thing, or the word for none.
+fn or<T: fmt::Display>(thing: Option<T>, none: &str) -> String {
+    thing.map_or_else(|| none.to_owned(), |thing| thing.to_string())
 }
 
 /// Where DNS goes: where `--resolver` says, one a family; else to Gluon's place.
@@ -213,81 +211,77 @@ fn resolvers(options: &Options) -> (Option<SocketAddrV4>, Option<SocketAddrV6>) 
     (v4, v6)
 }
 
-/// Who the command shall be.
-#[derive(Debug, Clone, Default)]
+/// Who the command shall be; `None` leaves it as it is.
+#[derive(Debug, Default)]
 struct Identity {
-    user: Option<process::User>,
+    uid: Option<u32>,
     gid: Option<u32>,
-    /// Those of the user; `None` leaves them as they are.
+    /// Those of the user.
     groups: Option<Vec<u32>>,
 }
 
 impl Identity {
-    fn of(options: &Options) -> Result<Identity, Refusal> {
-        let mut identity = Identity::default();
-        if let Some(text) = &options.user {
-            let unknown = |error: io::Error| {
-                Refusal::new(&format_args!("--user {text}"), &error, &"write a user's name or number")
-            };
-            let user = process::user(text).map_err(unknown)?;
-            let groups = user.name.as_deref().map_or(Ok(Vec::new()), process::groups_of).map_err(unknown)?;
-            identity.gid = Some(user.gid);
-            identity.groups = Some(groups);
-            identity.user = Some(user);
+    /// Whom the options name.
+    fn become_asked(&mut self, options: &Options) -> Result<(), Refusal> {
+        let named = |option: &str, name: &str, error: io::Error| {
+            refuse(format_args!("--{option} {name}: {error}; write a {option}'s name or number"))
+        };
+        if let Some(name) = &options.user {
+            self.become_user(name).map_err(|error| named("user", name, error))?;
         }
-        if let Some(text) = &options.group {
-            let unknown = |error: io::Error| {
-                Refusal::new(&format_args!("--group {text}"), &error, &"write a group's name or number")
-            };
-            identity.gid = Some(process::group(text).map_err(unknown)?);
+        if let Some(name) = &options.group {
+            self.gid = Some(process::group(name).map_err(|error| named("group", name, error))?);
         }
-        Ok(identity)
+        Ok(())
     }
 
-    /// The user's number; `None` is whoever runs us.
-    fn uid(&self) -> Option<u32> {
-        self.user.as_ref().map(|user| user.uid)
+    fn become_user(&mut self, name: &str) -> io::Result<()> {
+        let user = process::user(name)?;
+        self.groups = Some(match &user.name {
+            Some(name) => process::groups_of(name)?,
+            None => Vec::new(),
+        });
+        (self.uid, self.gid) = (Some(user.uid), Some(user.gid));
+        Ok(())
     }
 
     fn assume(&self) -> Result<(), Refusal> {
-        let refused =
-            |what: &'static str| move |error: io::Error| Refusal::new(&what, &error, &"run it as root");
+        let mut what = "the user's groups";
+        self.set(&mut what).map_err(|error| refuse(format_args!("{what}: {error}; run it as root")))
+    }
+
+    fn set(&self, what: &mut &str) -> io::Result<()> {
         if let Some(groups) = &self.groups {
-            process::set_groups(groups).map_err(refused("the user's groups"))?;
+            process::set_groups(groups)?;
         }
+        *what = "the group";
         if let Some(gid) = self.gid {
-            process::set_group(gid).map_err(refused("the group"))?;
+            process::set_group(gid)?;
         }
-        if let Some(uid) = self.uid() {
-            process::set_user(uid).map_err(refused("the user"))?;
-        }
-        Ok(())
+        *what = "the user";
+        self.uid.map_or(Ok(()), process::set_user)
     }
 }
 
 /// Becomes the command. Its exit codes are those of env(1).
-fn start(name: &str, command: &[OsString], set: &[(&str, &OsStr)]) -> ExitCode {
-    let error = {
-        let set: Vec<_> =
-            set.iter().map(|(name, value)| (*name, narrowgate_sys::path::Path::new(*value))).collect();
-        process::exec(command, &set)
-    };
-    let thing = command.first().map(|word| word.display().to_string()).unwrap_or_default();
+fn start(name: &str, command: &[OsString], set: &[(&str, &Path)]) -> ExitCode {
+    let error = process::exec(command, set);
     let (mend, code) = match error.kind() {
         io::ErrorKind::NotFound => ("write a program's path, or one that PATH finds", 127),
         _ => ("see that it is a program, and may be executed", 126),
     };
-    fail(name, Refusal::new(&thing, &error, &mend), code)
+    let thing = command.first().map(OsString::as_os_str).unwrap_or_default().display();
+    fail(name, &refuse(format_args!("{thing}: {error}; {mend}")), code)
 }
 
-fn fail(name: &str, refusal: Refusal, code: u8) -> ExitCode {
-    // One write a line, so that lines of several processes do not mix; who has no stderr is not told.
-    io::stderr(format!("narrowgate: {name}: {refusal}\n").as_bytes());
+fn fail(name: &str, refusal: &Refusal, code: u8) -> ExitCode {
+    say(name, format_args!("{refusal}"));
     ExitCode::from(code)
 }
 
-fn say(text: &str) {
-    io::stderr(format!("narrowgate: exec: {text}\n").as_bytes());
+/// One write a line, so that lines of several processes do not mix; who has no stderr is not told.
+fn say(name: &str, text: fmt::Arguments<'_>) {
+    io::stderr(format!("narrowgate: {name}: {text}\n").as_bytes());
 }
 
 /// Of the cgroups of `exec`; a number follows. The daemon removes them once they are empty.

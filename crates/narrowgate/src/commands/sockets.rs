@@ -15,9 +15,10 @@ use crate::report::{SocketReport, SocketsReport, json};
 use crate::runtime::RuntimeDir;
 use narrowgate_kernel::sockets::{self, InetSocket, Transport};
 use narrowgate_kernel::{Kernel, Real, Scope};
-use narrowgate_model::Gather;
-use narrowgate_model::{Config, Time};
-use std::fmt::Write as _;
+use narrowgate_model::state::Observed;
+use narrowgate_model::{Config, Gather, Time};
+use std::fmt::{self, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use verdict::{Place, Seen, Verdict};
 
@@ -52,12 +53,7 @@ pub fn examine(config: &Config, runtime: &RuntimeDir) -> Result<SocketsReport, S
     // process's any more.
     let mut notes = Vec::new();
     let (owners, processes) = processes::find(config, runtime, &mut notes);
-    let listed = sockets::all().map_err(|e| e.to_string())?;
-    let needs_root = |what: &str| format!("{what}; run as root (CAP_NET_ADMIN)");
-    let mut kernel = Real::open().map_err(|e| needs_root(&e.to_string()))?;
-    let devices = kernel.links().map_err(|e| e.to_string())?.into_iter().map(|link| link.name).gather();
-    let scope = Scope { table: config.table, devices, sysctls: Vec::new() };
-    let observed = kernel.observe(&scope, Time(narrowgate_sys::link::now_ms())).map_err(|e| e.to_string())?;
+    let (listed, observed) = look(config)?;
     let place = Place::new(config, &observed);
 
     let mut report = SocketsReport { mark: config.mark.to_string(), sockets: Vec::new(), unmarked: 0, notes };
@@ -68,12 +64,10 @@ pub fn examine(config: &Config, runtime: &RuntimeDir) -> Result<SocketsReport, S
                 continue;
             }
             let seen = match listed.iter().find(|socket| socket.inode == *inode) {
-                Some(socket) => {
-                    let mark = socket
-                        .mark
-                        .ok_or_else(|| needs_root("the kernel does not tell the marks of sockets"))?;
-                    Some(from_list(socket, mark))
-                }
+                Some(socket) => match socket.mark {
+                    Some(mark) => Some(from_list(socket, mark)),
+                    None => return Err(needs_root(&"the kernel does not tell the marks of sockets")),
+                },
                 None if process.here => unlisted::look(process.pid, *number, *inode),
                 None => None,
             };
@@ -86,8 +80,8 @@ pub fn examine(config: &Config, runtime: &RuntimeDir) -> Result<SocketsReport, S
                 process: process.pid,
                 program: process.program.clone(),
                 protocol: seen.protocol.to_owned(),
-                local: seen.local.map(|addr| addr.to_string()),
-                remote: seen.remote.map(|addr| addr.to_string()),
+                local: written(seen.local),
+                remote: written(seen.remote),
                 device: seen.device.map(|index| place.name(index)),
                 mark: seen.mark,
                 verdict: verdict.as_str().to_owned(),
@@ -96,6 +90,30 @@ pub fn examine(config: &Config, runtime: &RuntimeDir) -> Result<SocketsReport, S
         }
     }
     Ok(report)
+}
+
+/// What the kernel has: its list of sockets, and the network as far as it says where they send.
+#[inline(never)]
+fn look(config: &Config) -> Result<(Vec<InetSocket>, Observed), String> {
+    let listed = sockets::all().map_err(text)?;
+    let mut kernel = Real::open().map_err(|e| needs_root(&e))?;
+    let mut scope = Scope { table: config.table, devices: Vec::new(), sysctls: Vec::new() };
+    kernel.links().map_err(text)?.into_iter().map(|link| link.name).add_to(&mut scope.devices);
+    let observed = kernel.observe(&scope, Time(narrowgate_sys::link::now_ms())).map_err(text)?;
+    Ok((listed, observed))
+}
+
+fn text(error: narrowgate_kernel::Error) -> String {
+    error.to_string()
+}
+
+fn needs_root(what: &dyn fmt::Display) -> String {
+    format!("{what}; run as root (CAP_NET_ADMIN)")
+}
+
+#[inline(never)]
+fn written(addr: Option<SocketAddr>) -> Option<String> {
+    Some(addr?.to_string())
 }
 
 fn from_list(socket: &InetSocket, mark: u32) -> Seen {
@@ -114,68 +132,83 @@ fn from_list(socket: &InetSocket, mark: u32) -> Seen {
     }
 }
 
-fn table(report: &SocketsReport) -> String {
-    let mut out = String::new();
-    let mut rows = vec![["PROCESS", "PROTOCOL", "LOCAL", "REMOTE", "MARK", "VERDICT"].map(str::to_owned)];
-    // A resolver has a hundred spare sockets that are all alike.
-    let mut alike: Vec<(&str, u32)> = vec![("", 1)];
+/// A line of the table.
+struct Row<'a> {
+    owner: &'a str,
+    cells: [String; COLUMNS],
+    /// How many sockets are alike.
+    count: u32,
+}
+
+const COLUMNS: usize = 6;
+
+fn rows(report: &SocketsReport) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = Vec::new();
     for socket in &report.sockets {
-        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let device = socket.device.as_ref().map_or(String::new(), |name| format!(" on {name}"));
-        let why = if socket.why.is_empty() { String::new() } else { format!(": {}", socket.why) };
-        let row = [
+        let (on, device) = socket.device.as_ref().map_or(("", ""), |name| (" on ", name));
+        let colon = if socket.why.is_empty() { "" } else { ": " };
+        let verdict = if socket.verdict == "unmarked" { "UNMARKED" } else { &socket.verdict };
+        let cells = [
             format!("{} ({})", socket.program, socket.process),
             socket.protocol.clone(),
-            or_none(&socket.local) + &device,
-            or_none(&socket.remote),
+            [socket.local.as_deref().unwrap_or("-"), on, device].concat(),
+            socket.remote.as_deref().unwrap_or("-").to_owned(),
             format!("{:#x}", socket.mark),
-            format!("{}{why}", if socket.verdict == "unmarked" { "UNMARKED" } else { &socket.verdict }),
+            [verdict, colon, &socket.why].concat(),
         ];
-        if let Some((owner, count)) = alike.last_mut()
-            && *owner == socket.owner
-            && rows.last() == Some(&row)
-        {
-            *count += 1;
-            continue;
+        match rows.last_mut() {
+            // A resolver has a hundred spare sockets that are all alike.
+            Some(row) if row.owner == socket.owner && row.cells == cells => row.count += 1,
+            _ => rows.push(Row { owner: &socket.owner, cells, count: 1 }),
         }
-        rows.push(row);
-        alike.push((&socket.owner, 1));
     }
-    for (row, (_, count)) in rows.iter_mut().zip(&alike).filter(|(_, (_, count))| *count > 1) {
-        let _ = write!(row[5], " ({count} of them)");
-    }
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    let line = |out: &mut String, row: &[String; 6]| {
-        for (cell, width) in row.iter().zip(widths).take(5) {
-            let _ = write!(out, "{cell:<width$}  ");
+    rows
+}
+
+fn table(report: &SocketsReport) -> String {
+    const HEAD: [&str; COLUMNS] = ["PROCESS", "PROTOCOL", "LOCAL", "REMOTE", "MARK", "VERDICT"];
+    let rows = rows(report);
+    let mut widths = HEAD.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(&row.cells) {
+            *width = cell.len().max(*width);
         }
-        let _ = writeln!(out, "{}", row[5]);
-    };
+    }
+    widths[COLUMNS - 1] = 0;
+    let mut out = String::new();
     let mut owner = "";
-    for (row, (of, _)) in rows.iter().zip(&alike).skip(1) {
-        if *of != owner {
-            let _ = writeln!(out, "{}{of}", if owner.is_empty() { "" } else { "\n" });
-            line(&mut out, &rows[0]);
-            owner = of;
+    for row in &rows {
+        if row.owner != owner {
+            let between = if owner.is_empty() { "" } else { "\n" };
+            owner = row.owner;
+            let _ = writeln!(out, "{between}{owner}");
+            line(&mut out, &HEAD, &widths);
         }
-        line(&mut out, row);
+        line(&mut out, &row.cells.each_ref().map(String::as_str), &widths);
+        if row.count > 1 {
+            out.pop();
+            let _ = writeln!(out, " ({} of them)", row.count);
+        }
     }
-    let _ = writeln!(
-        out,
-        "{}{} sockets, mark {}, {}",
-        if owner.is_empty() { "" } else { "\n" },
-        report.sockets.len(),
-        report.mark,
-        match report.unmarked {
-            0 => "none sends to the uplink unmarked".to_owned(),
-            count => format!("{count} UNMARKED to the uplink"),
-        }
-    );
+    let between = if owner.is_empty() { "" } else { "\n" };
+    let _ = write!(out, "{between}{} sockets, mark {}, ", report.sockets.len(), report.mark);
+    let _ = match report.unmarked {
+        0 => writeln!(out, "none sends to the uplink unmarked"),
+        count => writeln!(out, "{count} UNMARKED to the uplink"),
+    };
     for note in &report.notes {
         let _ = writeln!(out, "! {note}");
     }
     out
+}
+
+fn line(out: &mut String, cells: &[&str; COLUMNS], widths: &[usize; COLUMNS]) {
+    let mut between = "";
+    for (cell, width) in cells.iter().zip(widths) {
+        let _ = write!(out, "{between}{cell:<width$}");
+        between = "  ";
+    }
+    out.push('\n');
 }
 
 #[cfg(test)]

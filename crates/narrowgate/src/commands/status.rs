@@ -1,7 +1,7 @@
 //! `narrowgate status`: asks the daemon and shows the answer, as a table, as JSON or for Prometheus.
 
 use crate::cli::{Globals, no_more_arguments, print_out};
-use crate::report::{FactReport, Report, json};
+use crate::report::{Report, json};
 use crate::runtime::RuntimeDir;
 use narrowgate_model::Gather;
 use std::ffi::OsString;
@@ -57,7 +57,7 @@ fn ask(globals: &Globals) -> Result<(String, Report), String> {
     stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| format!("{shown}: {e}"))?;
     let mut json = String::new();
     stream.read_to_string(&mut json).map_err(|e| format!("{shown}: the daemon does not answer: {e}"))?;
-    let report = json::read(json.clone())
+    let report = json::read(&json)
         .ok_or_else(|| format!("{shown}: the daemon's answer is not that of this version; restart it"))?;
     Ok((json, report))
 }
@@ -79,11 +79,21 @@ fn table(report: &Report) -> String {
             "\nuplink {} on {} ({}): {}",
             uplink.name, uplink.device, uplink.provider, uplink.state
         );
-        facts(&mut out, "address", &uplink.addresses);
-        facts(&mut out, "route", &uplink.routes);
-        facts(&mut out, "dns", &uplink.dns);
-        facts(&mut out, "portal", &uplink.portals);
-        facts(&mut out, "nat64", &uplink.nat64);
+        for (name, facts) in [
+            ("address", &uplink.addresses),
+            ("route", &uplink.routes),
+            ("dns", &uplink.dns),
+            ("portal", &uplink.portals),
+            ("nat64", &uplink.nat64),
+        ] {
+            for fact in facts {
+                let _ = write!(out, "  {name:<9} {} ({}", fact.what, fact.origin);
+                if let Some(seconds) = fact.seconds_left {
+                    let _ = write!(out, ", {} left", span(seconds.into()));
+                }
+                out.push_str(")\n");
+            }
+        }
         if let Some(mtu) = uplink.mtu {
             let _ = writeln!(out, "  mtu       {mtu} for IPv6");
         }
@@ -100,8 +110,10 @@ fn table(report: &Report) -> String {
             tunnel.state
         );
         if let Some(group) = &tunnel.group {
-            let gid = tunnel.gid.map_or("no such group".to_owned(), |g| format!("gid {g}"));
-            let _ = writeln!(out, "  group     {group} ({gid})");
+            let _ = match tunnel.gid {
+                Some(gid) => writeln!(out, "  group     {group} (gid {gid})"),
+                None => writeln!(out, "  group     {group} (no such group)"),
+            };
         }
         if let (Some(cgroup), Some(state)) = (&tunnel.cgroup, &tunnel.cgroup_state) {
             let _ = writeln!(out, "  cgroup    {cgroup} ({state})");
@@ -114,27 +126,23 @@ fn table(report: &Report) -> String {
         }
     }
     for resolver in &report.resolvers {
-        let _ = writeln!(
-            out,
-            "\nresolver {} via {} (process {}{})",
-            resolver.name,
-            resolver.via,
-            resolver.pid,
-            if resolver.restarts > 0 { format!(", restarted {}x", resolver.restarts) } else { String::new() }
-        );
-        let _ = writeln!(out, "  listens   {}", resolver.listen.join(" "));
-        let _ = writeln!(out, "  asks      {}", or_nobody(&resolver.servers));
+        let _ = write!(out, "\nresolver {} via {} (process {}", resolver.name, resolver.via, resolver.pid);
+        if resolver.restarts > 0 {
+            let _ = write!(out, ", restarted {}x", resolver.restarts);
+        }
+        let _ = writeln!(out, ")\n  listens   {}", resolver.listen.join(" "));
+        let servers = resolver.servers.join(" ");
+        let _ = writeln!(out, "  asks      {}", if servers.is_empty() { "nobody yet" } else { &servers });
         if let Some(lacks) = &resolver.lacks {
             let _ = writeln!(out, "  sandbox   no {lacks} in this kernel");
         }
-        let counts: Vec<String> = resolver
-            .counters
-            .iter()
-            .filter(|c| c.value > 0)
-            .map(|c| format!("{} {}", c.name, c.value))
-            .gather();
-        if !counts.is_empty() {
-            let _ = writeln!(out, "  counted   {}", counts.join(", "));
+        let mut before = "  counted   ";
+        for counter in resolver.counters.iter().filter(|c| c.value > 0) {
+            let _ = write!(out, "{before}{} {}", counter.name, counter.value);
+            before = ", ";
+        }
+        if before == ", " {
+            out.push('\n');
         }
     }
     let guard = &report.guard;
@@ -172,69 +180,82 @@ fn table(report: &Report) -> String {
     out
 }
 
-fn facts(out: &mut String, name: &str, facts: &[FactReport]) {
-    for fact in facts {
-        let left = fact.seconds_left.map_or(String::new(), |s| format!(", {} left", span(s.into())));
-        let _ = writeln!(out, "  {name:<9} {} ({}{left})", fact.what, fact.origin);
-    }
-}
-
-fn or_nobody(servers: &[String]) -> String {
-    if servers.is_empty() { "nobody yet".to_owned() } else { servers.join(" ") }
-}
-
 fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
+    let (divisor, unit) = match seconds {
+        0..120 => (1, "s"),
+        120..7200 => (60, "min"),
+        7200..172_800 => (3600, "h"),
+        _ => (86_400, "d"),
+    };
+    format!("{} {unit}", seconds / divisor)
 }
+
+/// What has one value: its name, type, meaning, and where it is in the report.
+type Metric = (&'static str, &'static str, &'static str, fn(&Report) -> u64);
+
+const METRICS: &[Metric] = &[
+    ("uptime_seconds", "gauge", "Seconds since the daemon's start.", |r| r.uptime_ms / 1000),
+    ("guard_standing", "gauge", "1 if the guard's tables are as they have to be.", |r| {
+        r.guard.standing.into()
+    }),
+    ("guard_owned", "gauge", "1 if nobody else can flush the guard.", |r| r.guard.owned.into()),
+    ("steps_total", "counter", "Changes made to the kernel.", |r| r.policy.steps),
+    ("steps_failed_total", "counter", "Changes that the kernel refused.", |r| r.policy.failed),
+    ("healed_total", "counter", "Changes that put back what others took away.", |r| r.policy.healed),
+];
 
 fn prometheus(report: &Report) -> String {
     let mut out = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
-        let _ = writeln!(out, "# HELP narrowgate_{name} {help}\n# TYPE narrowgate_{name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(out, "narrowgate_{name}{labels} {value}");
+    for (name, kind, help, value) in METRICS {
+        head(&mut out, name, kind, help);
+        sample(&mut out, name, &[], value(report));
+    }
+    let name = "uplink_up";
+    head(&mut out, name, "gauge", "1 if a DNS server and a way to it are known.");
+    for uplink in &report.uplinks {
+        sample(
+            &mut out,
+            name,
+            &[("uplink", &uplink.name), ("device", &uplink.device)],
+            u64::from(uplink.state == "up"),
+        );
+    }
+    let name = "guard_packets_total";
+    head(&mut out, name, "counter", "Packets that the guard counted.");
+    for counter in &report.guard.counters {
+        sample(&mut out, name, &[("counter", &counter.name)], counter.packets);
+    }
+    let name = "guard_set_addresses";
+    head(&mut out, name, "gauge", "Addresses that strict lets marked packets go to.");
+    for set in &report.guard.sets {
+        sample(&mut out, name, &[("set", &set.name)], set.value);
+    }
+    let name = "resolver_total";
+    head(&mut out, name, "counter", "What a resolver counted.");
+    for resolver in &report.resolvers {
+        for counter in &resolver.counters {
+            sample(
+                &mut out,
+                name,
+                &[("resolver", &resolver.name), ("counter", &counter.name)],
+                counter.value,
+            );
         }
-    };
-    let one = |value: u64| vec![(String::new(), value)];
-    metric("uptime_seconds", "gauge", "Seconds since the daemon's start.", &one(report.uptime_ms / 1000));
-    metric(
-        "guard_standing",
-        "gauge",
-        "1 if the guard's tables are as they have to be.",
-        &one(report.guard.standing.into()),
-    );
-    metric("guard_owned", "gauge", "1 if nobody else can flush the guard.", &one(report.guard.owned.into()));
-    metric("steps_total", "counter", "Changes made to the kernel.", &one(report.policy.steps));
-    metric("steps_failed_total", "counter", "Changes that the kernel refused.", &one(report.policy.failed));
-    metric(
-        "healed_total",
-        "counter",
-        "Changes that put back what others took away.",
-        &one(report.policy.healed),
-    );
-    let samples: Vec<_> = report
-        .uplinks
-        .iter()
-        .map(|u| (format!("{{uplink=\"{}\",device=\"{}\"}}", u.name, u.device), u64::from(u.state == "up")))
-        .gather();
-    metric("uplink_up", "gauge", "1 if a DNS server and a way to it are known.", &samples);
-    let samples: Vec<_> =
-        report.guard.counters.iter().map(|c| (format!("{{counter=\"{}\"}}", c.name), c.packets)).gather();
-    metric("guard_packets_total", "counter", "Packets that the guard counted.", &samples);
-    let samples: Vec<_> =
-        report.guard.sets.iter().map(|s| (format!("{{set=\"{}\"}}", s.name), s.value)).gather();
-    metric("guard_set_addresses", "gauge", "Addresses that strict lets marked packets go to.", &samples);
-    let samples: Vec<_> = report
-        .resolvers
-        .iter()
-        .flat_map(|r| r.counters.iter().map(move |c| (r, c)))
-        .map(|(r, c)| (format!("{{resolver=\"{}\",counter=\"{}\"}}", r.name, c.name), c.value))
-        .gather();
-    metric("resolver_total", "counter", "What a resolver counted.", &samples);
+    }
     out
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP narrowgate_{name} {help}\n# TYPE narrowgate_{name} {kind}");
+}
+
+fn sample(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
+    let _ = write!(out, "narrowgate_{name}");
+    let mut before = "{";
+    for (label, of) in labels {
+        let _ = write!(out, "{before}{label}=\"{of}\"");
+        before = ",";
+    }
+    let end = if labels.is_empty() { "" } else { "}" };
+    let _ = writeln!(out, "{end} {value}");
 }

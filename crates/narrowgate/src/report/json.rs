@@ -4,46 +4,71 @@
 /// What a report is made of.
 pub trait Part {
     /// Writes itself, or becomes what is read.
-    fn walk(&mut self, walk: &mut Walk);
+    fn walk(&mut self, walk: &mut Walk<'_>);
+}
+
+/// A structure of named parts.
+pub trait Object {
+    /// Its parts by their numbers, in the order in which they are written.
+    fn part(&mut self, number: usize) -> Option<&mut dyn Part>;
 }
 
 /// In one line.
-pub fn write<T: Part>(mut part: T) -> String {
-    let mut walk = Walk { text: String::new(), at: 0, reads: false, wrong: false };
+pub fn write(mut part: impl Part) -> String {
+    let mut walk = Walk { text: String::new(), rest: &[], reads: false, wrong: false };
     part.walk(&mut walk);
     walk.text
 }
 
 /// Nothing if it is not what [`write`] of this version writes.
-pub fn read<T: Part + Default>(text: String) -> Option<T> {
-    let mut walk = Walk { text, at: 0, reads: true, wrong: false };
+pub fn read<T: Part + Default>(text: &str) -> Option<T> {
+    let mut walk = Walk { text: String::new(), rest: text.as_bytes(), reads: true, wrong: false };
     let mut part = T::default();
     part.walk(&mut walk);
-    (!walk.wrong && walk.at == walk.text.len()).then_some(part)
+    (!walk.wrong && walk.rest.is_empty()).then_some(part)
 }
 
 /// Where the writer or the reader is.
-pub struct Walk {
+pub struct Walk<'a> {
+    /// What is written.
     text: String,
-    /// How far it is read.
-    at: usize,
+    /// What is to be read yet.
+    rest: &'a [u8],
     reads: bool,
     /// Something else was read than was expected.
     wrong: bool,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// The fields with their names, in the order in which they are written.
-    pub fn object(&mut self, fields: &mut [(&str, &mut dyn Part)]) {
+    pub fn object(&mut self, names: &[&str], object: &mut dyn Object) {
         let mut before = "{\"";
-        for (name, value) in fields {
+        for (number, name) in names.iter().enumerate() {
             self.must(before);
             self.must(name);
             self.must("\":");
-            value.walk(self);
+            if let Some(part) = object.part(number) {
+                part.walk(self);
+            }
             before = ",\"";
         }
         self.must("}");
+    }
+
+    /// The items of a list that has `len` when it is written.
+    fn list(&mut self, len: usize, item: &mut dyn FnMut(&mut Walk<'_>, usize)) {
+        self.must("[");
+        let mut at = 0;
+        while match (self.reads, at) {
+            (false, 0) => len > 0,
+            (false, _) => at < len && self.word(","),
+            (true, 0) => !self.rest.starts_with(b"]"),
+            (true, _) => self.word(","),
+        } {
+            item(self, at);
+            at += 1;
+        }
+        self.must("]");
     }
 
     /// Writes the word. When reading: whether it is what comes next.
@@ -52,31 +77,32 @@ impl Walk {
             self.text.push_str(word);
             return true;
         }
-        let is = self.rest().starts_with(word.as_bytes());
-        self.at += if is { word.len() } else { 0 };
-        is
+        let rest = self.rest.strip_prefix(word.as_bytes());
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
     }
 
     fn must(&mut self, word: &str) {
         self.wrong |= !self.word(word);
     }
 
-    fn rest(&self) -> &[u8] {
-        self.text.as_bytes().get(self.at..).unwrap_or_default()
-    }
-
     fn take(&mut self) -> u8 {
-        let byte = self.rest().first().copied();
-        self.wrong |= byte.is_none();
-        self.at += usize::from(byte.is_some());
-        byte.unwrap_or_default()
+        let Some((byte, rest)) = self.rest.split_first() else {
+            self.wrong = true;
+            return 0;
+        };
+        self.rest = rest;
+        *byte
     }
 
     fn write_string(&mut self, text: &str) {
         self.text.push('"');
         for char in text.chars() {
-            match ESCAPED.iter().find(|(_, plain)| *plain == char) {
-                Some((letter, _)) => self.text.extend(['\\', *letter]),
+            match ESCAPED.iter().find(|(_, plain)| char::from(*plain) == char) {
+                Some((letter, _)) => {
+                    self.text.push('\\');
+                    self.text.push(char::from(*letter));
+                }
                 None if char < ' ' => {
                     self.text.push_str("\\u00");
                     for digit in [char as u32 >> 4, char as u32 & 15] {
@@ -96,30 +122,47 @@ impl Walk {
             match self.take() {
                 b'"' => break,
                 b'\\' => {
-                    let escaped = match self.take() {
-                        b'u' => (0..4)
-                            .try_fold(0, |sum, _| Some(sum << 4 | char::from(self.take()).to_digit(16)?)),
-                        letter => {
-                            ESCAPED.iter().find(|(l, _)| *l == char::from(letter)).map(|(_, c)| *c as u32)
-                        }
-                    };
-                    let byte = escaped.and_then(|code| u8::try_from(code).ok()).filter(u8::is_ascii);
-                    self.wrong |= byte.is_none();
-                    bytes.extend(byte);
+                    let byte = self.escaped();
+                    self.wrong |= byte >= 0x80;
+                    bytes.push(byte as u8);
                 }
                 byte => bytes.push(byte),
             }
         }
         String::from_utf8(bytes).unwrap_or_default()
     }
+
+    /// What stands behind a backslash; more than ASCII has if it is nothing of ours.
+    fn escaped(&mut self) -> u32 {
+        let letter = self.take();
+        if letter != b'u' {
+            return ESCAPED.iter().find(|(l, _)| *l == letter).map_or(u32::MAX, |(_, plain)| (*plain).into());
+        }
+        let mut code = 0;
+        for _ in 0..4 {
+            let digit = char::from(self.take()).to_digit(16);
+            self.wrong |= digit.is_none();
+            code = code << 4 | digit.unwrap_or_default();
+        }
+        code
+    }
+
+    fn read_number(&mut self) -> u64 {
+        let len = self.rest.iter().take_while(|b| b.is_ascii_digit()).count();
+        let (digits, rest) = self.rest.split_at_checked(len).unwrap_or_default();
+        self.rest = rest;
+        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+        self.wrong |= number.is_none();
+        number.unwrap_or_default()
+    }
 }
 
 /// Letters behind a backslash, and what they stand for.
-const ESCAPED: [(char, char); 7] =
-    [('"', '"'), ('\\', '\\'), ('b', '\x08'), ('f', '\x0c'), ('n', '\n'), ('r', '\r'), ('t', '\t')];
+const ESCAPED: [(u8, u8); 7] =
+    [(b'"', b'"'), (b'\\', b'\\'), (b'b', 8), (b'f', 0xc), (b'n', b'\n'), (b'r', b'\r'), (b't', b'\t')];
 
 impl Part for String {
-    fn walk(&mut self, walk: &mut Walk) {
+    fn walk(&mut self, walk: &mut Walk<'_>) {
         if walk.reads {
             *self = walk.read_string();
         } else {
@@ -129,14 +172,9 @@ impl Part for String {
 }
 
 impl Part for u64 {
-    fn walk(&mut self, walk: &mut Walk) {
+    fn walk(&mut self, walk: &mut Walk<'_>) {
         if walk.reads {
-            let rest = walk.rest();
-            let len = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-            let number = walk.text.get(walk.at..walk.at + len).and_then(|digits| digits.parse().ok());
-            walk.wrong |= number.is_none();
-            walk.at += len;
-            *self = number.unwrap_or_default();
+            *self = walk.read_number();
         } else {
             walk.text.push_str(&self.to_string());
         }
@@ -144,7 +182,7 @@ impl Part for u64 {
 }
 
 impl Part for u32 {
-    fn walk(&mut self, walk: &mut Walk) {
+    fn walk(&mut self, walk: &mut Walk<'_>) {
         let mut wide = u64::from(*self);
         wide.walk(walk);
         *self = u32::try_from(wide).unwrap_or_else(|_| {
@@ -155,7 +193,7 @@ impl Part for u32 {
 }
 
 impl Part for bool {
-    fn walk(&mut self, walk: &mut Walk) {
+    fn walk(&mut self, walk: &mut Walk<'_>) {
         if walk.reads {
             *self = walk.word("true");
             walk.wrong |= !*self && !walk.word("false");
@@ -166,7 +204,7 @@ impl Part for bool {
 }
 
 impl<T: Part + Default> Part for Option<T> {
-    fn walk(&mut self, walk: &mut Walk) {
+    fn walk(&mut self, walk: &mut Walk<'_>) {
         if walk.reads {
             *self = (!walk.word("null")).then(T::default);
         }
@@ -179,32 +217,15 @@ impl<T: Part + Default> Part for Option<T> {
 }
 
 impl<T: Part + Default> Part for Vec<T> {
-    fn walk(&mut self, walk: &mut Walk) {
-        let mut before = "[";
-        if walk.reads {
-            walk.must("[");
-            if walk.word("]") {
-                return;
+    fn walk(&mut self, walk: &mut Walk<'_>) {
+        walk.list(self.len(), &mut |walk, at| {
+            if walk.reads {
+                self.push(T::default());
             }
-            loop {
-                let mut part = T::default();
+            if let Some(part) = self.get_mut(at) {
                 part.walk(walk);
-                self.push(part);
-                if !walk.word(",") {
-                    break;
-                }
             }
-        } else {
-            for part in self.iter_mut() {
-                walk.must(before);
-                part.walk(walk);
-                before = ",";
-            }
-            if self.is_empty() {
-                walk.must("[");
-            }
-        }
-        walk.must("]");
+        });
     }
 }
 
@@ -216,8 +237,22 @@ macro_rules! part {
         pub struct $name { $($(#[$doc])* pub $field: $type,)* }
 
         impl $crate::report::json::Part for $name {
-            fn walk(&mut self, walk: &mut $crate::report::json::Walk) {
-                walk.object(&mut [$((stringify!($field), &mut self.$field),)*]);
+            fn walk(&mut self, walk: &mut $crate::report::json::Walk<'_>) {
+                walk.object(&[$(stringify!($field)),*], self);
+            }
+        }
+
+        impl $crate::report::json::Object for $name {
+            fn part(&mut self, number: usize) -> Option<&mut dyn $crate::report::json::Part> {
+                let mut last = 0;
+                $(
+                    if number == last {
+                        return Some(&mut self.$field);
+                    }
+                    last += 1;
+                )*
+                let _ = last;
+                None
             }
         }
     };
@@ -248,7 +283,7 @@ mod tests {
         let guard = GuardReport { owned: true, ..GuardReport::default() };
         let report = Report { uplinks: vec![uplink()], uptime_ms: u64::MAX, guard, ..Report::default() };
         let text = write(report.clone());
-        assert_eq!(read(text.clone()), Some(report));
+        assert_eq!(read(&text), Some(report));
         let Ok(Value::Object(all)) = miniserde::json::from_str(&text) else { panic!("no JSON: {text}") };
         let Some(Value::Array(uplinks)) = all.get("uplinks") else { panic!("no list in {text}") };
         let Some(Value::Object(first)) = uplinks.iter().next() else { panic!("no uplink in {text}") };
@@ -261,9 +296,9 @@ mod tests {
     #[test]
     fn what_is_cut_short_or_another_versions_is_refused() {
         let whole = write(uplink());
-        assert_eq!(read(whole.clone()), Some(uplink()));
+        assert_eq!(read(&whole), Some(uplink()));
         for (end, _) in whole.char_indices() {
-            assert_eq!(read::<UplinkReport>(whole[..end].to_owned()), None, "{end}");
+            assert_eq!(read::<UplinkReport>(&whole[..end]), None, "{end}");
         }
         let other = [
             ("\"mtu\"", "\"mtU\""),
@@ -277,11 +312,11 @@ mod tests {
         ];
         for (ours, theirs) in other {
             assert!(whole.contains(ours), "{ours}");
-            assert_eq!(read::<UplinkReport>(whole.replacen(ours, theirs, 1)), None, "{theirs}");
+            assert_eq!(read::<UplinkReport>(&whole.replacen(ours, theirs, 1)), None, "{theirs}");
         }
-        assert_eq!(read::<UplinkReport>(whole + " "), None);
-        assert_eq!(read::<Vec<u32>>("[,]".to_owned()), None);
-        assert_eq!(read::<Vec<bool>>("[true,false]".to_owned()), Some(vec![true, false]));
-        assert_eq!(read::<bool>("maybe".to_owned()), None);
+        assert_eq!(read::<UplinkReport>(&(whole + " ")), None);
+        assert_eq!(read::<Vec<u32>>("[,]"), None);
+        assert_eq!(read::<Vec<bool>>("[true,false]"), Some(vec![true, false]));
+        assert_eq!(read::<bool>("maybe"), None);
     }
 }

@@ -1,10 +1,9 @@
 //! What the config says where the command line says nothing: the mark, and where the WAN resolver listens.
 
-use super::Refusal;
 use super::options::Options;
+use super::{Refusal, refuse};
 use crate::cli::Globals;
 use crate::config_file;
-use narrowgate_model::Gather;
 use std::io::ErrorKind;
 
 /// Fills in what the options leave open. A config is not needed: where none is, or this user may not read it, the defaults stay.
@@ -25,12 +24,14 @@ pub(super) fn fill(options: &mut Options, globals: &Globals) -> Result<(), Refus
     }
     let config = config_file::load(path).map_err(|problems| {
         let first = problems.into_iter().next().unwrap_or_default();
-        Refusal::new(&"config", &first, &"or say --mark, and --resolver or --no-dns, and it is not read")
+        refuse(format_args!("config: {first}; or say --mark, and --resolver or --no-dns, and it is not read"))
     })?;
     options.mark.get_or_insert(config.mark);
     if !dns_is_known && let Some(resolver) = config.uplink_resolvers().next() {
-        let first = |v6: bool| resolver.listen.iter().find(move |addr| addr.is_ipv6() == v6);
-        options.resolvers = first(false).into_iter().chain(first(true)).copied().gather();
+        for v6 in [false, true] {
+            let first = resolver.listen.iter().find(|addr| addr.is_ipv6() == v6);
+            options.resolvers.extend(first);
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The options of `exec`.
 
-use super::Refusal;
+use super::{Refusal, refuse};
 use crate::words::{Word, Words};
 use narrowgate_model::{Mark, ParseMarkError};
 use std::ffi::OsString;
@@ -62,12 +62,6 @@ pub(super) struct Options {
     pub(super) command: Vec<OsString>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Parsed {
-    Help,
-    Options(Options),
-}
-
 impl Options {
     /// The defaults, for a command.
     pub(super) fn new(command: Vec<OsString>) -> Options {
@@ -92,55 +86,49 @@ impl Options {
     }
 }
 
-/// Reads the arguments. The first one that is no option begins the command.
-pub(super) fn parse(args: &[OsString]) -> Result<Parsed, Refusal> {
-    let mut options = Options::new(Vec::new());
+/// Reads the arguments into `options`; whether help is wanted in place of a command. The first one that is no option begins the command.
+pub(super) fn parse(args: &[OsString], options: &mut Options) -> Result<bool, Refusal> {
     let mut words = Words::new(args);
     while let Some(word) = words.next().map_err(usage)? {
-        let name = match &word {
-            Word::Option(name) => name.as_str(),
-            Word::Other(program) => {
-                options.command.push((*program).clone());
-                options.command.extend_from_slice(words.rest());
-                break;
+        if let Word::Other(program) = word {
+            options.command.push(program.clone());
+            options.command.extend_from_slice(words.rest());
+            break;
+        }
+        let text = match words.option() {
+            "--library" => {
+                options.library = Some(words.value().map_err(usage)?.into());
+                continue;
             }
+            name if VALUE_OPTIONS.contains(&name) => words.text().map_err(usage)?,
+            _ => "",
         };
-        match name {
-            "-h" | "--help" => return Ok(Parsed::Help),
+        match words.option() {
+            "-h" | "--help" => return Ok(true),
             "-v" | "--verbose" => options.verbose = true,
-            "--via" => options.via = via(text(&mut words)?)?,
-            "--group" => options.group = Some(text(&mut words)?.to_owned()),
-            "--user" => options.user = Some(text(&mut words)?.to_owned()),
-            "--mark" => {
-                let mark = text(&mut words)?;
-                let bad = |error: ParseMarkError| {
-                    Refusal::new(&format_args!("--mark {mark}"), &error, &"write for example 0x1/0x1")
-                };
-                options.mark = Some(mark.parse().map_err(bad)?);
-            }
-            "--resolver" => resolver(text(&mut words)?, &mut options.resolvers)?,
             "--no-dns" => options.no_dns = true,
             "--dns-only" => options.dns_only = true,
-            "--library" => options.library = Some(words.value().map_err(usage)?.into()),
             "--best-effort" => options.best_effort = true,
+            "--via" => options.via = via(text)?,
+            "--group" => options.group = Some(text.to_owned()),
+            "--user" => options.user = Some(text.to_owned()),
+            "--mark" => {
+                options.mark = Some(text.parse().map_err(|error: ParseMarkError| {
+                    refuse(format_args!("--mark {text}: {error}; write for example 0x1/0x1"))
+                })?)
+            }
+            "--resolver" => resolver(text, &mut options.resolvers)?,
             _ => return Err(usage(words.unexpected(&word))),
         }
     }
-    if options.command.is_empty() {
-        return Err(Refusal::new(
-            &"COMMAND",
-            &"missing",
-            &"write narrowgate exec [OPTION…] [--] COMMAND [ARGUMENT…]",
-        ));
-    }
-    if options.dns_only && options.no_dns {
-        return Err(Refusal::new(
-            &"--dns-only and --no-dns",
-            &"nothing is left to do",
-            &"leave one of them out",
-        ));
-    }
-    Ok(Parsed::Options(options))
+    let refusal = if options.command.is_empty() {
+        "COMMAND: missing; write narrowgate exec [OPTION…] [--] COMMAND [ARGUMENT…]"
+    } else if options.dns_only && options.no_dns {
+        "--dns-only and --no-dns: nothing is left to do; leave one of them out"
+    } else {
+        return Ok(false);
+    };
+    Err(refuse(format_args!("{refusal}")))
 }
 
 fn via(text: &str) -> Result<Via, Refusal> {
@@ -148,35 +136,28 @@ fn via(text: &str) -> Result<Via, Refusal> {
         "auto" => Ok(Via::Auto),
         "cgroup" => Ok(Via::Cgroup),
         "preload" => Ok(Via::Preload),
-        _ => {
-            Err(Refusal::new(&format_args!("--via {text}"), &"no such way", &"write auto, cgroup or preload"))
-        }
+        _ => Err(refuse(format_args!("--via {text}: no such way; write auto, cgroup or preload"))),
     }
 }
 
 /// One a family: the kernel's programs send all DNS of a family to one place.
 fn resolver(text: &str, resolvers: &mut Vec<SocketAddr>) -> Result<(), Refusal> {
-    let refused =
-        |cause: &str, mend: &str| Err(Refusal::new(&format_args!("--resolver {text}"), &cause, &mend));
-    match text.parse::<SocketAddr>() {
-        Err(_) => refused("not ADDR:PORT", "write for example 127.0.0.1:54 or [::1]:54"),
-        Ok(addr) if addr.port() == 0 => refused("there is no port 0", "write the port that it listens on"),
+    let wrong = match text.parse::<SocketAddr>() {
+        Err(_) => "not ADDR:PORT; write for example 127.0.0.1:54 or [::1]:54",
+        Ok(addr) if addr.port() == 0 => "there is no port 0; write the port that it listens on",
         Ok(addr) if resolvers.iter().any(|other| other.is_ipv4() == addr.is_ipv4()) => {
-            refused("a second one of its family", "write one for IPv4 and one for IPv6")
+            "a second one of its family; write one for IPv4 and one for IPv6"
         }
         Ok(addr) => {
             resolvers.push(addr);
-            Ok(())
+            return Ok(());
         }
-    }
-}
-
-fn text<'a>(words: &mut Words<'a>) -> Result<&'a str, Refusal> {
-    words.text().map_err(usage)
+    };
+    Err(refuse(format_args!("--resolver {text}: {wrong}")))
 }
 
 fn usage(error: String) -> Refusal {
-    Refusal::new(&"usage", &error, &"see narrowgate exec --help")
+    refuse(format_args!("usage: {error}; see narrowgate exec --help"))
 }
 
 #[cfg(test)]
@@ -185,10 +166,11 @@ mod tests {
 
     fn options(line: &str) -> Result<Options, String> {
         let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        match parse(&args) {
-            Ok(Parsed::Options(options)) => Ok(options),
-            Ok(Parsed::Help) => Err("help".into()),
-            Err(refusal) => Err(refusal.to_string()),
+        let mut options = Options::new(Vec::new());
+        match parse(&args, &mut options) {
+            Ok(false) => Ok(options),
+            Ok(true) => Err("help".into()),
+            Err(refusal) => Err(refusal.0),
         }
     }
 

@@ -1,13 +1,13 @@
 //! `--via preload`: where the library is, and whether it will reach the command at all. What the loader will not load it
 //! into is recognised before the command runs, since afterwards nobody would notice.
 
-use super::Refusal;
 use super::options::Options;
-use narrowgate_model::Gather;
+use super::{Refusal, refuse};
 use narrowgate_sys::process::{self, CAP_NET_ADMIN, CAP_NET_RAW};
+use rustix::fs::{Mode, OFlags};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -34,8 +34,10 @@ pub(super) fn plan(options: &Options, uid: Option<u32>) -> Result<Plan, Refusal>
         if let Some(path) = find(command) {
             let reach = reach(&path, &library, 0);
             if let Ok(Err(cause)) = reach {
-                let mend = "use --via cgroup, or --best-effort to start it all the same";
-                return Err(Refusal::new(&path.display(), &cause, &mend));
+                return Err(refuse(format_args!(
+                    "{}: {cause}; use --via cgroup, or --best-effort to start it all the same",
+                    path.display()
+                )));
             }
         }
     }
@@ -48,24 +50,28 @@ pub(super) fn plan(options: &Options, uid: Option<u32>) -> Result<Plan, Refusal>
 }
 
 fn library(given: Option<&Path>) -> Result<PathBuf, Refusal> {
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("libpacketmark.so")));
-    let usual = ["/usr/lib/libpacketmark.so", "/usr/local/lib/libpacketmark.so"].map(PathBuf::from);
-    let mut places = match given {
-        Some(path) => vec![std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())],
-        None => beside.into_iter().chain(usual).gather(),
-    }
-    .into_iter();
-    let mend = "write --library FILE";
-    let found = places
-        .find(|path| path.is_file())
-        .ok_or_else(|| Refusal::new(&"libpacketmark.so", &"not found", &mend))?;
+    let found = match given {
+        // The command may be started elsewhere.
+        Some(path) => {
+            Some(std::env::current_dir().unwrap_or_default().join(path)).filter(|path| path.is_file())
+        }
+        None => {
+            let itself = std::env::current_exe().unwrap_or_default();
+            let places = [itself.parent(), Some(Path::new("/usr/lib")), Some(Path::new("/usr/local/lib"))];
+            places.into_iter().flatten().find_map(|place| {
+                let path = place.join("libpacketmark.so");
+                path.is_file().then_some(path)
+            })
+        }
+    };
+    let found =
+        found.ok_or_else(|| refuse(format_args!("libpacketmark.so: not found; write --library FILE")))?;
     // ld.so reads LD_PRELOAD as a list with these between.
     if found.as_os_str().as_bytes().iter().any(|byte| b": \t\n".contains(byte)) {
-        return Err(Refusal::new(
-            &found.display(),
-            &"LD_PRELOAD cannot name a path with a blank or colon",
-            &mend,
-        ));
+        return Err(refuse(format_args!(
+            "{}: LD_PRELOAD cannot name a path with a blank or colon; write --library FILE",
+            found.display()
+        )));
     }
     Ok(found)
 }
@@ -79,8 +85,9 @@ fn may_mark(uid: Option<u32>) -> Result<(), Refusal> {
     if capabilities & (CAP_NET_ADMIN | CAP_NET_RAW) != 0 {
         return Ok(());
     }
-    let mend = "use --via cgroup, which asks nothing of the command, or --best-effort";
-    Err(Refusal::new(&"SO_MARK", &"the command has neither CAP_NET_ADMIN nor CAP_NET_RAW", &mend))
+    Err(refuse(format_args!(
+        "SO_MARK: the command has neither CAP_NET_ADMIN nor CAP_NET_RAW; use --via cgroup, which asks nothing of the command, or --best-effort"
+    )))
 }
 
 /// The file that execvp would run.
@@ -89,20 +96,23 @@ fn find(command: &OsStr) -> Option<PathBuf> {
         return Some(command.into());
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    let is_program = |path: &PathBuf| {
-        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    };
-    std::env::split_paths(&path).map(|directory| directory.join(command)).find(is_program)
+    for directory in path.as_bytes().split(|byte| *byte == b':') {
+        let file = Path::new(OsStr::from_bytes(directory)).join(command);
+        if file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0) {
+            return Some(file);
+        }
+    }
+    None
 }
 
 /// Whether the loader will load the library into a program: `Err` in it says why not. The outer error is the file's.
 fn reach(path: &Path, library: &Path, depth: u8) -> io::Result<Result<(), &'static str>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.permissions().mode() & 0o6000 != 0 {
+    let file = open(path)?;
+    if rustix::fs::fstat(&file)?.st_mode & 0o6000 != 0 {
         return Ok(Err("setuid or setgid: the loader ignores LD_PRELOAD for it"));
     }
     let mut start = [0u8; 256];
-    let len = file.read(&mut start)?;
+    let len = rustix::io::pread(&file, &mut start, 0)?;
     let start = start.get(..len).unwrap_or_default();
     if let Some(script) = start.strip_prefix(b"#!") {
         let line = script.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
@@ -114,15 +124,19 @@ fn reach(path: &Path, library: &Path, depth: u8) -> io::Result<Result<(), &'stat
         };
     }
     let Some(elf) = Elf::parse(start) else { return Ok(Ok(())) };
-    if !elf.has_interpreter(&mut file)? {
+    if !elf.has_interpreter(&file) {
         return Ok(Err("a static program: there is no loader to load the library"));
     }
     let mut header = [0u8; 64];
-    File::open(library)?.read_exact(&mut header)?;
-    match Elf::parse(&header) {
+    let len = rustix::io::pread(open(library)?, &mut header, 0)?;
+    match Elf::parse(header.get(..len).unwrap_or_default()) {
         Some(library) if library.kind() == elf.kind() => Ok(Ok(())),
         _ => Ok(Err("a program of another machine than the library's")),
     }
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// The header of an ELF file (elf(5)): as much as tells where the program headers are.
@@ -141,11 +155,8 @@ impl Elf {
         let (wide, little) = (*class == 2, *data == 1);
         let number = |at: usize, len: usize| number(bytes, at, len, little);
         let machine = number(18, 2)?;
-        let (table, size, count) = if wide {
-            (number(32, 8)?, number(54, 2)?, number(56, 2)?)
-        } else {
-            (number(28, 4)?, number(42, 2)?, number(44, 2)?)
-        };
+        let (table, table_len, size, count) = if wide { (32, 8, 54, 56) } else { (28, 4, 42, 44) };
+        let (table, size, count) = (number(table, table_len)?, number(size, 2)?, number(count, 2)?);
         Some(Elf { wide, little, machine, table, size, count })
     }
 
@@ -154,20 +165,25 @@ impl Elf {
     }
 
     /// Whether one of its program headers is PT_INTERP: then the kernel starts the loader.
-    fn has_interpreter(&self, file: &mut File) -> io::Result<bool> {
+    fn has_interpreter(&self, file: &OwnedFd) -> bool {
         const PT_INTERP: u64 = 3;
-        file.seek(SeekFrom::Start(self.table))?;
-        let mut table = Vec::new();
-        file.take(self.size * self.count).read_to_end(&mut table)?;
-        let mut headers = table.chunks(usize::try_from(self.size).unwrap_or(0).max(4));
-        Ok(headers.any(|header| number(header, 0, 4, self.little) == Some(PT_INTERP)))
+        (0..self.count).any(|n| {
+            let mut kind = [0u8; 4];
+            let at = self.table.saturating_add(n * self.size);
+            rustix::io::pread(file, &mut kind, at).is_ok_and(|len| len == kind.len())
+                && number(&kind, 0, kind.len(), self.little) == Some(PT_INTERP)
+        })
     }
 }
 
 fn number(bytes: &[u8], at: usize, len: usize, little: bool) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(len)?)?;
-    let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
-    Some(if little { bytes.iter().rev().fold(0, add) } else { bytes.iter().fold(0, add) })
+    let mut sum = 0;
+    for n in 0..len {
+        let byte = if little { bytes.get(len - 1 - n) } else { bytes.get(n) };
+        sum = sum << 8 | u64::from(*byte?);
+    }
+    Some(sum)
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! The command line of `narrowgate forward`.
 
+use super::said;
 use crate::words::{Word, Words};
-use narrowgate_model::{Mark, Server};
+use narrowgate_forwarder::child::MAX_LISTENERS;
+use narrowgate_model::{Mark, ParseServerError, Server};
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -25,56 +28,53 @@ pub(super) enum Source {
 impl Arguments {
     /// From the words after `forward`; the error is for the user.
     pub fn parse(args: &[OsString]) -> Result<Arguments, String> {
-        let (mut listen, mut mark, mut servers, mut file, mut cache) =
-            (Vec::new(), None, Vec::new(), None, 0);
+        let mut listen: Vec<SocketAddr> = Vec::new();
+        let mut servers: Vec<Server> = Vec::new();
+        let (mut mark, mut file, mut cache) = (None, None, 0);
         let mut words = Words::new(args);
         while let Some(word) = words.next()? {
-            let Word::Option(name) = &word else {
+            if let Word::Other(_) = word {
                 return Err(format!("{}; see --help", words.unexpected(&word)));
+            }
+            let text = match words.option() {
+                "--listen" | "--mark" | "--server" | "--cache" => words.text()?,
+                "--resolv-file" => {
+                    file = Some(PathBuf::from(words.value()?));
+                    continue;
+                }
+                name => return Err(format!("no option {name}; see --help")),
             };
-            match name.as_str() {
-                "--listen" => listen.push(words.text()?.parse_or("--listen", "ADDR:PORT or [ADDR]:PORT")?),
-                "--mark" => {
-                    let text = words.text()?;
-                    mark = Some(text.parse::<Mark>().map_err(|e| format!("--mark {text}: {e}"))?);
-                }
-                "--server" => {
-                    let text = words.text()?;
-                    servers.push(text.parse::<Server>().map_err(|e| format!("--server {text}: {e}"))?);
-                }
-                "--resolv-file" => file = Some(PathBuf::from(words.value()?)),
-                "--cache" => {
-                    cache = words.text()?.parse_or("--cache", "a number of bytes, 0 for no cache")?
-                }
-                _ => return Err(format!("no option {name}; see --help")),
+            let bad = |why: &dyn Display| said(&format_args!("{} {text}", words.option()), why);
+            match words.option() {
+                "--mark" => mark = Some(text.parse::<Mark>().map_err(|e| bad(&e))?),
+                "--server" => servers.push(text.parse().map_err(|e: ParseServerError| bad(&e))?),
+                "--listen" => match text.parse() {
+                    Ok(addr) => listen.push(addr),
+                    Err(_) => return Err(bad(&"it takes ADDR:PORT or [ADDR]:PORT")),
+                },
+                _ => match text.parse() {
+                    Ok(bytes) => cache = bytes,
+                    Err(_) => return Err(bad(&"it takes a number of bytes, 0 for no cache")),
+                },
             }
         }
-        let source = match (servers.is_empty(), file) {
-            (false, None) => Source::Servers(servers),
-            (true, Some(file)) => Source::File(file),
-            (false, Some(_)) => return Err("--server and --resolv-file exclude each other".to_owned()),
-            (true, None) => return Err("whom to ask? Give --server S, or --resolv-file F".to_owned()),
+        let wrong = match (servers.is_empty(), file.is_some()) {
+            (false, true) => "--server and --resolv-file exclude each other",
+            (true, false) => "whom to ask? Give --server S, or --resolv-file F",
+            _ if listen.is_empty() => "where to listen? Give --listen ADDR:PORT, e.g. --listen 127.0.0.1:54",
+            _ if listen.len() > MAX_LISTENERS => {
+                return Err(format!("--listen: {MAX_LISTENERS} addresses at most"));
+            }
+            _ => {
+                return Ok(Arguments {
+                    listen,
+                    mark,
+                    source: file.map_or(Source::Servers(servers), Source::File),
+                    cache,
+                });
+            }
         };
-        if listen.is_empty() {
-            return Err("where to listen? Give --listen ADDR:PORT, e.g. --listen 127.0.0.1:54".to_owned());
-        }
-        if listen.len() > narrowgate_forwarder::child::MAX_LISTENERS {
-            return Err(format!(
-                "--listen: {} addresses at most",
-                narrowgate_forwarder::child::MAX_LISTENERS
-            ));
-        }
-        Ok(Arguments { listen, mark, source, cache })
-    }
-}
-
-trait ParseOr {
-    fn parse_or<T: std::str::FromStr>(&self, option: &str, form: &str) -> Result<T, String>;
-}
-
-impl ParseOr for str {
-    fn parse_or<T: std::str::FromStr>(&self, option: &str, form: &str) -> Result<T, String> {
-        self.parse().map_err(|_| format!("{option} {self}: it takes {form}"))
+        Err(wrong.to_owned())
     }
 }
 

@@ -1,8 +1,10 @@
 //! A resolv.conf that is watched.
 
+use super::said;
 use crate::watch::{DONE, FileWatch};
 use narrowgate_model::Server;
 use rustix::fs::inotify::WatchFlags;
+use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -16,29 +18,30 @@ pub(super) struct ResolvFile {
 impl ResolvFile {
     /// Watches the file's directory, which must be there.
     pub fn watch(path: &Path) -> Result<ResolvFile, String> {
+        let bad = |why: &dyn Display| said(&format_args!("--resolv-file {}", path.display()), why);
         if path.file_name().is_none() {
-            return Err(format!("--resolv-file {}: no file", path.display()));
+            return Err(bad(&"no file"));
         }
         // Whoever writes it may keep it open.
         let watch = FileWatch::new(path, DONE | WatchFlags::MODIFY | WatchFlags::CREATE)
-            .map_err(|e| format!("--resolv-file {}: its directory cannot be watched: {e}", path.display()))?;
+            .map_err(|e| bad(&format_args!("its directory cannot be watched: {e}")))?;
         Ok(ResolvFile { path: path.to_owned(), watch, servers: None })
     }
 
     /// The servers as they stand there now. Read again only after a change.
-    pub fn servers(&mut self) -> Vec<Server> {
+    pub fn servers(&mut self) -> &[Server] {
         if self.watch.changed() || self.servers.is_none() {
             match std::fs::read(&self.path) {
                 Ok(bytes) => self.servers = Some(nameservers(&String::from_utf8_lossy(&bytes))),
                 // Gone: the servers are as they were, for a file that is written anew is away for a moment.
-                Err(error) if self.servers.as_ref().is_none_or(Vec::is_empty) => {
-                    log::warn!("forward: {}: {error}", self.path.display());
-                    self.servers = Some(Vec::new());
+                Err(error) => {
+                    let servers = self.servers.get_or_insert_default();
+                    let keeping = if servers.is_empty() { "" } else { "; keeping its servers" };
+                    log::warn!("forward: {}: {error}{keeping}", self.path.display());
                 }
-                Err(error) => log::warn!("forward: {}: {error}; keeping its servers", self.path.display()),
             }
         }
-        self.servers.clone().unwrap_or_default()
+        self.servers.as_deref().unwrap_or_default()
     }
 }
 
@@ -52,12 +55,9 @@ impl AsFd for ResolvFile {
 fn nameservers(text: &str) -> Vec<Server> {
     let mut servers = Vec::new();
     for line in text.lines() {
-        let line = line.split(['#', ';']).next().unwrap_or("");
+        let line = &line[..line.bytes().position(|b| matches!(b, b'#' | b';')).unwrap_or(line.len())];
         let mut words = line.split_whitespace();
-        if words.next() != Some("nameserver") {
-            continue;
-        }
-        let Some(word) = words.next() else { continue };
+        let (Some("nameserver"), Some(word)) = (words.next(), words.next()) else { continue };
         match word.parse::<Server>() {
             Ok(server) if !servers.contains(&server) => servers.push(server),
             Ok(_) => {}

@@ -5,18 +5,22 @@ use super::verdict::Want;
 use crate::runtime::RuntimeDir;
 use narrowgate_forwarder::child;
 use narrowgate_model::Config;
-use narrowgate_model::Gather;
 use narrowgate_model::config::{Group, Via};
-use narrowgate_model::sort::{sort, sort_by_key};
+use narrowgate_model::sort::sort;
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 /// A tunnel or a resolver.
-pub struct Owner {
+pub struct Owner<'a> {
     /// `tunnel NAME`, `resolver NAME`.
     pub name: String,
     /// What its sockets have to be.
     pub want: Want,
+    /// How its processes are known.
+    gid: Option<u32>,
+    cgroup: Option<&'a str>,
+    pid: Option<u32>,
 }
 
 /// A process of one of them.
@@ -33,78 +37,75 @@ pub struct Process {
     pub sockets: Vec<(i32, u64)>,
 }
 
-/// How to know the processes of an owner.
-struct Signs<'a> {
-    gid: Option<u32>,
-    cgroup: Option<&'a str>,
-    pid: Option<u32>,
-}
-
 /// Owners and processes, the owners in the config's order. Notes tell what was not to be found.
-pub fn find(config: &Config, runtime: &RuntimeDir, notes: &mut Vec<String>) -> (Vec<Owner>, Vec<Process>) {
+pub fn find<'a>(
+    config: &'a Config,
+    runtime: &RuntimeDir,
+    notes: &mut Vec<String>,
+) -> (Vec<Owner<'a>>, Vec<Process>) {
     let mut owners = Vec::new();
-    let mut signs = Vec::new();
     for tunnel in &config.tunnels {
-        let gid = tunnel.group.as_ref().and_then(|group| match group {
-            Group::Id(id) => Some(*id),
-            Group::Name(name) => narrowgate_sys::process::group(name).ok(),
-        });
+        let gid = match &tunnel.group {
+            Some(Group::Name(name)) => {
+                let gid = narrowgate_sys::process::group(name).ok();
+                if gid.is_none() {
+                    let tunnel = &tunnel.name;
+                    notes
+                        .push(format!("tunnel {tunnel}: there is no group '{name}', so no process is in it"));
+                }
+                gid
+            }
+            Some(Group::Id(id)) => Some(*id),
+            None => None,
+        };
+        let name = format!("tunnel {}", tunnel.name);
         let want = Want { mark: true, redirected: gid.is_some() };
-        owners.push(Owner { name: format!("tunnel {}", tunnel.name), want });
-        if let (Some(Group::Name(name)), None) = (&tunnel.group, gid) {
-            notes.push(format!("tunnel {}: there is no group '{name}', so no process is in it", tunnel.name));
-        }
-        signs.push(Signs { gid, cgroup: tunnel.cgroup.as_deref(), pid: None });
+        owners.push(Owner { name, want, gid, cgroup: tunnel.cgroup.as_deref(), pid: None });
     }
     for resolver in &config.resolvers {
         let want = Want { mark: resolver.via == Via::Uplink, redirected: false };
-        owners.push(Owner { name: format!("resolver {}", resolver.name), want });
-        let pid = fs::read_to_string(runtime.file(&format!("resolver.{}", resolver.name)));
-        let pid = pid.ok().and_then(|text| text.trim().parse().ok()).filter(|pid| is_resolver(*pid));
-        signs.push(Signs { gid: None, cgroup: None, pid });
+        let file = runtime.file(&format!("resolver.{}", resolver.name));
+        let pid = fs::read_to_string(file).ok().and_then(|text| number(text.trim()));
+        let pid = pid.filter(|pid| is_resolver(*pid));
+        owners.push(Owner {
+            name: format!("resolver {}", resolver.name),
+            want,
+            gid: None,
+            cgroup: None,
+            pid,
+        });
     }
-    let processes = running(&signs, notes);
-    for (index, owner) in owners.iter().enumerate() {
-        if !processes.iter().any(|process| process.owner == index) {
-            notes.push(format!("{}: no process of it runs", owner.name));
-        }
-    }
-    (owners, processes)
-}
-
-fn running(signs: &[Signs<'_>], notes: &mut Vec<String>) -> Vec<Process> {
-    let mut pids: Vec<u32> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .gather();
-    sort(&mut pids);
+    let mut processes = Vec::new();
+    let all = numbers("/proc").unwrap_or_default();
     let ours = network(std::process::id());
-    let mut found = Vec::new();
-    for (owner, signs) in signs.iter().enumerate() {
-        for pid in pids.iter().copied().filter(|pid| signs.fit(*pid)) {
+    for (index, owner) in owners.iter().enumerate() {
+        let before = processes.len();
+        for pid in all.iter().copied().filter(|pid| owner.has(*pid)) {
             match sockets(pid) {
-                Ok(sockets) => found.push(Process {
-                    owner,
+                Ok(sockets) => processes.push(Process {
+                    owner: index,
                     pid,
                     program: printable(&text(pid, "comm")),
                     here: ours == network(pid),
                     sockets,
                 }),
                 // It has ended meanwhile.
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => {
                     notes
                         .push(format!("process {pid}: its descriptors cannot be read: {error}; run as root"));
                 }
             }
         }
+        if processes.len() == before {
+            notes.push(format!("{}: no process of it runs", owner.name));
+        }
     }
-    found
+    (owners, processes)
 }
 
-impl Signs<'_> {
-    fn fit(&self, pid: u32) -> bool {
+impl Owner<'_> {
+    fn has(&self, pid: u32) -> bool {
         self.pid == Some(pid)
             || self.gid.is_some_and(|gid| has_group(&text(pid, "status"), gid))
             || self.cgroup.is_some_and(|cgroup| is_below(&text(pid, "cgroup"), cgroup))
@@ -112,18 +113,34 @@ impl Signs<'_> {
 }
 
 /// The sockets among its descriptors: links that read `socket:[INODE]`.
-fn sockets(pid: u32) -> std::io::Result<Vec<(i32, u64)>> {
+fn sockets(pid: u32) -> io::Result<Vec<(i32, u64)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-        let entry = entry?;
-        let Ok(link) = fs::read_link(entry.path()) else { continue };
+    for number in numbers(&format!("/proc/{pid}/fd"))? {
+        let link = fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap_or_default();
         let inode =
             link.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        found.extend(number.zip(inode));
+        if let Some(inode) = inode {
+            found.push((number.cast_signed(), inode));
+        }
     }
-    sort_by_key(&mut found, |(number, _)| *number);
     Ok(found)
+}
+
+/// The names in a directory that are numbers, in their order.
+fn numbers(directory: &str) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        if let Some(number) = entry?.file_name().to_str().and_then(number) {
+            found.push(number);
+        }
+    }
+    sort(&mut found);
+    Ok(found)
+}
+
+#[inline(never)]
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok()
 }
 
 /// A file of /proc/PID; empty if the process has ended.
@@ -139,14 +156,19 @@ fn network(pid: u32) -> Option<PathBuf> {
 
 /// A program gives itself its name, so it could be anything: it must not reach the terminal as it is.
 fn printable(name: &str) -> String {
-    name.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let mut shown = String::new();
+    for c in name.trim_end().chars() {
+        shown.push(if c.is_control() { '?' } else { c });
+    }
+    shown
 }
 
 /// Whether a process with this /proc/PID/status is in the group: real, effective, saved, for files, or supplementary.
 fn has_group(status: &str, gid: u32) -> bool {
-    let lines =
-        status.lines().filter_map(|line| line.strip_prefix("Gid:").or_else(|| line.strip_prefix("Groups:")));
-    lines.flat_map(str::split_whitespace).any(|word| word.parse() == Ok(gid))
+    status.lines().any(|line| {
+        let groups = line.strip_prefix("Gid:").or_else(|| line.strip_prefix("Groups:"));
+        groups.is_some_and(|groups| groups.split_whitespace().any(|word| number(word) == Some(gid)))
+    })
 }
 
 /// Whether a process with this /proc/PID/cgroup is in the cgroup (version 2), or in one below it.

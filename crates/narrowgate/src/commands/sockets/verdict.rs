@@ -4,7 +4,6 @@
 //! to networks that other devices have routes to. An unmarked one that goes to the uplink's networks, or to where only a default
 //! route leads, is dropped by the guard or, worse for the tunnel, sent into the tunnel itself.
 
-use narrowgate_model::Gather;
 use narrowgate_model::config::Config;
 use narrowgate_model::net::RouteKind;
 use narrowgate_model::state::Observed;
@@ -83,103 +82,124 @@ pub struct Place<'a> {
 impl<'a> Place<'a> {
     /// `observed` has the routes and addresses of all devices.
     pub fn new(config: &Config, observed: &'a Observed) -> Place<'a> {
-        let is_uplink = |name: &String| config.uplinks.iter().any(|uplink| uplink.device == *name);
-        let uplinks: Vec<u32> =
-            observed.links.iter().filter(|link| is_uplink(&link.name)).map(|link| link.index).gather();
-        let addresses =
-            observed.addresses.iter().filter(|a| uplinks.contains(&a.link)).map(|a| a.prefix.network());
-        let routes = observed.routes.iter().filter(|r| r.link.is_some_and(|link| uplinks.contains(&link)));
-        let networks = addresses.chain(routes.map(|r| r.dst)).filter(|p| !is_default(*p)).gather();
-        Place { mark: config.mark, uplinks, networks, observed }
+        let mut place = Place { mark: config.mark, uplinks: Vec::new(), networks: Vec::new(), observed };
+        for link in &observed.links {
+            if config.uplinks.iter().any(|uplink| uplink.device == link.name) {
+                place.uplinks.push(link.index);
+            }
+        }
+        observed.addresses.iter().for_each(|a| place.add(Some(a.link), a.prefix.network()));
+        observed.routes.iter().for_each(|r| place.add(r.link, r.dst));
+        place
+    }
+
+    fn add(&mut self, link: Option<u32>, network: Prefix) {
+        if link.is_some_and(|link| self.uplinks.contains(&link)) && !is_default(network) {
+            self.networks.push(network);
+        }
     }
 
     /// A device's name.
     pub fn name(&self, index: u32) -> String {
-        let link = self.observed.links.iter().find(|link| link.index == index);
-        link.map_or_else(|| format!("device {index}"), |link| link.name.clone())
+        match self.observed.links.iter().find(|link| link.index == index) {
+            Some(link) => link.name.clone(),
+            None => format!("device {index}"),
+        }
     }
 
     /// The verdict, and why where it is not plain.
     pub fn judge(&self, socket: &Seen, want: Want) -> (Verdict, String) {
+        let (verdict, why, device) = self.weigh(socket, want);
+        let name = device.map_or(String::new(), |index| self.name(index));
+        (verdict, [why, &name].concat())
+    }
+
+    /// Why, and the device whose name belongs behind that.
+    fn weigh(&self, socket: &Seen, want: Want) -> Judgement {
+        let plain = |verdict| (verdict, "", None);
         if self.mark.matches(socket.mark) {
-            return (Verdict::Marked, String::new());
+            return plain(Verdict::Marked);
         }
         if socket.unused {
-            return (Verdict::Unused, String::new());
+            return plain(Verdict::Unused);
         }
         let local = socket.local.map(|addr| addr.ip());
         let remote = socket.remote.map(|addr| addr.ip());
-        if remote.or(local).is_some_and(|ip| ip.is_loopback()) || remote.is_some_and(|ip| self.is_own(ip)) {
-            return (Verdict::Loopback, String::new());
+        if remote.or(local).is_some_and(|ip| ip.is_loopback())
+            || remote.is_some_and(|ip| self.owner(ip).is_some())
+        {
+            return plain(Verdict::Loopback);
         }
         if socket.listens {
-            return (Verdict::Listens, String::new());
+            return plain(Verdict::Listens);
         }
         let device = socket.device.or(socket.remote.and_then(scope)).or(socket.local.and_then(scope));
-        match (device, remote) {
-            (Some(device), _) if self.uplinks.contains(&device) => {
-                (Verdict::Unmarked, format!("it is bound to the uplink {}", self.name(device)))
+        if device.is_some_and(|device| self.uplinks.contains(&device)) {
+            return (Verdict::Unmarked, "it is bound to the uplink ", device);
+        }
+        if device.is_some() {
+            return (Verdict::Elsewhere, "", device);
+        }
+        if let Some(remote) = remote {
+            if want.redirected && socket.remote.is_some_and(|addr| addr.port() == 53) {
+                return (Verdict::Loopback, "DNS is redirected to the WAN resolver", None);
             }
-            (Some(device), _) => (Verdict::Elsewhere, self.name(device)),
-            (None, Some(_)) if want.redirected && socket.remote.is_some_and(|addr| addr.port() == 53) => {
-                (Verdict::Loopback, "DNS is redirected to the WAN resolver".to_owned())
+            return self.weigh_remote(socket.mark, local, remote, want);
+        }
+        match local.and_then(|ip| self.owner(ip)) {
+            Some(link) if self.uplinks.contains(&link) => {
+                (Verdict::Unmarked, "it has the uplink's address", None)
             }
-            (None, Some(remote)) => self.judge_remote(socket, local, remote, want),
-            (None, None) if local.is_some_and(|ip| self.is_own_of(ip, true)) => {
-                (Verdict::Unmarked, "it has the uplink's address".to_owned())
-            }
-            (None, None) if local.is_some_and(|ip| self.is_own_of(ip, false)) => {
-                (Verdict::Elsewhere, "it has another device's address".to_owned())
-            }
-            (None, None) if want.mark => (Verdict::Unmarked, "it may send to any address".to_owned()),
-            (None, None) => (Verdict::Elsewhere, "the mesh".to_owned()),
+            Some(_) => (Verdict::Elsewhere, "it has another device's address", None),
+            None if want.mark => (Verdict::Unmarked, "it may send to any address", None),
+            None => THE_MESH,
         }
     }
 
-    fn judge_remote(
-        &self,
-        socket: &Seen,
-        local: Option<IpAddr>,
-        remote: IpAddr,
-        want: Want,
-    ) -> (Verdict, String) {
+    fn weigh_remote(&self, mark: u32, local: Option<IpAddr>, remote: IpAddr, want: Want) -> Judgement {
         let src = local.filter(|ip| !ip.is_unspecified());
-        let flow = Flow { src, mark: socket.mark, ..Flow::to(remote) };
+        let flow = Flow { src, mark, ..Flow::to(remote) };
         let Observed { rules, routes, links, .. } = self.observed;
-        let found = match lookup::lookup(Tables { rules, routes, links }, &flow).verdict {
-            lookup::Verdict::Route(route) if route.kind == RouteKind::Unicast => Some(route),
+        let way = match lookup::lookup(Tables { rules, routes, links }, &flow).verdict {
+            lookup::Verdict::Route(route) if route.kind == RouteKind::Unicast && route.link.is_some() => {
+                Some(route)
+            }
             _ => None,
         };
-        let way = found.and_then(|route| Some((route.link?, route.dst)));
-        if let Some((link, _)) = way
-            && self.uplinks.contains(&link)
+        if let Some(route) = way
+            && route.link.is_some_and(|link| self.uplinks.contains(&link))
         {
-            return (Verdict::Unmarked, format!("it leaves by {}", self.name(link)));
+            return (Verdict::Unmarked, "it leaves by ", route.link);
         }
         // Both may have the network, as 10.0.0.0/8 in the mesh and 10.1.2.0/24 in the household: the longer prefix knows better.
-        let theirs = self.networks.iter().filter(|p| p.contains(remote)).map(|p| p.len).max();
-        let known = way.filter(|(_, dst)| !is_default(*dst));
-        match (theirs, known) {
-            (Some(len), known) if known.is_none_or(|(_, dst)| dst.len <= len) => {
-                (Verdict::Unmarked, "it sends to the uplink's network".to_owned())
-            }
-            (_, Some((link, _))) => (Verdict::Elsewhere, self.name(link)),
-            (_, None) if want.mark => {
-                (Verdict::Unmarked, "it sends to a network that is not ours".to_owned())
-            }
-            (_, None) => (Verdict::Elsewhere, "the mesh".to_owned()),
+        let known = way.filter(|route| !is_default(route.dst));
+        let longest = known.map_or(0, |route| route.dst.len);
+        if self.networks.iter().any(|network| network.contains(remote) && network.len >= longest) {
+            return (Verdict::Unmarked, "it sends to the uplink's network", None);
+        }
+        match known {
+            Some(route) => (Verdict::Elsewhere, "", route.link),
+            None if want.mark => (Verdict::Unmarked, "it sends to a network that is not ours", None),
+            None => THE_MESH,
         }
     }
 
-    fn is_own(&self, ip: IpAddr) -> bool {
-        self.observed.addresses.iter().any(|a| a.prefix.addr == ip)
-    }
-
-    fn is_own_of(&self, ip: IpAddr, uplink: bool) -> bool {
-        let mut addresses = self.observed.addresses.iter();
-        addresses.any(|a| a.prefix.addr == ip && self.uplinks.contains(&a.link) == uplink)
+    /// The device that has an address, if any; an uplink rather than another.
+    fn owner(&self, ip: IpAddr) -> Option<u32> {
+        let mut found = None;
+        for address in self.observed.addresses.iter().filter(|address| address.prefix.addr == ip) {
+            if self.uplinks.contains(&address.link) {
+                return Some(address.link);
+            }
+            found = Some(address.link);
+        }
+        found
     }
 }
+
+type Judgement = (Verdict, &'static str, Option<u32>);
+
+const THE_MESH: Judgement = (Verdict::Elsewhere, "the mesh", None);
 
 /// The device that a link-local address is on.
 fn scope(addr: SocketAddr) -> Option<u32> {
