@@ -5,6 +5,7 @@
 //! has turned the tunnel's own packets into replies; and they keep that memory alive themselves. So it is wiped.
 
 use crate::Error;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use narrowgate_model::config::Inbound;
 use narrowgate_sys::netlink::{self, Dump, NESTED, NLM_F_ACK, Protocol, Put, Requests, Socket, find};
@@ -30,7 +31,7 @@ pub fn forget_incoming(own: &[IpAddr], keep: &[Inbound]) -> Result<usize, Error>
             }
             entry.encode(requests.add(CT_DELETE, NLM_F_ACK), family);
             if requests.len() == BATCH {
-                forgotten += forget(&mut socket, &mut std::mem::take(&mut requests))?;
+                forgotten += forget(&mut socket, &mut core::mem::take(&mut requests))?;
             }
         }
         forgotten += forget(&mut socket, &mut requests)?;
@@ -57,8 +58,9 @@ pub fn recent_flow(ports: &[u16], sent: u32, answered: u32) -> Result<Flow, Erro
     let mut socket = open()?;
     // The time that is left is set anew with each packet (nf_conntrack_udp_timeout and, when both have spoken for 2 s, …_stream).
     let limit = |name: &str| {
-        let text =
-            std::fs::read_to_string(["/proc/sys/net/netfilter/nf_conntrack_udp_timeout", name].concat());
+        let text = narrowgate_sys::fs::read_to_string(
+            ["/proc/sys/net/netfilter/nf_conntrack_udp_timeout", name].concat(),
+        );
         text.ok().and_then(|text| text.trim().parse().ok())
     };
     let (once, stream): (u32, u32) = (limit("").unwrap_or(30), limit("_stream").unwrap_or(120));
@@ -82,13 +84,14 @@ pub fn recent_flow(ports: &[u16], sent: u32, answered: u32) -> Result<Flow, Erro
 }
 
 fn open() -> Result<Socket, Error> {
-    Socket::open(Protocol::Netfilter).map_err(|e| Error::io("opening a netlink socket for conntrack", &e))
+    Socket::open(Protocol::Netfilter)
+        .map_err(|e| Error::io(format_args!("opening a netlink socket for conntrack"), &e))
 }
 
 /// The connections of one family.
 fn all(socket: &mut Socket, family: u8) -> Result<Dump, Error> {
     let dump = socket.dump(CT_GET, &header(family));
-    dump.map_err(|e| Error::refused("reading the tracked connections", &e))
+    dump.map_err(|e| Error::refused(format_args!("reading the tracked connections"), &e))
 }
 
 /// `struct nfgenmsg`.
@@ -101,8 +104,9 @@ fn forget(socket: &mut Socket, requests: &mut Requests) -> Result<usize, Error> 
     if requests.is_empty() {
         return Ok(0);
     }
-    let refused =
-        socket.try_all(requests).map_err(|e| Error::refused("forgetting tracked connections", &e))?;
+    let refused = socket
+        .try_all(requests)
+        .map_err(|e| Error::refused(format_args!("forgetting tracked connections"), &e))?;
     Ok(requests.len().saturating_sub(refused.len()))
 }
 

@@ -3,11 +3,13 @@
 use crate::nft;
 use crate::rtnl::{address, link, route, rule};
 use crate::sysctl::Watch;
+use alloc::string::String;
+use alloc::vec::Vec;
 use narrowgate_model::PROTOCOL;
 use narrowgate_model::net::Route;
 use narrowgate_sys::io;
 use narrowgate_sys::netlink::{Event, Message, Protocol, Socket};
-use std::os::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 
 /// What has changed, by others than ourselves, since the last time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +47,7 @@ pub(crate) struct EventSockets {
 }
 
 impl EventSockets {
+    #[inline(never)]
     pub(crate) fn open() -> io::Result<EventSockets> {
         let open = |protocol, groups: &[u32]| -> io::Result<Socket> {
             let socket = Socket::open(protocol)?;
@@ -61,7 +64,7 @@ impl EventSockets {
 
     /// Watches these sysctls too; `anew`, where devices have come or gone, nothing but these: the kernel does not tell when a
     /// device took its files along.
-    pub(crate) fn watch_sysctls<'a>(&mut self, anew: bool, paths: impl Iterator<Item = &'a String>) {
+    pub(crate) fn watch_sysctls(&mut self, anew: bool, paths: &[String]) {
         if anew {
             self.sysctls = Watch::new();
         }

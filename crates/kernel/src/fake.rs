@@ -9,11 +9,14 @@
 //! What is foreign is put straight into the fields. All steps are recorded, and one can be made to fail.
 
 use crate::{Error, Kernel, Scope};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use narrowgate_model::net::{Address, Link, Route, RouteKind, Rule, RuleAction, Selector};
 use narrowgate_model::nft::Ruleset;
 use narrowgate_model::state::{Observed, ObservedGuard, Step};
 use narrowgate_model::{ByName, PROTOCOL, Time};
-use std::net::IpAddr;
 
 /// The kernel of a namespace that has just been made, until something is done to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -312,7 +315,10 @@ impl Kernel for Fake {
     fn apply(&mut self, step: &Step, _now: Time) -> Result<(), Error> {
         self.steps.push(step.clone());
         let failed = |errno: i32| {
-            Error::io(crate::describe(step), &narrowgate_sys::io::Error::from_raw_os_error(errno))
+            Error::io(
+                format_args!("{}", crate::describe(step)),
+                &narrowgate_sys::io::Error::from_raw_os_error(errno),
+            )
         };
         match &mut self.fail_after {
             Some(0) => return Err(failed(EIO)),

@@ -4,6 +4,10 @@
 //!
 //! Nothing here decides anything, and nothing here remembers what it did: what is there is what the kernel says.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_std)]
+
+#[macro_use]
+extern crate alloc;
 
 pub mod cgroup;
 pub mod conntrack;
@@ -24,6 +28,9 @@ pub use fake::Fake;
 pub use nft::{Capabilities, Counter, SetSize};
 pub use real::Real;
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
 use narrowgate_model::Time;
 use narrowgate_model::net::{Route, Rule};
 use narrowgate_model::state::{Observed, Step};

@@ -7,13 +7,14 @@ use crate::nft::{self, Capabilities, Counter, SetSize};
 use crate::renamed::Gates;
 use crate::rtnl::{address, link, route, rule};
 use crate::{Error, Kernel, Scope, describe, sysctl};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use narrowgate_model::net::{Address, Link, Route, Rule};
 use narrowgate_model::nft::Ruleset;
 use narrowgate_model::state::{Observed, Step};
 use narrowgate_model::{Gather, PROTOCOL, Time};
 use narrowgate_sys::netlink::{self, Protocol, Socket};
-use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The kernel of the network namespace that it was [opened](Real::open) in.
 #[derive(Debug)]
@@ -32,20 +33,20 @@ impl Real {
     /// nfnetlink, or no memory to try it out; and who is not root.
     pub fn open() -> Result<Real, Error> {
         let nft = Socket::open(Protocol::Netfilter)
-            .map_err(|e| Error::io("opening a netlink socket for nftables", &e))?;
+            .map_err(|e| Error::io(format_args!("opening a netlink socket for nftables"), &e))?;
         Real::open_on(nft)
     }
 
     /// The same with the nftables socket of the process that we take over from, and with it the tables that it owns.
     pub fn open_with(nft: OwnedFd) -> Result<Real, Error> {
-        let nft =
-            Socket::adopt(nft).map_err(|e| Error::io("taking over a netlink socket for nftables", &e))?;
+        let nft = Socket::adopt(nft)
+            .map_err(|e| Error::io(format_args!("taking over a netlink socket for nftables"), &e))?;
         Real::open_on(nft)
     }
 
     fn open_on(mut nft: Socket) -> Result<Real, Error> {
         let capabilities = nft::probe(&mut nft)?;
-        let failed = |e| Error::io("opening a netlink socket", &e);
+        let failed = |e| Error::io(format_args!("opening a netlink socket"), &e);
         let route = Socket::open(Protocol::Route).map_err(failed)?;
         let events = EventSockets::open().map_err(failed)?;
         Ok(Real { route, nft, events, capabilities, watched: None, gates: Gates::default() })
@@ -100,18 +101,19 @@ impl Real {
     /// All links.
     pub fn links(&mut self) -> Result<Vec<Link>, Error> {
         let dump = self.dump("links", link::RTM_GETLINK, &link::dump_request())?;
-        Ok(dump
-            .messages()
-            .filter(|m| m.kind == link::RTM_NEWLINK)
-            .filter_map(|m| link::decode(m.body))
-            .gather())
+        let mut links = Vec::new();
+        for message in dump.messages().filter(|m| m.kind == link::RTM_NEWLINK) {
+            link::decode(message.body, &mut links);
+        }
+        Ok(links)
     }
 
+    #[inline(never)]
     fn rules(&mut self) -> Result<Vec<Rule>, Error> {
         let mut rules = Vec::new();
         for ipv6 in [false, true] {
             match self.dump("rules", rule::RTM_GETRULE, &rule::dump_request(ipv6)) {
-                Ok(dump) => dump.messages().filter_map(|m| rule::decode(m.body)).add_to(&mut rules),
+                Ok(dump) => dump.messages().for_each(|m| rule::decode(m.body, &mut rules)),
                 Err(e) if ipv6 && e.errno() == Some(EAFNOSUPPORT) => {} // IPv6 is not there
                 Err(e) => return Err(e),
             }
@@ -119,20 +121,26 @@ impl Real {
         Ok(rules)
     }
 
+    #[inline(never)]
     fn addresses(&mut self, links: &[u32], now: Time) -> Result<Vec<Address>, Error> {
         let dump = self.dump("addresses", address::RTM_GETADDR, &address::DUMP_REQUEST)?;
-        let all = dump.messages().filter_map(|m| address::decode(m.body, now));
-        Ok(all.filter(|a| a.protocol == PROTOCOL || links.contains(&a.link)).gather())
+        let mut addresses = Vec::new();
+        for address in dump.messages().filter_map(|m| address::decode(m.body, now)) {
+            if address.protocol == PROTOCOL || links.contains(&address.link) {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
     }
 
     /// One dump for each of the table, the protocol number and the devices, so that a mesh's thousands of routes stay in
     /// the kernel.
+    #[inline(never)]
     fn routes(&mut self, watched: &Watched) -> Result<Vec<Route>, Error> {
-        let devices = watched.links.iter().map(|link| route::Filter::Device(*link));
-        let filters: Vec<_> = [route::Filter::Table(watched.table), route::Filter::Protocol(PROTOCOL)]
-            .into_iter()
-            .chain(devices)
-            .gather();
+        let mut filters = vec![route::Filter::Table(watched.table), route::Filter::Protocol(PROTOCOL)];
+        for link in &watched.links {
+            filters.push(route::Filter::Device(*link));
+        }
         let mut routes = Vec::new();
         for filter in filters {
             for ipv6 in [false, true] {
@@ -152,7 +160,7 @@ impl Real {
     }
 
     fn dump(&mut self, what: &str, kind: u16, body: &[u8]) -> Result<netlink::Dump, Error> {
-        self.route.dump(kind, body).map_err(|e| Error::refused(format!("reading {what}"), &e))
+        self.route.dump(kind, body).map_err(|e| Error::refused(format_args!("reading {what}"), &e))
     }
 }
 
@@ -162,12 +170,8 @@ impl Kernel for Real {
         let indexes = observed.links.iter().filter(|l| scope.devices.contains(&l.name)).map(|l| l.index);
         let watched = Watched { table: scope.table, links: indexes.gather() };
         let anew = self.watched.as_ref().is_some_and(|before| before.links != watched.links);
-        self.events.watch_sysctls(anew, scope.sysctls.iter());
-        for path in &scope.sysctls {
-            if let Some(value) = sysctl::read(path)? {
-                observed.sysctls.insert(path.clone(), value);
-            }
-        }
+        self.events.watch_sysctls(anew, &scope.sysctls);
+        observed.sysctls = sysctl::read_all(&scope.sysctls)?;
         observed.rules = self.rules()?;
         observed.addresses = self.addresses(&watched.links, now)?;
         observed.routes = self.routes(&watched)?;
@@ -194,9 +198,12 @@ impl Kernel for Real {
                 written
             }
             Step::AddRule(r) | Step::RemoveRule(r) if r.selector.unknown => {
-                Err(Error::other(describe(step), None, "it has selectors that we do not know"))
+                let cause = format_args!("it has selectors that we do not know");
+                Err(Error::other(format_args!("{}", describe(step)), None, cause))
             }
-            _ => self.apply_rtnl(step, now).map_err(|e| Error::refused(describe(step), &e)),
+            _ => {
+                self.apply_rtnl(step, now).map_err(|e| Error::refused(format_args!("{}", describe(step)), &e))
+            }
         }
     }
 }

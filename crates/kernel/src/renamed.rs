@@ -4,12 +4,13 @@
 //! stays. It stands behind nftables and drops whatever has not come by the guard's last chain, which leaves a bit in the mark ([`Chain::SEEN`]); that bit it takes
 //! off again. It goes with us, with the device, and before the guard: without that chain nothing would pass.
 
-use crate::cgroup::asm::{Assembler, If, Op, Reg};
+use crate::cgroup::asm::{EXIT, If, Label, Op, Reg, finish, jump_if_by, load, op, op_by, place, store};
+use alloc::vec::Vec;
 use narrowgate_model::Gather;
 use narrowgate_model::nft::{Action, Chain, Ruleset};
 use narrowgate_sys::bpf::{self, Hook, Insn};
 use narrowgate_sys::link;
-use std::os::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, OwnedFd};
 
 /// The devices that have the program.
 #[derive(Debug, Default)]
@@ -69,17 +70,19 @@ fn open(index: u32, bit: u32) -> narrowgate_sys::io::Result<OwnedFd> {
 
 fn program(bit: u32) -> Vec<Insn> {
     let (context, mark, left) = (Reg::R1, Reg::R2, Reg::R3);
-    let mut program = Assembler::default();
-    let strange = program.label();
-    program.load(mark, context, SKB_MARK);
-    program.op(Op::Mov, left, !bit);
-    program.op_by(Op::And, left, mark);
-    program.jump_if_by(left, If::Equal, mark, strange);
-    program.store(context, SKB_MARK, left);
-    program.exit(TCX_NEXT);
-    program.place(strange);
-    program.exit(TCX_DROP);
-    program.finish()
+    let program = vec![
+        load(mark, context, SKB_MARK),
+        op(Op::Mov, left, !bit),
+        op_by(Op::And, left, mark),
+        jump_if_by(left, If::Equal, mark, Label::Other),
+        store(context, SKB_MARK, left),
+        op(Op::Mov, Reg::R0, TCX_NEXT),
+        EXIT,
+        place(Label::Other),
+        op(Op::Mov, Reg::R0, TCX_DROP),
+        EXIT,
+    ];
+    finish(program, 0)
 }
 
 /// Of `mark` in `struct __sk_buff`.

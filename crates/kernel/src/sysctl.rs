@@ -5,39 +5,56 @@ mod watch;
 pub(crate) use watch::Watch;
 
 use crate::Error;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use narrowgate_model::ByName;
 use narrowgate_sys::fs;
 use narrowgate_sys::io::ErrorKind;
-use narrowgate_sys::path::PathBuf;
 
 /// The value, without the line end; `None` if there is no such file.
 pub(crate) fn read(path: &str) -> Result<Option<String>, Error> {
     match fs::read_to_string(place(path)?) {
         Ok(text) => Ok(Some(text.trim_end().to_owned())),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(format!("reading sysctl {path}"), &e)),
+        Err(e) => Err(Error::io(format_args!("reading sysctl {path}"), &e)),
     }
+}
+
+/// The values of those that are there, by their paths.
+#[inline(never)]
+pub(crate) fn read_all(paths: &[String]) -> Result<ByName<String>, Error> {
+    let mut values = ByName::default();
+    for path in paths {
+        if let Some(value) = read(path)? {
+            values.insert(path.clone(), value);
+        }
+    }
+    Ok(values)
 }
 
 /// Writes the value. A file that is not there is an error: this kernel, or this device, has no such setting.
 pub(crate) fn write(path: &str, value: &str) -> Result<(), Error> {
-    let thing = || format!("setting sysctl {path} to {value}");
-    match fs::write(place(path)?, value) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::other(
-            thing(),
-            e.raw_os_error(),
-            "this kernel has no such setting, or the device is gone",
-        )),
-        Err(e) => Err(Error::io(thing(), &e)),
-    }
+    fs::write(place(path)?, value).map_err(|e| {
+        let thing = format_args!("setting sysctl {path} to {value}");
+        if e.kind() == ErrorKind::NotFound {
+            let cause = format_args!("this kernel has no such setting, or the device is gone");
+            Error::other(thing, e.raw_os_error(), cause)
+        } else {
+            Error::io(thing, &e)
+        }
+    })
 }
 
-fn place(path: &str) -> Result<PathBuf, Error> {
+fn place(path: &str) -> Result<String, Error> {
     // Device names come into these paths, and "." and ".." are no device names.
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(Error::other(format!("sysctl {path:?}"), None, "not a path below /proc/sys"));
+        return Err(Error::other(
+            format_args!("sysctl \"{path}\""),
+            None,
+            format_args!("not a path below /proc/sys"),
+        ));
     }
-    Ok(PathBuf::from("/proc/sys").join(path))
+    Ok(["/proc/sys/", path].concat())
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! Our ruleset as nft(8) would be told it: for people, and for the tests, which let nft load it and compare.
 
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::net::{IpAddr, SocketAddr};
 use narrowgate_model::nft::{
     Action, CT_ESTABLISHED, CT_INVALID, CT_NEW, CT_RELATED, CT_UNTRACKED, Chain, ChainKind, CtDirection,
     Family, Hook, IpVersion, Match, Policy, Rule, Ruleset, Set, Table,
 };
 use narrowgate_model::{Gather, NFT_TABLE, Prefix};
-use std::fmt::Write;
-use std::net::{IpAddr, SocketAddr};
 
 /// The ruleset in the syntax of `nft -f`.
 pub fn render(ruleset: &Ruleset) -> String {
@@ -16,7 +19,7 @@ pub fn render(ruleset: &Ruleset) -> String {
     out
 }
 
-fn write_table(out: &mut String, table: &Table) -> std::fmt::Result {
+fn write_table(out: &mut String, table: &Table) -> core::fmt::Result {
     writeln!(out, "table {} {NFT_TABLE} {{", family(table.family))?;
     for name in &table.counters {
         writeln!(out, "\tcounter {name} {{\n\t}}\n")?;
@@ -30,7 +33,7 @@ fn write_table(out: &mut String, table: &Table) -> std::fmt::Result {
     writeln!(out, "}}")
 }
 
-fn write_set(out: &mut String, set: &Set) -> std::fmt::Result {
+fn write_set(out: &mut String, set: &Set) -> core::fmt::Result {
     let kind = if set.version == IpVersion::V4 { "ipv4_addr" } else { "ipv6_addr" };
     writeln!(
         out,
@@ -45,7 +48,7 @@ fn write_set(out: &mut String, set: &Set) -> std::fmt::Result {
     writeln!(out, "\t}}\n")
 }
 
-fn write_chain(out: &mut String, chain: &Chain) -> std::fmt::Result {
+fn write_chain(out: &mut String, chain: &Chain) -> core::fmt::Result {
     let Chain { name, priority, .. } = chain;
     write!(out, "\tchain {name} {{\n\t\ttype {} hook {}", chain_type(chain.kind), hook(chain.hook))?;
     if !chain.devices.is_empty() {
@@ -59,7 +62,7 @@ fn write_chain(out: &mut String, chain: &Chain) -> std::fmt::Result {
     writeln!(out, "\t}}")
 }
 
-fn write_rule(out: &mut String, rule: &Rule) -> std::fmt::Result {
+fn write_rule(out: &mut String, rule: &Rule) -> core::fmt::Result {
     out.push_str("\t\t");
     let mut l4 = None;
     for one in &rule.matches {
@@ -89,7 +92,7 @@ fn write_rule(out: &mut String, rule: &Rule) -> std::fmt::Result {
 }
 
 /// `l4` is the transport protocol that the matches before this one have settled.
-fn write_match(out: &mut String, one: &Match, l4: Option<u8>) -> std::fmt::Result {
+fn write_match(out: &mut String, one: &Match, l4: Option<u8>) -> core::fmt::Result {
     match one {
         Match::Oif(name) => write!(out, "oifname {name:?}"),
         Match::Iif(name) => write!(out, "iifname {name:?}"),
@@ -126,7 +129,7 @@ fn write_match(out: &mut String, one: &Match, l4: Option<u8>) -> std::fmt::Resul
 }
 
 /// The target of a Neighbor Solicitation as raw bits, since nft has no older name for it than 1.0.7's.
-fn write_target(out: &mut String, prefix: &Prefix) -> std::fmt::Result {
+fn write_target(out: &mut String, prefix: &Prefix) -> core::fmt::Result {
     let bits = |addr: IpAddr| match addr {
         IpAddr::V4(a) => u32::from(a).into(),
         IpAddr::V6(a) => u128::from(a),

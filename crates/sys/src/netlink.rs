@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 pub use attributes::{Attributes, NESTED, Put, attributes, find, ip, number, text};
 pub use frame::{
     Dump, Error, Message, Messages, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE,
-    Requests, messages,
+    Refusal, Requests, messages,
 };
 
 use crate::io;
@@ -188,7 +188,7 @@ impl Socket {
             }
         }
         if refusals.is_empty() && (lost || wanted && !seen_ack) {
-            return Err(Error { errno: libc::ENOBUFS, text: None, index: None });
+            return Err(io::Error::from_raw_os_error(libc::ENOBUFS).into());
         }
         Ok((answers, refusals))
     }

@@ -14,9 +14,13 @@
 //! datagram of an unconnected socket to a link-local server (ENETUNREACH): the kernel has bound it to the server's link
 //! before a program sees it, and ::1 is not there. glibc's stub connects, and is served.
 
-use super::asm::{Assembler, Helper, If, Label, Op, Reg};
+use super::asm::{
+    EXIT, Helper, If, Label, Op, REST, Reg, advance, advance_by, call, copy, finish, jump, jump_if,
+    jump_if_by, jump_if_null, load, map, op, op_by, place, shift_right, store, store_wide,
+};
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use narrowgate_sys::bpf::{Hook, Insn};
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Where DNS goes, for each family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,330 +42,369 @@ pub(super) const HOOKS: [Hook; 8] = [
 ];
 
 /// The program for a hook of [`HOOKS`]. `map` is the descriptor of a map of [`KEY_SIZE`] and [`VALUE_SIZE`].
+#[inline(never)]
 pub(super) fn program(hook: Hook, resolvers: Resolvers, map: i32) -> Vec<Insn> {
-    let mut asm = Assembler::default();
-    let (allow, refuse) = (asm.label(), asm.label());
-    asm.copy(CONTEXT, Reg::R1);
-    let mut writer = Writer { asm, map, allow, refuse, refuses: false, hook };
+    use Hook::{Connect4, Connect6, Getpeername4, Recvmsg4, Recvmsg6, Sendmsg4, Sendmsg6};
+    let v4 = matches!(hook, Connect4 | Sendmsg4 | Recvmsg4 | Getpeername4);
+    let fields: &[_] = if v4 { &[(ADDRESS4, 12)] } else { &[(8, 0), (12, 4), (16, 8), (20, 12)] };
+    let mut writer = Writer {
+        program: vec![copy(CONTEXT, Reg::R1)],
+        refuses: false,
+        v4,
+        fields,
+        connects: matches!(hook, Connect4 | Connect6),
+        // The kernel does not let a datagram change its family here (ENOTSUPP).
+        may_change: hook == Connect6,
+    };
     match hook {
-        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => writer.outward(resolvers),
-        _ => writer.inward(resolvers),
+        Connect4 | Connect6 | Sendmsg4 | Sendmsg6 => writer.outward(resolvers),
+        _ => writer.inward(resolvers, matches!(hook, Recvmsg4 | Recvmsg6)),
     }
-    let Writer { mut asm, refuses, .. } = writer;
-    asm.place(allow);
-    asm.exit(1);
+    writer.add(const { &[place(Label::Allow), op(Op::Mov, Reg::R0, 1), EXIT] });
     // The verifier wants no code that is never reached.
-    if refuses {
-        asm.place(refuse);
-        asm.exit(0);
+    if writer.refuses {
+        writer.add(const { &[place(Label::Refuse), op(Op::Mov, Reg::R0, 0), EXIT] });
     }
-    asm.finish()
+    finish(writer.program, map)
 }
 
 struct Writer {
-    asm: Assembler,
-    map: i32,
-    allow: Label,
-    refuse: Label,
+    program: Vec<Insn>,
     refuses: bool,
-    hook: Hook,
+    /// The hook's sockets are of IPv4.
+    v4: bool,
+    /// The words of the context's address, and where each is in an entry.
+    fields: &'static [(i16, i16)],
+    connects: bool,
+    /// The other family's resolver will do.
+    may_change: bool,
 }
 
 impl Writer {
+    fn add(&mut self, program: &[Insn]) {
+        self.program.extend_from_slice(program);
+    }
+
     /// connect and sendmsg: remembers where it was to go, and sends it to the resolver.
+    #[inline(never)]
     fn outward(&mut self, resolvers: Resolvers) {
-        let (take, tcp_udp) = (self.asm.label(), self.asm.label());
-        self.asm.load(Reg::R1, CONTEXT, PROTOCOL);
-        for protocol in [UDP, TCP, MPTCP] {
-            self.asm.jump_if(Reg::R1, If::Equal, protocol, tcp_udp);
-        }
-        self.asm.jump(self.allow); // ping, and raw sockets, have no ports
-        self.asm.place(tcp_udp);
-        self.asm.load(Reg::R1, CONTEXT, PORT);
-        self.asm.jump_if(Reg::R1, If::Equal, wire_port(53), take);
+        self.add(
+            const {
+                &[
+                    load(Reg::R1, CONTEXT, PROTOCOL),
+                    jump_if(Reg::R1, If::Equal, UDP, Label::Found),
+                    jump_if(Reg::R1, If::Equal, TCP, Label::Found),
+                    jump_if(Reg::R1, If::Equal, MPTCP, Label::Found),
+                    jump(Label::Allow), // ping, and raw sockets, have no ports
+                    place(Label::Found),
+                    load(Reg::R1, CONTEXT, PORT),
+                    jump_if(Reg::R1, If::Equal, wire_port(53), Label::Take),
+                ]
+            },
+        );
         // What the process sends to the resolver itself takes its place in the queue too.
-        for resolver in self.seen_as(resolvers) {
-            self.jump_if_address(resolver, take);
-        }
-        self.asm.jump(self.allow);
-        self.asm.place(take);
-        self.read_address(ASKED);
+        self.jump_if_resolver(resolvers);
+        self.read_address();
         self.remember();
         self.redirect(resolvers);
     }
 
     /// recvmsg and getpeername: if that is the resolver, puts the server in its place that was asked.
-    fn inward(&mut self, resolvers: Resolvers) {
-        if self.seen_as(resolvers).next().is_none() {
+    #[inline(never)]
+    fn inward(&mut self, resolvers: Resolvers, receives: bool) {
+        if resolvers.v4.is_none() && (self.v4 || resolvers.v6.is_none()) {
             return; // this family's DNS is refused
         }
-        let ours = self.asm.label();
-        for resolver in self.seen_as(resolvers) {
-            self.jump_if_address(resolver, ours);
-        }
-        self.asm.jump(self.allow);
-        self.asm.place(ours);
-        self.look_up();
-        self.asm.jump_if_null(Reg::R0, self.allow);
-        self.asm.copy(VALUE, Reg::R0);
-        if matches!(self.hook, Hook::Recvmsg4 | Hook::Recvmsg6) {
+        self.jump_if_resolver(resolvers);
+        self.add(const { &LOOK_UP });
+        self.add(const { &LOOK_UP_AGAIN });
+        self.add(const { &[jump_if_null(Reg::R0, Label::Allow), copy(VALUE, Reg::R0)] });
+        if receives {
             self.answered();
         } else {
-            self.asm.copy(ENTRY, VALUE);
-            self.asm.advance(ENTRY, PEER.into());
+            self.add(const { &ENTRY_IS_PEER });
         }
-        self.asm.load(Reg::R1, ENTRY, ENTRY_PORT);
-        self.asm.jump_if(Reg::R1, If::Equal, 0, self.allow); // never connected
-        self.asm.store(CONTEXT, PORT, Reg::R1);
-        for (field, word) in self.address_fields() {
-            self.asm.load(Reg::R1, ENTRY, word);
-            self.asm.store(CONTEXT, field, Reg::R1);
+        self.add(
+            const {
+                &[
+                    load(Reg::R1, ENTRY, ENTRY_PORT),
+                    jump_if(Reg::R1, If::Equal, 0, Label::Allow), // never connected
+                    store(CONTEXT, PORT, Reg::R1),
+                ]
+            },
+        );
+        for (field, word) in self.fields {
+            self.add(&[load(Reg::R1, ENTRY, *word), store(CONTEXT, *field, Reg::R1)]);
         }
-    }
-
-    /// R0 = what is known of the socket, or null. The key stays at [`KEY`].
-    fn look_up(&mut self) {
-        self.asm.copy(Reg::R1, CONTEXT);
-        self.asm.call(Helper::SocketCookie);
-        self.asm.store_wide(Reg::R10, KEY, Reg::R0);
-        self.look_up_again();
-    }
-
-    fn look_up_again(&mut self) {
-        self.asm.map(Reg::R1, self.map);
-        self.asm.copy(Reg::R2, Reg::R10);
-        self.asm.advance(Reg::R2, KEY.into());
-        self.asm.call(Helper::MapLookup);
     }
 
     /// Writes the address at [`ASKED`] into what is known of the socket: as the peer, or at the end of the queue.
     fn remember(&mut self) {
-        let (missing, found, done) = (self.asm.label(), self.asm.label(), self.asm.label());
-        self.asm.call(Helper::KtimeNs);
-        self.asm.shift_right(Reg::R0, 20);
-        self.asm.copy(NOW, Reg::R0);
-        self.look_up();
-        self.asm.copy(VALUE, Reg::R0);
-        self.asm.jump_if_null(VALUE, missing);
-        self.asm.jump(found);
-        self.asm.place(missing);
-        self.asm.op(Op::Mov, Reg::R1, 0);
+        self.add(const { &NOW_IS });
+        self.add(const { &LOOK_UP });
+        self.add(const { &LOOK_UP_AGAIN });
+        self.add(
+            const {
+                &[
+                    copy(VALUE, Reg::R0),
+                    jump_if_null(VALUE, Label::Missing),
+                    jump(Label::Found),
+                    place(Label::Missing),
+                    op(Op::Mov, Reg::R1, 0),
+                ]
+            },
+        );
         for offset in (EMPTY..EMPTY + VALUE_SIZE as i16).step_by(8) {
-            self.asm.store_wide(Reg::R10, offset, Reg::R1);
+            self.add(&[store_wide(Reg::R10, offset, Reg::R1)]);
         }
-        self.asm.map(Reg::R1, self.map);
-        self.asm.copy(Reg::R2, Reg::R10);
-        self.asm.advance(Reg::R2, KEY.into());
-        self.asm.copy(Reg::R3, Reg::R10);
-        self.asm.advance(Reg::R3, EMPTY.into());
-        self.asm.op(Op::Mov, Reg::R4, 0); // BPF_ANY
-        self.asm.call(Helper::MapUpdate);
-        self.look_up_again();
-        self.asm.copy(VALUE, Reg::R0);
-        self.asm.jump_if_null(VALUE, done); // out of memory: sent all the same, and answered under the resolver's name
-        self.asm.place(found);
-        if matches!(self.hook, Hook::Connect4 | Hook::Connect6) {
-            self.asm.op(Op::Mov, Reg::R1, 0);
-            self.asm.store(VALUE, WRITTEN, Reg::R1);
-            self.asm.store(VALUE, READ, Reg::R1);
-            self.asm.copy(ENTRY, VALUE);
-            self.asm.advance(ENTRY, PEER.into());
-            self.write_entry();
+        self.add(
+            const {
+                &[
+                    map(Reg::R1),
+                    REST,
+                    copy(Reg::R2, Reg::R10),
+                    advance(Reg::R2, KEY),
+                    copy(Reg::R3, Reg::R10),
+                    advance(Reg::R3, EMPTY),
+                    op(Op::Mov, Reg::R4, 0), // BPF_ANY
+                    call(Helper::MapUpdate),
+                ]
+            },
+        );
+        self.add(const { &LOOK_UP_AGAIN });
+        self.add(
+            const {
+                &[
+                    copy(VALUE, Reg::R0),
+                    jump_if_null(VALUE, Label::Done), // out of memory: sent all the same, and answered under the resolver's name
+                    place(Label::Found),
+                ]
+            },
+        );
+        if self.connects {
+            self.add(const {
+                &[op(Op::Mov, Reg::R1, 0), store(VALUE, WRITTEN, Reg::R1), store(VALUE, READ, Reg::R1)]
+            });
+            self.add(const { &ENTRY_IS_PEER });
+            self.add(const { &WRITE_ENTRY });
         } else {
-            self.queue(done);
+            self.queue();
         }
-        self.asm.place(done);
+        self.add(const { &[place(Label::Done)] });
     }
 
     /// Puts the address at [`ASKED`] at the queue's end, unless it stands in it.
-    fn queue(&mut self, done: Label) {
-        let append = self.asm.label();
-        self.asm.load(POSITION, VALUE, READ);
-        self.asm.load(END, VALUE, WRITTEN);
+    fn queue(&mut self) {
+        self.add(const { &[load(POSITION, VALUE, READ), load(END, VALUE, WRITTEN)] });
         for _ in 0..QUEUE {
-            let next = self.asm.label();
-            self.asm.jump_if_by(POSITION, If::Equal, END, append);
-            self.entry_at(POSITION);
+            self.add(const { &[jump_if_by(POSITION, If::Equal, END, Label::End)] });
+            self.add(const { &entry_at(POSITION) });
             for word in (0..=ENTRY_PORT).step_by(4) {
-                self.asm.load(Reg::R4, ENTRY, word);
-                self.asm.load(Reg::R5, Reg::R10, ASKED + word);
-                self.asm.jump_if_by(Reg::R4, If::NotEqual, Reg::R5, next);
+                self.add(&[
+                    load(Reg::R4, ENTRY, word),
+                    load(Reg::R5, Reg::R10, ASKED + word),
+                    jump_if_by(Reg::R4, If::NotEqual, Reg::R5, Label::Next),
+                ]);
             }
-            self.asm.store(ENTRY, ENTRY_TIME, NOW);
-            self.asm.jump(done);
-            self.asm.place(next);
-            self.asm.op(Op::Add, POSITION, 1);
+            self.add(
+                const {
+                    &[
+                        store(ENTRY, ENTRY_TIME, NOW),
+                        jump(Label::Done),
+                        place(Label::Next),
+                        op(Op::Add, POSITION, 1),
+                    ]
+                },
+            );
         }
-        self.asm.place(append);
-        self.entry_at(END);
-        self.write_entry();
-        self.asm.op(Op::Add, END, 1);
-        self.asm.store(VALUE, WRITTEN, END);
-        // Full: the oldest one is forgotten.
-        self.asm.load(POSITION, VALUE, READ);
-        self.asm.op_by(Op::Mov, Reg::R4, END);
-        self.asm.op_by(Op::Sub, Reg::R4, POSITION);
-        self.asm.jump_if(Reg::R4, If::LessOrEqual, QUEUE, done);
-        self.asm.op(Op::Sub, END, QUEUE);
-        self.asm.store(VALUE, READ, END);
+        self.add(const { &[place(Label::End)] });
+        self.add(const { &entry_at(END) });
+        self.add(const { &WRITE_ENTRY });
+        self.add(
+            const {
+                &[
+                    op(Op::Add, END, 1),
+                    store(VALUE, WRITTEN, END),
+                    // Full: the oldest one is forgotten.
+                    load(POSITION, VALUE, READ),
+                    op_by(Op::Mov, Reg::R4, END),
+                    op_by(Op::Sub, Reg::R4, POSITION),
+                    jump_if(Reg::R4, If::LessOrEqual, QUEUE, Label::Done),
+                    op(Op::Sub, END, QUEUE),
+                    store(VALUE, READ, END),
+                ]
+            },
+        );
     }
 
     /// ENTRY = who is taken to have answered: the first in the queue who is not given up; if there is none (the answer is
     /// read twice, MSG_PEEK, or comes twice) the last one asked; on a socket that only connected, its peer.
     fn answered(&mut self) {
-        let (found, none, chosen, connected) =
-            (self.asm.label(), self.asm.label(), self.asm.label(), self.asm.label());
-        self.asm.call(Helper::KtimeNs);
-        self.asm.shift_right(Reg::R0, 20);
-        self.asm.copy(NOW, Reg::R0);
-        self.asm.load(POSITION, VALUE, READ);
-        self.asm.load(END, VALUE, WRITTEN);
+        self.add(const { &NOW_IS });
+        self.add(const { &[load(POSITION, VALUE, READ), load(END, VALUE, WRITTEN)] });
         for _ in 0..QUEUE {
-            self.asm.jump_if_by(POSITION, If::Equal, END, none);
-            self.entry_at(POSITION);
-            self.asm.load(Reg::R4, ENTRY, ENTRY_TIME);
-            self.asm.op_by(Op::Mov, Reg::R5, NOW);
-            self.asm.op_by(Op::Sub, Reg::R5, Reg::R4);
-            self.asm.op(Op::Add, POSITION, 1);
-            self.asm.jump_if(Reg::R5, If::LessOrEqual, PATIENCE, found);
+            self.add(const { &[jump_if_by(POSITION, If::Equal, END, Label::None)] });
+            self.add(const { &entry_at(POSITION) });
+            self.add(
+                const {
+                    &[
+                        load(Reg::R4, ENTRY, ENTRY_TIME),
+                        op_by(Op::Mov, Reg::R5, NOW),
+                        op_by(Op::Sub, Reg::R5, Reg::R4),
+                        op(Op::Add, POSITION, 1),
+                        jump_if(Reg::R5, If::LessOrEqual, PATIENCE, Label::Found),
+                    ]
+                },
+            );
         }
-        self.asm.place(none);
-        self.asm.store(VALUE, READ, END);
-        self.asm.jump_if(END, If::Equal, 0, connected);
-        self.asm.op(Op::Sub, END, 1);
-        self.entry_at(END);
-        self.asm.jump(chosen);
-        self.asm.place(connected);
-        self.asm.copy(ENTRY, VALUE);
-        self.asm.advance(ENTRY, PEER.into());
-        self.asm.jump(chosen);
-        self.asm.place(found);
-        self.asm.store(VALUE, READ, POSITION);
-        self.asm.place(chosen);
-    }
-
-    /// ENTRY = the queue's place for this position.
-    fn entry_at(&mut self, position: Reg) {
-        self.asm.op_by(Op::Mov, Reg::R4, position);
-        self.asm.op(Op::And, Reg::R4, QUEUE - 1);
-        self.asm.op(Op::Mul, Reg::R4, ENTRY_SIZE as u32);
-        self.asm.copy(ENTRY, VALUE);
-        self.asm.advance(ENTRY, ENTRIES.into());
-        self.asm.advance_by(ENTRY, Reg::R4);
-    }
-
-    /// *ENTRY = the address at [`ASKED`], now.
-    fn write_entry(&mut self) {
-        for word in (0..=ENTRY_PORT).step_by(4) {
-            self.asm.load(Reg::R4, Reg::R10, ASKED + word);
-            self.asm.store(ENTRY, word, Reg::R4);
-        }
-        self.asm.store(ENTRY, ENTRY_TIME, NOW);
+        self.add(
+            const {
+                &[
+                    place(Label::None),
+                    store(VALUE, READ, END),
+                    jump_if(END, If::Equal, 0, Label::Connected),
+                    op(Op::Sub, END, 1),
+                ]
+            },
+        );
+        self.add(const { &entry_at(END) });
+        self.add(const { &[jump(Label::Chosen), place(Label::Connected)] });
+        self.add(const { &ENTRY_IS_PEER });
+        self.add(
+            const {
+                &[
+                    jump(Label::Chosen),
+                    place(Label::Found),
+                    store(VALUE, READ, POSITION),
+                    place(Label::Chosen),
+                ]
+            },
+        );
     }
 
     /// Sends it to the resolver of its family.
     fn redirect(&mut self, resolvers: Resolvers) {
-        match self.hook {
-            Hook::Connect4 | Hook::Sendmsg4 => self.write_address(resolvers.v4.map(SocketAddr::V4)),
-            // The kernel does not let a datagram change its family here (ENOTSUPP).
-            Hook::Sendmsg6 => self.write_address(resolvers.v6.map(SocketAddr::V6)),
-            _ => {
-                // An IPv6 socket may connect to an IPv4 address, written ::ffff:a.b.c.d; the family it meant is kept
-                // where that can be, since it may have bound itself to an address of that family.
-                let native = self.asm.label();
-                for (word, part) in [(0, 0), (4, 0), (8, 0xffff_u32.to_be())] {
-                    self.asm.load(Reg::R1, Reg::R10, ASKED + word);
-                    self.asm.jump_if(Reg::R1, If::NotEqual, part, native);
-                }
-                let (v4, v6) = (resolvers.v4.map(SocketAddr::V4), resolvers.v6.map(SocketAddr::V6));
-                self.write_address(v4.or(v6));
-                self.asm.place(native);
-                self.write_address(v6.or(v4));
+        let (v4, v6) = (resolvers.v4.map(SocketAddr::V4), resolvers.v6.map(SocketAddr::V6));
+        if self.may_change {
+            // An IPv6 socket may connect to an IPv4 address, written ::ffff:a.b.c.d; the family it meant is kept
+            // where that can be, since it may have bound itself to an address of that family.
+            for (word, part) in MAPPED {
+                self.add(&[
+                    load(Reg::R1, Reg::R10, ASKED + word),
+                    jump_if(Reg::R1, If::NotEqual, part, Label::Native),
+                ]);
             }
+            self.write_address(v4.or(v6));
+            self.add(const { &[place(Label::Native)] });
         }
+        self.write_address(match (self.v4, self.may_change) {
+            (true, _) => v4,
+            (_, true) => v6.or(v4),
+            _ => v6,
+        });
     }
 
     /// The context's address = `address`, and allows; or refuses where there is none.
     fn write_address(&mut self, address: Option<SocketAddr>) {
         let Some(address) = address else {
             self.refuses = true;
-            return self.asm.jump(self.refuse);
+            return self.add(const { &[jump(Label::Refuse)] });
         };
-        let words = words(address);
-        for (field, word) in self.address_fields() {
-            let part = words.get(usize::from(word.unsigned_abs()) / 4).copied().unwrap_or(0);
-            self.asm.op(Op::Mov, Reg::R1, part);
-            self.asm.store(CONTEXT, field, Reg::R1);
+        for (field, part) in self.parts(address) {
+            self.add(&[op(Op::Mov, Reg::R1, part), store(CONTEXT, field, Reg::R1)]);
         }
-        self.asm.op(Op::Mov, Reg::R1, wire_port(address.port()));
-        self.asm.store(CONTEXT, PORT, Reg::R1);
-        self.asm.jump(self.allow);
+        self.add(const { &[jump(Label::Allow)] });
     }
 
-    /// The stack at `offset` = the context's address and port.
-    fn read_address(&mut self, offset: i16) {
-        if self.is_v4() {
-            for (word, part) in [(0, 0), (4, 0), (8, 0xffff_u32.to_be())] {
-                self.asm.op(Op::Mov, Reg::R1, part);
-                self.asm.store(Reg::R10, offset + word, Reg::R1);
+    /// The stack at [`ASKED`] = the context's address and port.
+    fn read_address(&mut self) {
+        if self.v4 {
+            for (word, part) in MAPPED {
+                self.add(&[op(Op::Mov, Reg::R1, part), store(Reg::R10, ASKED + word, Reg::R1)]);
             }
         }
-        for (field, word) in self.address_fields() {
-            self.asm.load(Reg::R1, CONTEXT, field);
-            self.asm.store(Reg::R10, offset + word, Reg::R1);
+        for (field, word) in self.fields.iter().chain(&[(PORT, ENTRY_PORT)]) {
+            self.add(&[load(Reg::R1, CONTEXT, *field), store(Reg::R10, ASKED + word, Reg::R1)]);
         }
-        self.asm.load(Reg::R1, CONTEXT, PORT);
-        self.asm.store(Reg::R10, offset + ENTRY_PORT, Reg::R1);
     }
 
-    fn jump_if_address(&mut self, address: SocketAddr, to: Label) {
-        let other = self.asm.label();
-        self.asm.load(Reg::R1, CONTEXT, PORT);
-        self.asm.jump_if(Reg::R1, If::NotEqual, wire_port(address.port()), other);
-        let words = words(address);
-        for (field, word) in self.address_fields() {
-            let part = words.get(usize::from(word.unsigned_abs()) / 4).copied().unwrap_or(0);
-            self.asm.load(Reg::R1, CONTEXT, field);
-            self.asm.jump_if(Reg::R1, If::NotEqual, part, other);
+    /// Goes on only if the context shows a resolver: an IPv6 socket sees an IPv4 address as ::ffff:a.b.c.d. Or if somebody has jumped
+    /// to where it does.
+    fn jump_if_resolver(&mut self, resolvers: Resolvers) {
+        let v6 = resolvers.v6.filter(|_| !self.v4);
+        for address in [resolvers.v4.map(SocketAddr::V4), v6.map(SocketAddr::V6)].into_iter().flatten() {
+            for (field, part) in self.parts(address) {
+                self.add(&[
+                    load(Reg::R1, CONTEXT, field),
+                    jump_if(Reg::R1, If::NotEqual, part, Label::Other),
+                ]);
+            }
+            self.add(const { &[jump(Label::Take), place(Label::Other)] });
         }
-        self.asm.jump(to);
-        self.asm.place(other);
+        self.add(const { &[jump(Label::Allow), place(Label::Take)] });
     }
 
-    /// The resolvers that a context of this hook may show: an IPv6 socket sees an IPv4 address as ::ffff:a.b.c.d.
-    fn seen_as(&self, resolvers: Resolvers) -> impl Iterator<Item = SocketAddr> + use<> {
-        let v6 = resolvers.v6.filter(|_| !self.is_v4()).map(SocketAddr::V6);
-        resolvers.v4.map(SocketAddr::V4).into_iter().chain(v6)
-    }
-
-    /// The words of the context's address, and where each is in an entry.
-    fn address_fields(&self) -> impl Iterator<Item = (i16, i16)> + use<> {
-        let fields: &[(i16, i16)] =
-            if self.is_v4() { &[(ADDRESS4, 12)] } else { &[(8, 0), (12, 4), (16, 8), (20, 12)] };
-        fields.iter().copied()
-    }
-
-    fn is_v4(&self) -> bool {
-        matches!(self.hook, Hook::Connect4 | Hook::Sendmsg4 | Hook::Recvmsg4 | Hook::Getpeername4)
+    /// What the context's fields are when it shows this address, the port last.
+    fn parts(&self, address: SocketAddr) -> Vec<(i16, u32)> {
+        let octets = match address.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let mut parts = Vec::new();
+        for (field, word) in self.fields {
+            let bytes = octets.get(usize::from(word.unsigned_abs())..).and_then(|rest| rest.first_chunk());
+            parts.push((*field, bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))));
+        }
+        parts.push((PORT, wire_port(address.port())));
+        parts
     }
 }
 
-/// An address as four words as they lie in memory; IPv4 as ::ffff:a.b.c.d.
-fn words(address: SocketAddr) -> [u32; 4] {
-    let octets = match address {
-        SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped().octets(),
-        SocketAddr::V6(v6) => v6.ip().octets(),
-    };
-    let mut words = [0; 4];
-    for (word, bytes) in words.iter_mut().zip(octets.as_chunks::<4>().0) {
-        *word = u32::from_ne_bytes(*bytes);
-    }
-    words
+/// NOW = the time.
+const NOW_IS: [Insn; 3] = [call(Helper::KtimeNs), shift_right(Reg::R0, 20), copy(NOW, Reg::R0)];
+
+/// R0 = what is known of the socket, or null, with the next. The key stays at [`KEY`].
+const LOOK_UP: [Insn; 3] =
+    [copy(Reg::R1, CONTEXT), call(Helper::SocketCookie), store_wide(Reg::R10, KEY, Reg::R0)];
+
+const LOOK_UP_AGAIN: [Insn; 5] =
+    [map(Reg::R1), REST, copy(Reg::R2, Reg::R10), advance(Reg::R2, KEY), call(Helper::MapLookup)];
+
+const ENTRY_IS_PEER: [Insn; 2] = [copy(ENTRY, VALUE), advance(ENTRY, PEER)];
+
+/// *ENTRY = the address at [`ASKED`], now.
+const WRITE_ENTRY: [Insn; 11] = [
+    load(Reg::R4, Reg::R10, ASKED),
+    store(ENTRY, 0, Reg::R4),
+    load(Reg::R4, Reg::R10, ASKED + 4),
+    store(ENTRY, 4, Reg::R4),
+    load(Reg::R4, Reg::R10, ASKED + 8),
+    store(ENTRY, 8, Reg::R4),
+    load(Reg::R4, Reg::R10, ASKED + 12),
+    store(ENTRY, 12, Reg::R4),
+    load(Reg::R4, Reg::R10, ASKED + ENTRY_PORT),
+    store(ENTRY, ENTRY_PORT, Reg::R4),
+    store(ENTRY, ENTRY_TIME, NOW),
+];
+
+/// ENTRY = the queue's place for this position.
+const fn entry_at(position: Reg) -> [Insn; 6] {
+    [
+        op_by(Op::Mov, Reg::R4, position),
+        op(Op::And, Reg::R4, QUEUE - 1),
+        op(Op::Mul, Reg::R4, ENTRY_SIZE as u32),
+        copy(ENTRY, VALUE),
+        advance(ENTRY, ENTRIES),
+        advance_by(ENTRY, Reg::R4),
+    ]
 }
+
+/// The words of an entry that tell IPv4 in IPv6, ::ffff:a.b.c.d.
+const MAPPED: [(i16, u32); 3] = [(0, 0), (4, 0), (8, 0xffff_u32.to_be())];
 
 /// A port as the context shows it.
-fn wire_port(port: u16) -> u32 {
-    port.to_be().into()
+const fn wire_port(port: u16) -> u32 {
+    port.to_be() as u32
 }
 
 const CONTEXT: Reg = Reg::R6;

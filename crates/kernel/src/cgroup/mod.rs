@@ -9,13 +9,15 @@ mod dns;
 mod mark;
 mod service;
 
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{SocketAddrV4, SocketAddrV6};
 use dns::Resolvers;
 use narrowgate_model::{Gather, Mark};
 use narrowgate_sys::bpf::{self, Hook, LoadError};
 use narrowgate_sys::io;
-use std::fmt;
-use std::net::{SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 pub use service::{Seen, Service};
 
@@ -42,6 +44,7 @@ pub struct Attached {
 ///
 /// # Errors
 /// Without CAP_BPF and CAP_NET_ADMIN, or on a kernel without CONFIG_CGROUP_BPF. Nothing is attached then.
+#[inline(never)]
 pub fn attach(cgroup: BorrowedFd<'_>, programs: &Programs) -> Result<Attached, AttachError> {
     // All are loaded before the first is attached, so that a refusal changes nothing.
     let programs = load(programs)?;
@@ -104,8 +107,9 @@ impl fmt::Display for AttachError {
     }
 }
 
-impl std::error::Error for AttachError {}
+impl core::error::Error for AttachError {}
 
+#[inline(never)]
 fn load(programs: &Programs) -> Result<Vec<(Hook, OwnedFd)>, AttachError> {
     let _unlimited = bpf::Unlimited::new();
     let mut loaded = Vec::new();

@@ -2,10 +2,11 @@
 //! The programs are attached to it whenever it is a new one.
 
 use super::{AttachError, Attached, Programs, attach};
+use alloc::string::String;
 use narrowgate_sys::cgroup::{self, Tree, Watch};
 use narrowgate_sys::io;
 use narrowgate_sys::path::{Path, PathBuf};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A cgroup that is followed. Its descriptor becomes readable when [`refresh`](Self::refresh) may have something to do.
 #[derive(Debug)]

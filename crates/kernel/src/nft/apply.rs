@@ -8,9 +8,11 @@ use super::{
     Capabilities, DELCHAIN, DELOBJ, DELRULE, DELSET, DELSETELEM, DELTABLE, NETDEV_EGRESS, NEWCHAIN, NEWOBJ,
     NEWRULE, NEWSET, NEWSETELEM, OBJECT_COUNTER, OBJECT_DATA, OBJECT_NAME, OBJECT_TYPE, OWNER, PERSIST,
     RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA, SET_NAME, batch_mark, family_name, message, new_table, ours,
-    put_hook,
+    put_hook, refused,
 };
 use crate::Error;
+use alloc::string::String;
+use alloc::vec::Vec;
 use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{Chain, ChainKind, Family, Hook, Policy, Rule, Ruleset, Table};
 use narrowgate_sys::netlink::{
@@ -59,11 +61,13 @@ pub(super) fn transaction(
     loop {
         let seen = observe(socket)?;
         if let Some((table, owner)) = seen.foreign_owner(socket.port()) {
-            let thing = format!("{what} the nftables table {} {NFT_TABLE}", family_name(table));
-            let cause = format!(
-                "it belongs to another process (netlink port {owner}): is another narrowgate running?"
-            );
-            return Err(Error::other(thing, Some(EPERM), cause));
+            return Err(Error::other(
+                format_args!("{what} the nftables table {} {NFT_TABLE}", family_name(table)),
+                Some(EPERM),
+                format_args!(
+                    "it belongs to another process (netlink port {owner}): is another narrowgate running?"
+                ),
+            ));
         }
         let mut requests = Requests::default();
         batch_mark(&mut requests, BATCH_BEGIN, Some(seen.generation).filter(|g| *g != 0));
@@ -78,16 +82,14 @@ pub(super) fn transaction(
             Err(error) => {
                 let culprit = error.index.and_then(|i| culprit(requests.get(i)?));
                 let culprit = culprit.map_or(String::new(), |name| format!(", {name}"));
-                return Err(Error::refused(
-                    format!("{what} the nftables tables {NFT_TABLE}{culprit}"),
-                    &error,
-                ));
+                return Err(refused(what, &culprit, &error));
             }
         }
     }
 }
 
 /// What a message of the transaction is about: the table, and the chain, rule or counter.
+#[inline(never)]
 fn culprit(message: Message<'_>) -> Option<String> {
     let (family, attributes) = ours(message.body)?;
     let kind = message.kind & 0xff;
@@ -107,6 +109,7 @@ fn culprit(message: Message<'_>) -> Option<String> {
     Some(words)
 }
 
+#[inline(never)]
 fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, all: &Seen) {
     let seen = all.tables.iter().find(|t| t.family == wanted.family);
     // Never owner alone: such a table dies with its process.
@@ -142,6 +145,7 @@ fn set_table(requests: &mut Requests, can: Capabilities, wanted: &Table, all: &S
 }
 
 /// Counters that are there stay; a table that is made anew gets the numbers of the old one.
+#[inline(never)]
 fn set_counters(requests: &mut Requests, wanted: &Table, seen: Option<&SeenTable>, kept: bool) {
     let old = seen.map_or(&[][..], |t| &t.counters);
     for name in &wanted.counters {

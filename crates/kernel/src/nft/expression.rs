@@ -2,6 +2,7 @@
 //! the same rule is what we send.
 
 use super::{DATA_VALUE, LIST_ELEMENT};
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use narrowgate_model::Prefix;
 use narrowgate_model::nft::{Action, CtDirection, Family, IpVersion, Match, Rule};
@@ -30,6 +31,7 @@ struct List<'a> {
 }
 
 impl List<'_> {
+    #[inline(never)]
     fn add_match(&mut self, one: &Match) {
         match one {
             Match::Oif(name) => self.meta(META_OIFNAME, &device(name)),
@@ -81,6 +83,7 @@ impl List<'_> {
         }
     }
 
+    #[inline(never)]
     fn add_action(&mut self, action: Action) {
         match action {
             Action::Continue => {}

@@ -19,6 +19,9 @@ mod tests;
 
 pub use sets::SetSize;
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
 use apply::transaction;
 pub(crate) use apply::{remove, set};
 pub(crate) use observe::observe;
@@ -58,6 +61,7 @@ pub struct Counter {
 
 /// Tries things out in a transaction that is never committed, so that nothing is seen of it. An error if the kernel was too
 /// short of something to tell.
+#[inline(never)]
 pub(crate) fn probe(socket: &mut Socket) -> Result<Capabilities, Error> {
     let mut requests = Requests::default();
     batch_mark(&mut requests, BATCH_BEGIN, None);
@@ -72,11 +76,15 @@ pub(crate) fn probe(socket: &mut Socket) -> Result<Capabilities, Error> {
         put_hook(body, Family::Netdev, NETDEV_EGRESS, 0, &[device.to_owned()]);
     }
     // No end of the batch: the kernel does it all, tells of every error, and takes it back.
-    socket.try_all(&mut requests).and_then(judge).map_err(|e| Error::refused("trying out nftables", &e))
+    socket
+        .try_all(&mut requests)
+        .and_then(judge)
+        .map_err(|e| Error::refused(format_args!("trying out nftables"), &e))
 }
 
 /// What the refusals of [`probe`]'s messages mean. Who is short of memory, or not root, has not been told what there is: a guard made
 /// without the egress chain, because of that, would let packet sockets through for as long as we run.
+#[inline(never)]
 fn judge(refusals: Vec<netlink::Error>) -> Result<Capabilities, netlink::Error> {
     let works = |index| !refusals.iter().any(|e| e.index == Some(index) || e.index == Some(0));
     let egress = works(3) && works(4);
@@ -192,8 +200,8 @@ pub(crate) fn is_ours(message: &netlink::Message<'_>) -> bool {
     ours(message.body).is_some()
 }
 
-fn refused(what: &str, error: &netlink::Error) -> Error {
-    Error::refused(format!("{what} the nftables tables {NFT_TABLE}"), error)
+fn refused(what: &str, culprit: &str, error: &netlink::Error) -> Error {
+    Error::refused(format_args!("{what} the nftables tables {NFT_TABLE}{culprit}"), error)
 }
 
 const SUBSYSTEM: u16 = 10;

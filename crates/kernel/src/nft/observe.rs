@@ -8,6 +8,9 @@ use super::{
     RULE_USERDATA, TABLE_FLAGS, be32, be64, begin, each, kind, refused,
 };
 use crate::Error;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
 use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{ChainPrint, Family};
 use narrowgate_model::state::ObservedGuard;
@@ -48,11 +51,12 @@ pub(crate) struct SeenChain {
 
 /// Reads all there is of our tables.
 pub(crate) fn observe(socket: &mut Socket) -> Result<Seen, Error> {
-    read(socket).map_err(|e| refused("reading", &e))
+    read(socket).map_err(|e| refused("reading", "", &e))
 }
 
 impl Seen {
     /// The model's view of it. `port` is our socket's.
+    #[inline(never)]
     pub(crate) fn guard(self, port: u32) -> ObservedGuard {
         let all = |test: &dyn Fn(&SeenTable) -> bool| !self.tables.is_empty() && self.tables.iter().all(test);
         let owned = all(&|t| t.owner == Some(port));
@@ -79,6 +83,7 @@ impl Seen {
     }
 }
 
+#[inline(never)]
 fn read(socket: &mut Socket) -> Result<Seen, netlink::Error> {
     let mut seen = Seen { generation: generation(socket)?, tables: Vec::new() };
     each(socket, GETTABLE, &[0; HEADER_LEN], &mut |family, attributes| {

@@ -9,6 +9,8 @@ use super::{
     be64, begin, each, message, observe, transaction,
 };
 use crate::Error;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{Family, IpVersion, Set, Table};
@@ -87,6 +89,7 @@ fn add_to(
 
 /// Makes the sets of a table those that are wanted. `kept` tells whether it is the one that was seen; its rules are gone by now.
 /// A set that is not there yet gets what a set of that name has in another table: families come and go with devices.
+#[inline(never)]
 pub(super) fn set(requests: &mut Requests, wanted: &Table, all: &Seen, kept: bool) {
     let seen = all.sets_of(wanted.family);
     let fits = |set: &Set, old: &SeenSet| old.name == set.name && old.version == Some(set.version);

@@ -11,7 +11,8 @@ const NEW: Capabilities = Capabilities { owner: true, persist: true, egress: tru
 
 #[test]
 fn a_kernel_short_of_memory_has_not_said_that_it_has_no_egress_hooks() {
-    let refusal = |errno, index| netlink::Error { errno, text: None, index: Some(index) };
+    let refusal =
+        |errno, index| netlink::Error::from(netlink::Refusal { errno, text: None, index: Some(index) });
     let (enoent, eopnotsupp, enomem, enobufs) = (2, 95, 12, 105);
     let whole = Capabilities { owner: true, persist: true, egress: true, absent_devices: true };
     assert_eq!(judge(vec![]), Ok(whole));

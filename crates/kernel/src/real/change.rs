@@ -3,6 +3,7 @@
 use super::Real;
 use crate::rtnl::{self, address, route, rule};
 use crate::sysctl;
+use alloc::vec::Vec;
 use narrowgate_model::Time;
 use narrowgate_model::net::{Address, Route};
 use narrowgate_model::state::Step;
@@ -28,6 +29,7 @@ impl Real {
 
     /// IPv4 has one route for each table, destination and metric, which is replaced. IPv6 has one for each router and device
     /// as well, and its "replace" would take any of them: so what differs in the rest is deleted first.
+    #[inline(never)]
     fn add_route(&mut self, new: &Route) -> Result<(), netlink::Error> {
         let replace = if new.dst.is_ipv6() { 0 } else { NLM_F_REPLACE };
         let add = |real: &mut Real| {
@@ -56,6 +58,7 @@ impl Real {
 
     /// With the first IPv4 address of a network on a device Linux removes the later ones too, and with the last of the device all
     /// its routes, unless `promote_secondaries` is set: so it is, for that moment, if there are such.
+    #[inline(never)]
     fn remove_address(&mut self, old: &Address, now: Time) -> Result<(), netlink::Error> {
         let remove = |real: &mut Real| {
             let fine = [EADDRNOTAVAIL, ENODEV];

@@ -1,6 +1,7 @@
 //! Addresses on devices (`RTM_*ADDR`).
 
 use super::{family, is_ipv6, of_family};
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 use narrowgate_model::net::Address;

@@ -1,5 +1,6 @@
 //! Devices (`RTM_*LINK`).
 
+use alloc::vec::Vec;
 use narrowgate_model::net::Link;
 use narrowgate_sys::netlink::{Put, attributes, find, number, text};
 
@@ -23,26 +24,33 @@ pub(crate) fn encode_switch(body: &mut Vec<u8>, name: &str, up: bool) {
     body.put_text(IFLA_IFNAME, name);
 }
 
-/// The link of an `RTM_NEWLINK`. `None` if it has no name, or is about another thing (a bridge's port).
-pub(crate) fn decode(body: &[u8]) -> Option<Link> {
-    let (header, rest) = body.split_first_chunk::<HEADER_LEN>()?;
-    let [family, _, t0, t1, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *header;
-    if family != 0 {
-        return None;
-    }
+/// The link of an `RTM_NEWLINK`; none if it has no name, or is about another thing (a bridge's port).
+pub(crate) fn decode(body: &[u8], links: &mut Vec<Link>) {
+    let Some((header, rest)) = body.split_first_chunk::<HEADER_LEN>() else { return };
+    let [0, _, t0, t1, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *header else { return };
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
-    let loopback = u16::from_ne_bytes([t0, t1]) == ARPHRD_LOOPBACK;
     let mut link = Link {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         up: flags & IFF_UP != 0,
         carrier: flags & IFF_LOWER_UP != 0,
         ..Link::default()
     };
+    read(rest, &mut link);
+    if u16::from_ne_bytes([t0, t1]) == ARPHRD_LOOPBACK {
+        link.mac = None;
+    }
+    if !link.name.is_empty() {
+        links.push(link);
+    }
+}
+
+#[inline(never)] // into the frame of the above, a local variable for each field and much copying
+fn read(rest: &[u8], link: &mut Link) {
     let (mut master, mut port) = (None, false);
     for (kind, value) in attributes(rest) {
         match kind {
             IFLA_IFNAME => link.name = text(value),
-            IFLA_ADDRESS if !loopback => link.mac = value.try_into().ok(),
+            IFLA_ADDRESS => link.mac = value.try_into().ok(),
             IFLA_MTU => link.mtu = number(value).unwrap_or(0),
             IFLA_CARRIER_DOWN_COUNT => link.carrier_losses = number(value).unwrap_or(0),
             IFLA_MASTER => master = number(value),
@@ -51,7 +59,6 @@ pub(crate) fn decode(body: &[u8]) -> Option<Link> {
         }
     }
     link.bridge = master.filter(|_| port);
-    (!link.name.is_empty()).then_some(link)
 }
 
 /// `struct ifinfomsg`, attributes (linux/if_link.h) and flags (linux/if.h).

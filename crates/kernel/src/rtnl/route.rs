@@ -1,6 +1,7 @@
 //! Routes (`RTM_*ROUTE`).
 
 use super::{family, is_ipv6, of_family, unspecified};
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use narrowgate_model::Prefix;
 use narrowgate_model::net::{Route, RouteKind};

@@ -1,6 +1,7 @@
 //! Routing policy rules (`RTM_*RULE`).
 
 use super::{family, is_ipv6, of_family, unspecified};
+use alloc::vec::Vec;
 use narrowgate_model::Prefix;
 use narrowgate_model::net::{FwMark, Rule, RuleAction, Selector};
 use narrowgate_sys::netlink::{self, Put, attributes, text};
@@ -82,20 +83,25 @@ pub(crate) fn encode(body: &mut Vec<u8>, rule: &Rule) {
     }
 }
 
-/// The rule of an `RTM_NEWRULE`; `None` if it is of another family (multicast routing has rules too).
-pub(crate) fn decode(body: &[u8]) -> Option<Rule> {
-    let (header, rest) = body.split_first_chunk::<HEADER_LEN>()?;
-    let [family, dst_len, src_len, tos, table, _, _, action, f0, f1, f2, f3] = *header;
-    let ipv6 = is_ipv6(family)?;
+/// The rule of an `RTM_NEWRULE`; none if it is of another family (multicast routing has rules too).
+pub(crate) fn decode(body: &[u8], rules: &mut Vec<Rule>) {
+    let Some((header, rest)) = body.split_first_chunk::<HEADER_LEN>() else { return };
+    let Some(ipv6) = is_ipv6(header[0]) else { return };
+    let (action, selector) = (RuleAction::Nop, Selector::default());
+    let mut rule = Rule { ipv6, priority: 0, selector, action, suppress_prefix_len: None, protocol: 0 };
+    read(header, rest, &mut rule);
+    rules.push(rule);
+}
+
+#[inline(never)] // into the frame of the above, a local variable for each field and much copying
+fn read(header: &[u8; HEADER_LEN], rest: &[u8], rule: &mut Rule) {
+    let [_, dst_len, src_len, tos, table, _, _, action, f0, f1, f2, f3] = *header;
+    let ipv6 = rule.ipv6;
     let whole = |len: u8| (len > 0).then(|| Prefix::new(unspecified(ipv6), len));
-    let mut selector = Selector {
-        invert: u32::from_ne_bytes([f0, f1, f2, f3]) & FIB_RULE_INVERT != 0,
-        src: whole(src_len),
-        dst: whole(dst_len),
-        tos: Some(tos).filter(|tos| *tos != 0),
-        ..Selector::default()
-    };
-    let (mut priority, mut protocol, mut suppress_prefix_len) = (0, 0, None);
+    let selector = &mut rule.selector;
+    selector.invert = u32::from_ne_bytes([f0, f1, f2, f3]) & FIB_RULE_INVERT != 0;
+    (selector.src, selector.dst) = (whole(src_len), whole(dst_len));
+    selector.tos = Some(tos).filter(|tos| *tos != 0);
     let (mut table, mut target) = (u32::from(table), 0);
     let (mut mark, mut mask) = (None, None);
     for (kind, value) in attributes(rest) {
@@ -106,7 +112,6 @@ pub(crate) fn decode(body: &[u8]) -> Option<Rule> {
         }
         let byte = value.first().copied().unwrap_or(0);
         let number = netlink::number(value).unwrap_or(0);
-        let second = value.get(4..).and_then(netlink::number).unwrap_or(0);
         match kind {
             FRA_DST | FRA_SRC => match of_family(ipv6, value) {
                 Some(addr) if kind == FRA_DST => selector.dst = Some(Prefix::new(addr, dst_len)),
@@ -115,19 +120,23 @@ pub(crate) fn decode(body: &[u8]) -> Option<Rule> {
             },
             FRA_IIFNAME => selector.iif = Some(text(value)),
             FRA_OIFNAME => selector.oif = Some(text(value)),
-            FRA_PRIORITY => priority = number,
-            FRA_PROTOCOL => protocol = byte,
+            FRA_PRIORITY => rule.priority = number,
+            FRA_PROTOCOL => rule.protocol = byte,
             FRA_TABLE => table = number,
             FRA_GOTO => target = number,
             FRA_FWMARK => mark = Some(number),
             FRA_FWMASK => mask = Some(number),
             FRA_TUN_ID => selector.tun_id = value.first_chunk().map(|id| u64::from_be_bytes(*id)),
             FRA_L3MDEV => selector.l3mdev = byte != 0,
-            FRA_UID_RANGE => selector.uid = Some((number, second)),
+            FRA_UID_RANGE => {
+                selector.uid = value.get(4..).and_then(netlink::number).map(|last| (number, last));
+            }
             FRA_IP_PROTO => selector.ip_proto = Some(byte),
             FRA_SPORT_RANGE => selector.sport = ports(value),
             FRA_DPORT_RANGE => selector.dport = ports(value),
-            FRA_SUPPRESS_PREFIXLEN => suppress_prefix_len = Some(number).filter(|len| *len != u32::MAX),
+            FRA_SUPPRESS_PREFIXLEN => {
+                rule.suppress_prefix_len = Some(number).filter(|len| *len != u32::MAX);
+            }
             FRA_DSCP => selector.tos = Some(byte << 2),
             FRA_DSCP_MASK => selector.unknown |= byte != DSCP_ALL,
             FRA_SPORT_MASK | FRA_DPORT_MASK => selector.unknown |= !value.starts_with(&[0xff; 2]),
@@ -137,7 +146,7 @@ pub(crate) fn decode(body: &[u8]) -> Option<Rule> {
     if mark.is_some() || mask.is_some() {
         selector.mark = Some(FwMark { value: mark.unwrap_or(0), mask: mask.unwrap_or(u32::MAX) });
     }
-    let action = match action {
+    rule.action = match action {
         FR_ACT_TO_TBL => RuleAction::Lookup(table),
         FR_ACT_GOTO => RuleAction::Goto(target),
         FR_ACT_NOP => RuleAction::Nop,
@@ -146,7 +155,6 @@ pub(crate) fn decode(body: &[u8]) -> Option<Rule> {
         FR_ACT_PROHIBIT => RuleAction::Prohibit,
         other => RuleAction::Other(other),
     };
-    Some(Rule { ipv6, priority, selector, action, suppress_prefix_len, protocol })
 }
 
 /// The first port and the last.

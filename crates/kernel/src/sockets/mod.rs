@@ -9,9 +9,10 @@ mod message;
 mod tests;
 
 use crate::Error;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 use narrowgate_model::Gather;
 use narrowgate_sys::netlink::{Protocol, Socket};
-use std::net::SocketAddr;
 
 /// A socket of AF_INET or AF_INET6.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub enum Transport {
 /// When the kernel cannot list sockets: CONFIG_INET_DIAG or CONFIG_INET_UDP_DIAG is missing.
 pub fn all() -> Result<Vec<InetSocket>, Error> {
     let mut socket = Socket::open(Protocol::SockDiag)
-        .map_err(|e| Error::io("opening a netlink socket for sock_diag", &e))?;
+        .map_err(|e| Error::io(format_args!("opening a netlink socket for sock_diag"), &e))?;
     let mut found = Vec::new();
     for transport in [Transport::Tcp, Transport::Udp, Transport::Raw] {
         for ipv6 in [false, true] {
@@ -60,8 +61,9 @@ pub fn all() -> Result<Vec<InetSocket>, Error> {
                 }
                 Err(e) if transport == Transport::Raw && e.errno == ENOENT => {} // not built in
                 Err(e) => {
-                    let thing =
-                        "listing sockets (CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG; OpenWrt: kmod-inet-diag)";
+                    let thing = format_args!(
+                        "listing sockets (CONFIG_INET_DIAG, CONFIG_INET_UDP_DIAG; OpenWrt: kmod-inet-diag)"
+                    );
                     return Err(Error::refused(thing, &e));
                 }
             }

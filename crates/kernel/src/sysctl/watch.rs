@@ -1,10 +1,11 @@
 //! Who else writes a sysctl. No netlink message tells of it; inotify(7) does, for writers that see the same `/proc`. One in
 //! another container is found out with the next event of another kind.
 
+use alloc::string::String;
+use core::mem::MaybeUninit;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The files that are watched.
 #[derive(Debug)]
@@ -23,11 +24,12 @@ impl Watch {
     }
 
     /// Watches these as well. Those that are watched already stay as they are, and what cannot be watched is left out.
-    pub(crate) fn add<'a>(&self, paths: impl Iterator<Item = &'a String>) {
+    #[inline(never)]
+    pub(crate) fn add(&self, paths: &[String]) {
         let Some(fd) = &self.fd else { return };
-        for place in paths.filter_map(|path| super::place(path).ok()) {
-            if let Err(error) = inotify::add_watch(fd, place.as_path(), WatchFlags::MODIFY) {
-                log::debug!("watching {}: {error}", place.display());
+        for place in paths.iter().filter_map(|path| super::place(path).ok()) {
+            if let Err(error) = inotify::add_watch(fd, &place, WatchFlags::MODIFY) {
+                log::debug!("watching {}: {error}", place);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::attributes::{find, text};
 use crate::io;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -40,9 +41,13 @@ pub struct Dump {
     bytes: Vec<u8>,
 }
 
-/// Why a request failed.
+/// Why a request failed: a [`Refusal`], which is kept elsewhere, since so many results have room for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
+pub struct Error(Box<Refusal>);
+
+/// What is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
     /// The error number, positive.
     pub errno: i32,
     /// What the kernel says about it (extended acknowledgement).
@@ -145,7 +150,8 @@ impl Message<'_> {
         if errno == 0 {
             return None;
         }
-        Some(Error { errno: errno.wrapping_neg(), text: self.extended_text(), index: Some(index) })
+        let (text, index) = (self.extended_text(), Some(index));
+        Some(Refusal { errno: errno.wrapping_neg(), text, index }.into())
     }
 
     /// `NLMSGERR_ATTR_MSG`, behind the request's header and, unless it is capped, its body.
@@ -164,7 +170,20 @@ impl Message<'_> {
 
 impl From<io::Error> for Error {
     fn from(e: io::Error) -> Error {
-        Error { errno: e.raw_os_error().unwrap_or(libc::EIO), text: None, index: None }
+        Refusal { errno: e.raw_os_error().unwrap_or(libc::EIO), text: None, index: None }.into()
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error(Box::new(refusal))
+    }
+}
+
+impl core::ops::Deref for Error {
+    type Target = Refusal;
+    fn deref(&self) -> &Refusal {
+        &self.0
     }
 }
 
