@@ -19,6 +19,12 @@ macro_rules! program {
             unsafe { $crate::runtime::start(words) };
             $crate::process::ExitCode::number($main())
         }
+
+        /// Tests have a `main` of their own.
+        #[cfg(test)]
+        fn main() {
+            let _ = $main();
+        }
     };
 }
 
