@@ -55,7 +55,7 @@ fn serve() -> io::Result<()> {
     // Behind the listening sockets, whose numbers are known outside.
     let signals = Signals::new(&[Signal::Term])?;
     // It lasts as long as the process: nothing of it is ever given back.
-    let driver = Box::leak(Box::new(Driver::new(limits, alone, listeners, channel, signals)?));
+    let driver = Box::leak(Driver::new(limits, alone, listeners, channel, signals)?);
     let _ = narrowgate_sys::memory::forget_start();
     sandbox::drop_privileges()?;
     let files = sandbox::deny_files().unwrap_or(false);
@@ -70,6 +70,7 @@ fn serve() -> io::Result<()> {
     driver.run()
 }
 
+#[inline(never)]
 fn first_message(channel: &OwnedFd) -> io::Result<(crate::engine::Limits, bool, Vec<Listening>)> {
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {

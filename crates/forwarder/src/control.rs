@@ -4,6 +4,7 @@
 //! upgraded, so a message of another version is refused, not guessed at.
 
 use crate::engine::{Counters, Limits, Peer, ServerReport, Set, UplinkState, Upstreams};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -74,7 +75,7 @@ pub enum ToParent {
         count: u16,
     },
     /// The counters.
-    Stats(Stats),
+    Stats(Box<Stats>),
     /// A peer's name has other addresses than were known, of one IP version.
     Found(Peer),
     /// An answer with these addresses waits until the guard lets packets go there.
@@ -156,6 +157,7 @@ impl ToChild {
     }
 
     /// From bytes. Nothing if they are no message of this version, or there is something behind it.
+    #[inline(never)]
     pub fn decode(bytes: &[u8]) -> Option<ToChild> {
         let mut r = Reader::new(bytes);
         let message = match r.u8() {
@@ -230,6 +232,7 @@ impl ToParent {
     }
 
     /// From bytes, as [`ToChild::decode`]. They come from the process that talks to strangers: nothing in them is believed unseen.
+    #[inline(never)]
     pub fn decode(bytes: &[u8]) -> Option<ToParent> {
         let mut r = Reader::new(bytes);
         let message = match r.u8() {
@@ -241,7 +244,7 @@ impl ToParent {
             2 => {
                 let in_flight = r.u32();
                 let counters = Counters::from_values(&r.list(|r| r.number(8)));
-                ToParent::Stats(Stats { counters, servers: r.list(Reader::server), in_flight })
+                ToParent::Stats(Box::new(Stats { counters, servers: r.list(Reader::server), in_flight }))
             }
             3 => ToParent::Resolved { id: r.u32(), addresses: r.list(Reader::ip) },
             4 => ToParent::Found(r.peer()),
@@ -463,7 +466,7 @@ mod tests {
             (0usize..4, any::<u16>())
                 .prop_map(|(k, count)| ToParent::NeedSockets { kind: Kind::ALL[k], count }),
             (counters, vec(server, 0..4), any::<u32>()).prop_map(|(counters, servers, in_flight)| {
-                ToParent::Stats(Stats { counters, servers, in_flight })
+                ToParent::Stats(Box::new(Stats { counters, servers, in_flight }))
             }),
             (any::<u32>(), vec(addr().prop_map(|a| a.ip()), 0..5))
                 .prop_map(|(id, addresses)| ToParent::Resolved { id, addresses }),

@@ -52,19 +52,20 @@ pub struct Driver {
 impl Driver {
     /// A resolver on these sockets, with `channel` to its parent; whether it goes on `alone` when that is gone. At one of
     /// `signals` it stops listening, answers what it was asked, and ends.
+    #[inline(never)]
     pub fn new(
         limits: Limits,
         alone: bool,
         listeners: Vec<Listening>,
         channel: OwnedFd,
         signals: Signals,
-    ) -> io::Result<Driver> {
+    ) -> io::Result<Box<Driver>> {
         let room = Room::new(listeners)?;
         epoll::add(&room.epoll, &channel, Token::Channel.data(), epoll::EventFlags::IN)?;
         // Told once, so that it need not be read.
         let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
         epoll::add(&room.epoll, &signals, Token::Signal.data(), once)?;
-        Ok(Driver {
+        Ok(Box::new(Driver {
             engine: Engine::new(limits),
             room,
             channel: Some(channel),
@@ -74,7 +75,7 @@ impl Driver {
             _signals: signals,
             buffer: vec![0; MAX_MESSAGE].into_boxed_slice(),
             batch: Box::default(),
-        })
+        }))
     }
 
     /// Tells the parent something. If it does not listen there is nothing to be done about it.
@@ -85,6 +86,7 @@ impl Driver {
     }
 
     /// Runs until the parent is gone, unless it is to go on alone; an error is one of epoll itself.
+    #[inline(never)]
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); 64];
         while self.is_of_use() {
@@ -163,6 +165,7 @@ impl Driver {
     }
 
     /// Some at a time: other clients' and the servers' messages have their turn too.
+    #[inline(never)]
     fn hear_udp_clients(&mut self, now: Time, listener: u8) {
         let count = self.room.receive_from_clients(listener, &mut self.batch);
         for n in 0..count {
@@ -174,6 +177,7 @@ impl Driver {
         }
     }
 
+    #[inline(never)]
     fn hear_server(&mut self, now: Time, slot: u32, flags: epoll::EventFlags) {
         if self.room.pool.is_tcp(slot) {
             let alive = self.room.pool.stream_ready(slot, flags, &mut self.buffer);
@@ -203,6 +207,7 @@ impl Driver {
         }
     }
 
+    #[inline(never)]
     fn hear_parent(&mut self, now: Time) {
         loop {
             let Some(channel) = &self.channel else { return };
@@ -232,11 +237,11 @@ impl Driver {
                 self.engine.update(now, upstreams, &mut self.room);
             }
             Some(ToChild::Sockets(kind)) => self.room.adopt(kind, descriptors),
-            Some(ToChild::AskStats) => self.tell(&ToParent::Stats(Stats {
+            Some(ToChild::AskStats) => self.tell(&ToParent::Stats(Box::new(Stats {
                 counters: self.engine.counters().clone(),
                 servers: self.engine.servers(),
                 in_flight: self.engine.in_flight() as u32,
-            })),
+            }))),
             Some(ToChild::Decided { id, let_in }) => {
                 let answers = self.room.resolved.decided(now, id, let_in);
                 self.room.give_all(answers);
@@ -248,6 +253,7 @@ impl Driver {
     }
 
     /// Tells the parent where the peers are, whether they are answered for, and which addresses wait, and the clients when that was in vain.
+    #[inline(never)]
     fn see_to_withheld(&mut self, now: Time) {
         for message in self.engine.take_told() {
             self.tell(&message);
@@ -262,7 +268,14 @@ impl Driver {
     /// A server that is one of our own listeners would be asked by us what we ask it, and so on.
     fn without_ourselves(&self, upstreams: &mut Upstreams) {
         for set in &mut upstreams.sets {
-            set.servers.retain(|server| !self.room.listens_on(server));
+            let mut at = 0;
+            while let Some(server) = set.servers.get(at) {
+                if self.room.listens_on(server) {
+                    set.servers.swap_remove(at);
+                } else {
+                    at += 1;
+                }
+            }
         }
     }
 }

@@ -139,6 +139,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine that knows no server yet.
+    #[inline(never)]
     pub fn new(limits: Limits) -> Engine {
         Engine {
             limits,
@@ -232,6 +233,7 @@ impl Engine {
     }
 
     /// New servers, or news of the uplink. Queries that wait are asked; those that are under way go on, with the new servers from now.
+    #[inline(never)]
     pub fn update(&mut self, now: Time, upstreams: Upstreams, out: &mut dyn Outside) {
         self.sets = self.servers.update(&upstreams);
         self.servers.forget_cookies();

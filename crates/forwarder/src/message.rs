@@ -189,6 +189,8 @@ pub(crate) fn question_end(message: &[u8]) -> Option<usize> {
 /// One resource record, as far as a forwarder cares.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
+    /// Where it stands: 0 is among the answers, 1 the authority, 2 behind both. (Only a [`Walk`] knows.)
+    pub section: u8,
     pub rtype: u16,
     pub class: u16,
     pub ttl: u32,
@@ -209,7 +211,68 @@ impl Record {
         let ttl = u32::from(u16_at(message, fixed + 4)?) << 16 | u32::from(u16_at(message, fixed + 6)?);
         let rdata = fixed + 10;
         let end = rdata + usize::from(u16_at(message, fixed + 8)?);
-        (end <= message.len()).then_some(Record { rtype, class, ttl, ttl_at: fixed + 4, rdata, end })
+        (end <= message.len()).then_some(Record {
+            section: 0,
+            rtype,
+            class,
+            ttl,
+            ttl_at: fixed + 4,
+            rdata,
+            end,
+        })
+    }
+}
+
+/// A walk along the records of a message.
+pub(crate) struct Walk {
+    at: usize,
+    section: u8,
+    /// Records of this section that have not been seen.
+    left: u16,
+    /// What was looked at was all there.
+    pub is_whole: bool,
+}
+
+impl Walk {
+    /// From the first record on.
+    pub fn new(message: &[u8]) -> Walk {
+        let question = if u16_at(message, 4) == Some(0) { Some(HEADER) } else { question_end(message) };
+        let mut walk = Walk { at: 0, section: 0, left: 0, is_whole: false };
+        if let (Some(at), Some(left)) = (question, u16_at(message, 6)) {
+            walk = Walk { at, section: 0, left, is_whole: true };
+        }
+        walk
+    }
+
+    /// The next record; nothing at the end, or if it is not all there.
+    #[inline(never)]
+    pub fn next(&mut self, message: &[u8]) -> Option<Record> {
+        while self.left == 0 && self.is_whole && self.section < 2 {
+            self.section += 1;
+            self.left = u16_at(message, 6 + 2 * usize::from(self.section)).unwrap_or(0);
+        }
+        self.left = self.left.checked_sub(1)?;
+        let record = Record::at(message, self.at).map(|record| Record { section: self.section, ..record });
+        match &record {
+            Some(record) => self.at = record.end,
+            None => (self.is_whole, self.left) = (false, 0),
+        }
+        record
+    }
+
+    /// Whether it has come to the end of the answers.
+    pub fn is_behind_answers(&self) -> bool {
+        self.section > 0
+    }
+
+    /// Whether one of the records to come is so.
+    pub fn any(mut self, message: &[u8], is_so: impl Fn(&Record) -> bool) -> bool {
+        while let Some(record) = self.next(message) {
+            if is_so(&record) {
+                return true;
+            }
+        }
+        false
     }
 }
 

@@ -24,6 +24,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
+use narrowgate_model::decimal;
 use narrowgate_model::{Mark, Server};
 use narrowgate_sys::channel::{self, Received};
 use narrowgate_sys::io;
@@ -103,7 +104,7 @@ fn address(server: &Server) -> Option<SocketAddr> {
         let is_nowhere = server.addr.is_ipv6() && server.is_link_local();
         return (!is_nowhere).then(|| SocketAddr::new(server.addr, server.port));
     };
-    let number = scope.parse().ok().or_else(|| narrowgate_sys::link::index_of(scope).ok())?;
+    let number = decimal(scope).or_else(|| narrowgate_sys::link::index_of(scope).ok())?;
     let addr = match server.addr {
         IpAddr::V4(addr) => addr.to_ipv6_mapped(),
         IpAddr::V6(addr) => addr,
@@ -271,10 +272,12 @@ impl Resolver {
         let mut events = Vec::new();
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
-            let event = match channel::receive(self.channel.as_fd(), &mut buffer) {
+            match channel::receive(self.channel.as_fd(), &mut buffer) {
                 Ok(Received::Nothing) => return events,
                 Ok(Received::Message(length, _)) => {
-                    buffer.get(..length).and_then(ToParent::decode).and_then(|message| self.heard(message))
+                    if let Some(message) = buffer.get(..length).and_then(ToParent::decode) {
+                        self.heard(message, &mut events);
+                    }
                 }
                 Ok(Received::Closed) | Err(_) => {
                     events.push(match self.respawn() {
@@ -283,30 +286,29 @@ impl Resolver {
                     });
                     return events;
                 }
-            };
-            events.extend(event);
+            }
         }
     }
 
-    fn heard(&mut self, message: ToParent) -> Option<Event> {
-        match message {
-            ToParent::Ready(sandbox) => Some(Event::Ready(sandbox)),
+    fn heard(&mut self, message: ToParent, events: &mut Vec<Event>) {
+        events.push(match message {
+            ToParent::Ready(sandbox) => Event::Ready(sandbox),
             ToParent::NeedSockets { kind, count } => {
                 let count = usize::from(count).min(MOST_AT_ONCE);
-                feed(self.channel.as_fd(), kind, count, &mut self.make_socket).err().map(Event::Down)
+                match feed(self.channel.as_fd(), kind, count, &mut self.make_socket) {
+                    Ok(()) => return,
+                    Err(error) => Event::Down(error),
+                }
             }
             ToParent::Stats(mut stats) => {
                 self.last = stats.counters.clone();
                 stats.counters.add(&self.before);
-                Some(Event::Stats(stats))
+                Event::Stats(*stats)
             }
-            ToParent::Resolved { id, addresses } => {
-                self.resolved.push((id, addresses));
-                None
-            }
-            ToParent::Found(peer) => Some(Event::Found(peer)),
-            ToParent::Peer { name, answered } => Some(Event::Peer { name, answered }),
-        }
+            ToParent::Resolved { id, addresses } => return self.resolved.push((id, addresses)),
+            ToParent::Found(peer) => Event::Found(peer),
+            ToParent::Peer { name, answered } => Event::Peer { name, answered },
+        });
     }
 
     /// Answers that wait until packets may go to their addresses, which came since this was asked last: a number for [`decide`](Self::decide)
@@ -424,18 +426,16 @@ fn feed(
             Err(error) => return Err(error),
         }
     }
-    for some in sockets.chunks(channel::MAX_DESCRIPTORS) {
-        let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
-        channel::send(channel, &ToChild::Sockets(kind).encode(), &some)?;
-    }
-    Ok(())
+    let mut some = Vec::with_capacity(count);
+    sockets.iter().for_each(|socket| some.push(socket.as_fd()));
+    channel::send(channel, &ToChild::Sockets(kind).encode(), &some)
 }
 
 /// Sockets that a child starts with; it asks for more when it needs them.
 const FIRST_UDP: usize = 32;
 const FIRST_TCP: usize = 4;
-/// However many a child asks for.
-const MOST_AT_ONCE: usize = 64;
+/// However many a child asks for: what one message carries.
+const MOST_AT_ONCE: usize = channel::MAX_DESCRIPTORS;
 /// So many deaths within that time, and it is started seldom.
 const OFTEN: usize = 20;
 const OFTEN_WITHIN: Duration = Duration::from_secs(60);

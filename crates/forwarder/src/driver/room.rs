@@ -30,6 +30,7 @@ pub(super) struct Room {
 }
 
 impl Room {
+    #[inline(never)]
     pub fn new(listeners: Vec<Listening>) -> io::Result<Room> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (n, listener) in (0u8..).zip(&listeners) {

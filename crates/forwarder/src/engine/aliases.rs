@@ -1,7 +1,7 @@
 //! Strict: names that the peers' names are aliases of may be asked as well. A stub that is told only the alias (RFC 1034, 3.6.2) asks for what it leads to.
 
 use super::names::Names;
-use crate::message::{MAX_NAME, Record, question_end, rtype, u16_at};
+use crate::message::{MAX_NAME, Walk, rtype, u16_at};
 use alloc::vec::Vec;
 
 /// The names that answers led to, and the set that each is asked of.
@@ -13,10 +13,8 @@ pub(super) struct Aliases {
 impl Aliases {
     /// Notes what the aliases in an answer lead to. The answer is one to a question that was permitted.
     pub fn learn(&mut self, answer: &[u8], set: u8) {
-        let (Some(mut at), Some(count)) = (question_end(answer), u16_at(answer, 6)) else { return };
-        for _ in 0..count {
-            let Some(record) = Record::at(answer, at) else { return };
-            at = record.end;
+        let mut walk = Walk::new(answer);
+        while let Some(record) = walk.next(answer).filter(|record| record.section == 0) {
             if record.rtype == rtype::CNAME
                 && let Some(name) = name_at(answer, record.rdata)
             {

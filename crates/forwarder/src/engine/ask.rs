@@ -193,6 +193,7 @@ impl Engine {
     }
 
     /// An alarm went off.
+    #[inline(never)]
     pub(super) fn wake(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
         let Some(query) = self.queries.get_mut(index) else { return };
         match query.phase {

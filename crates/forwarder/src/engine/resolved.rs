@@ -11,7 +11,7 @@
 //! It stands between the engine and the clients, so whatever an answer comes from (a server, the cache, an old entry of it) it comes by here.
 
 use super::Client;
-use crate::message::{self, HEADER, Reason, Record, rcode, rtype, u16_at};
+use crate::message::{self, HEADER, Reason, Walk, rcode, rtype, u16_at};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -132,30 +132,26 @@ impl Resolved {
 
 /// The addresses in an answer; nothing if it cannot be read, or has more than any name has.
 pub(super) fn addresses(answer: &[u8]) -> Option<Vec<IpAddr>> {
-    let count = u16_at(answer, 6)?;
-    let mut found = Vec::new();
-    if count == 0 {
+    let (mut found, mut walk) = (Vec::new(), Walk::new(answer));
+    if u16_at(answer, 6)? == 0 {
         return Some(found);
     }
-    let mut at = match u16_at(answer, 4)? {
-        0 => HEADER,
-        _ => message::question_end(answer)?,
-    };
-    for _ in 0..count {
-        let record = Record::at(answer, at)?;
+    while let Some(record) = walk.next(answer).filter(|record| record.section == 0) {
         let data = answer.get(record.rdata..record.end)?;
         let addr = match record.rtype {
-            rtype::A => Some(IpAddr::from(*<&[u8; 4]>::try_from(data).ok()?)),
-            rtype::AAAA => Some(IpAddr::from(*<&[u8; 16]>::try_from(data).ok()?)),
-            _ => None,
+            rtype::A => IpAddr::from(*<&[u8; 4]>::try_from(data).ok()?),
+            rtype::AAAA => IpAddr::from(*<&[u8; 16]>::try_from(data).ok()?),
+            _ => continue,
         };
-        found.extend(addr.filter(|addr| !found.contains(addr)));
+        if !found.contains(&addr) {
+            found.push(addr);
+        }
         if found.len() > MOST_ADDRESSES {
             return None;
         }
-        at = record.end;
     }
-    Some(found)
+    // What is behind the answers is nobody's address, and may be as it will.
+    (walk.is_whole || walk.is_behind_answers()).then_some(found)
 }
 
 /// SERVFAIL in the place of this answer.
@@ -178,16 +174,7 @@ fn failure(answer: &[u8]) -> Vec<u8> {
 }
 
 fn has_opt(answer: &[u8]) -> bool {
-    let count = [6, 8, 10].into_iter().map(|at| usize::from(u16_at(answer, at).unwrap_or(0))).sum();
-    let Some(mut at) = message::question_end(answer) else { return false };
-    for _ in 0..count {
-        let Some(record) = Record::at(answer, at) else { return false };
-        if record.rtype == rtype::OPT {
-            return true;
-        }
-        at = record.end;
-    }
-    false
+    Walk::new(answer).any(answer, |record| record.rtype == rtype::OPT)
 }
 
 /// How long an answer waits for the parent, which needs some milliseconds; a stub waits for seconds, but asks another server soon.

@@ -85,25 +85,20 @@ impl Slots {
         transport: Transport,
         out: &mut dyn Outside,
     ) -> Result<SlotId, CannotAsk> {
-        let opened = match out.open(transport, addr) {
-            Err(CannotAsk::NoSocket) => {
-                if let Some(slot) = self.idle(transport) {
-                    self.close(slot, out);
-                    out.open(transport, addr)
-                } else {
-                    Err(CannotAsk::NoSocket)
-                }
-            }
-            other => other,
-        };
+        let mut opened = out.open(transport, addr);
+        if opened == Err(CannotAsk::NoSocket)
+            && let Some(slot) = self.idle(transport)
+        {
+            self.close(slot, out);
+            opened = out.open(transport, addr);
+        }
         let slot = match opened {
-            Ok(slot) => slot,
             // Better a port that is older than no question at all.
             Err(CannotAsk::NoSocket) => return self.any(server, transport).ok_or(CannotAsk::NoSocket),
-            Err(error) => return Err(error),
+            other => other?,
         };
-        if self.table.len() <= slot as usize {
-            self.table.resize_with(slot as usize + 1, Slot::default);
+        while self.table.len() <= slot as usize {
+            self.table.push(Slot::default());
         }
         if let Some(place) = self.table.get_mut(slot as usize) {
             place.flying.clear();
@@ -121,12 +116,14 @@ impl Slots {
     }
 
     fn any(&self, server: u16, transport: Transport) -> Option<SlotId> {
-        let usable = |(_, slot): &(usize, &Slot)| {
-            slot.flying.len() < MOST_SHARED
-                && slot.open.is_some_and(|open| open.server == server && open.transport == transport)
-        };
-        let slots = self.table.iter().enumerate().filter(usable);
-        slots.min_by_key(|(_, slot)| slot.flying.len()).map(|(at, _)| at as SlotId)
+        let (mut best, mut least) = (None, MOST_SHARED);
+        for (at, slot) in self.table.iter().enumerate() {
+            let is_its = slot.open.is_some_and(|open| open.server == server && open.transport == transport);
+            if is_its && slot.flying.len() < least {
+                (best, least) = (Some(at as SlotId), slot.flying.len());
+            }
+        }
+        best
     }
 
     /// Notes that this id is in flight for that try of that query.
@@ -159,7 +156,9 @@ impl Slots {
     /// That id is not in flight any more. A worn slot without any is closed.
     pub fn finish(&mut self, slot_id: SlotId, id: u16, now: Time, out: &mut dyn Outside) {
         let Some(slot) = self.table.get_mut(slot_id as usize) else { return };
-        slot.flying.retain(|(flying, ..)| *flying != id);
+        if let Some(at) = slot.flying.iter().position(|(flying, ..)| *flying == id) {
+            slot.flying.swap_remove(at);
+        }
         let Some(open) = &mut slot.open else { return };
         if slot.flying.is_empty() {
             open.idle_since = Some(now);

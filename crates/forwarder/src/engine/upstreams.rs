@@ -1,6 +1,6 @@
 //! Whom to ask, as the parent tells it: sets of servers, and which names go to which set.
 
-use crate::message::MAX_NAME;
+use crate::message::{MAX_NAME, is_same_name};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -54,7 +54,7 @@ pub struct Set {
 pub struct Upstreams {
     /// The sets; at most 256.
     pub sets: Vec<Set>,
-    /// The peers' names in [`wire_name`] form, sorted, and the set that each is asked of. These names alone, not what is below them.
+    /// The peers' names in [`wire_name`] form, and the set that each is asked of. These names alone, not what is below them.
     pub names: Vec<(Vec<u8>, u8)>,
     /// Where all other names go. `None` ("strict"): nowhere, they are refused.
     pub default: Option<u8>,
@@ -78,15 +78,7 @@ impl Upstreams {
     }
 
     fn find(&self, name: &[u8]) -> Option<u8> {
-        if self.names.is_empty() {
-            return None;
-        }
-        let mut lower = [0u8; MAX_NAME];
-        let lower = lower.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase(); // lengths are below 64 and so no capitals
-        let found = self.names.binary_search_by(|(name, _)| name.as_slice().cmp(lower)).ok()?;
-        self.names.get(found).map(|(_, set)| *set)
+        self.names.iter().find(|(known, _)| is_same_name(known, name)).map(|(_, set)| *set)
     }
 
     pub(super) fn state(&self, set: u8) -> UplinkState {
@@ -102,12 +94,15 @@ impl Upstreams {
 pub fn wire_name(text: &str) -> Option<Vec<u8>> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let mut wire = Vec::with_capacity(text.len() + 2);
-    for label in text.split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?;
-        wire.push(length);
-        wire.extend(label.bytes().map(|byte| byte.to_ascii_lowercase()));
+    for label in text.as_bytes().split(|byte| *byte == b'.') {
+        if !(1..64).contains(&label.len()) {
+            return None;
+        }
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label);
     }
     wire.push(0);
+    wire.make_ascii_lowercase(); // lengths are below 64 and so no capitals
     (wire.len() <= MAX_NAME).then_some(wire)
 }
 

@@ -92,6 +92,7 @@ impl Engine {
     }
 
     /// Asks what is due.
+    #[inline(never)]
     pub(super) fn keep_vigil(&mut self, now: Time, out: &mut dyn Outside) {
         for at in 0..self.vigil.list.len() {
             let Some(watched) = self.vigil.list.get_mut(at).filter(|w| w.next <= now) else { continue };

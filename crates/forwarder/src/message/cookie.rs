@@ -1,6 +1,6 @@
 //! DNS cookies (RFC 7873) as bytes: an option of the OPT, added to a query and taken out of its answer.
 
-use super::{Edns, HEADER, Record, question_end, rtype, u16_at};
+use super::{Edns, Walk, rtype, u16_at};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -39,12 +39,9 @@ pub struct AnswerCookie {
 impl AnswerCookie {
     /// Looks for the OPT of an answer, and a cookie in it. Nothing if there is no OPT.
     pub fn find(answer: &[u8]) -> Option<AnswerCookie> {
-        let counts = [6, 8, 10].map(|at| usize::from(u16_at(answer, at).unwrap_or(0)));
-        let mut at = if u16_at(answer, 4)? == 0 { HEADER } else { question_end(answer)? };
-        for n in 0..counts.iter().sum() {
-            let record = Record::at(answer, at)?;
-            at = record.end;
-            if record.rtype == rtype::OPT && n >= counts[0] + counts[1] {
+        let mut walk = Walk::new(answer);
+        while let Some(record) = walk.next(answer) {
+            if record.rtype == rtype::OPT && record.section == 2 {
                 let option = find(answer, record.rdata..record.end);
                 return Some(AnswerCookie {
                     extended_rcode: (record.ttl >> 24) as u8,

@@ -1,7 +1,7 @@
 //! Answers from memory when no server gives any (RFC 8767).
 
 use super::reply::push_opt;
-use super::{HEADER, Query, Reason, Record, question_end, rtype, u16_at};
+use super::{HEADER, Query, Reason, Walk, rtype};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -41,16 +41,13 @@ pub fn kept_reply(
 
 /// Tells the reason in an answer whose last record is an OPT without options, which is where and how servers put it. Others stay as they are.
 pub fn add_reason(answer: &mut Vec<u8>, reason: Reason) {
-    let counts = [6, 8, 10].map(|at| usize::from(u16_at(answer, at).unwrap_or(0)));
-    let Some(mut at) = question_end(answer) else { return };
-    let mut last = None;
-    for _ in 0..counts.iter().sum() {
-        let Some(record) = Record::at(answer, at) else { return };
-        at = record.end;
+    let (mut walk, mut last) = (Walk::new(answer), None);
+    while let Some(record) = walk.next(answer) {
         last = Some(record);
     }
-    if last.is_some_and(|r| counts[2] > 0 && r.rtype == rtype::OPT && r.rdata == answer.len()) {
-        answer.truncate(at - 2);
+    let Some(last) = last.filter(|_| walk.is_whole) else { return };
+    if last.section == 2 && last.rtype == rtype::OPT && last.rdata == answer.len() {
+        answer.truncate(last.end - 2);
         let [high, low] = (reason as u16).to_be_bytes();
         answer.extend_from_slice(&[0, 6, 0, 15, 0, 2, high, low]);
     }

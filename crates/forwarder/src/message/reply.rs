@@ -1,6 +1,6 @@
 //! The few answers that are our own: errors, and "ask again by TCP".
 
-use super::{HEADER, OUR_UDP, Query};
+use super::{HEADER, OUR_UDP, Query, rcode};
 use alloc::vec::Vec;
 
 /// Extended error codes (RFC 8914, 4).
@@ -24,35 +24,31 @@ pub enum Reason {
 /// An error in answer to `query`, whatever that is: its question is repeated if it can be read. A client that sent an OPT gets one with the extended
 /// error in it (RFC 8914, 2). Nothing for what is too short to have an id.
 pub fn error_reply(query: &[u8], code: u8, why: Option<(Reason, &str)>) -> Option<Vec<u8>> {
-    let header: &[u8; HEADER] = query.first_chunk()?;
-    let mut reply = Vec::with_capacity(128);
-    reply.extend_from_slice(&header[..2]);
-    // QR, the opcode and RD as they were; RA, since we do recurse, and CD as it was.
-    reply.push(0x80 | header[2] & 0x79);
-    reply.push(0x80 | header[3] & 0x10 | code & 0x0f);
-    reply.extend_from_slice(&[0; 8]);
-    if let Ok(parsed) = Query::parse(query) {
-        reply.extend_from_slice(query.get(HEADER..parsed.question_end)?);
-        reply[5] = 1;
-        if let Some(edns) = parsed.edns {
-            reply[11] = 1;
-            push_opt(&mut reply, edns.dnssec, why);
-        }
-    }
-    Some(reply)
+    reply(query, Query::parse(query).ok().as_ref(), 0, code, why)
 }
 
 /// An empty answer with TC: the client asks again by TCP (RFC 2181, 9). For an answer that is larger than the client takes.
 pub fn truncated(query: &[u8], parsed: &Query) -> Option<Vec<u8>> {
-    let header: &[u8; HEADER] = query.first_chunk()?;
-    let mut reply = Vec::with_capacity(parsed.question_end + 11);
-    reply.extend_from_slice(&header[..2]);
-    reply.push(0x82 | header[2] & 0x79);
-    reply.push(0x80 | header[3] & 0x10);
-    reply.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, parsed.edns.is_some() as u8]);
-    reply.extend_from_slice(query.get(HEADER..parsed.question_end)?);
-    if let Some(edns) = parsed.edns {
-        push_opt(&mut reply, edns.dnssec, None);
+    reply(query, Some(parsed), 2, rcode::NOERROR, None)
+}
+
+fn reply(
+    query: &[u8],
+    parsed: Option<&Query>,
+    truncated: u8,
+    code: u8,
+    why: Option<(Reason, &str)>,
+) -> Option<Vec<u8>> {
+    let end = parsed.map_or(HEADER, |parsed| parsed.question_end);
+    let mut reply = query.get(..end)?.to_vec();
+    let edns = parsed.and_then(|parsed| parsed.edns);
+    let [_, _, flags, more, counts @ ..] = reply.first_chunk_mut::<HEADER>()?;
+    // QR, the opcode and RD as they were; RA, since we do recurse, and CD as it was.
+    *flags = 0x80 | truncated | *flags & 0x79;
+    *more = 0x80 | code & 0x0f | *more & 0x10;
+    *counts = [0, parsed.is_some().into(), 0, 0, 0, 0, 0, edns.is_some().into()];
+    if let Some(edns) = edns {
+        push_opt(&mut reply, edns.dnssec, why);
     }
     Some(reply)
 }

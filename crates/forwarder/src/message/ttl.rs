@@ -1,6 +1,6 @@
 //! Lifetimes of answers: how long one may be kept (RFC 2308), and how an older one is told from a fresh one.
 
-use super::{HEADER, Record, question_end, rcode, rtype, u16_at};
+use super::{HEADER, Walk, rcode, rtype, u16_at};
 
 /// How long an answer may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +19,8 @@ pub fn lifetime(answer: &[u8]) -> Option<Lifetime> {
     if truncated || !matches!(code, rcode::NOERROR | rcode::NXDOMAIN) || u16_at(answer, 4)? != 1 {
         return None;
     }
-    let [answers, authority, additional] =
-        [u16_at(answer, 6)?, u16_at(answer, 8)?, u16_at(answer, 10)?].map(usize::from);
-    let (mut at, mut shortest, mut negative_for) = (question_end(answer)?, u32::MAX, None);
-    for n in 0..answers + authority + additional {
-        let record = Record::at(answer, at)?;
-        at = record.end;
+    let (mut walk, mut shortest, mut negative_for) = (Walk::new(answer), u32::MAX, None);
+    while let Some(record) = walk.next(answer) {
         if record.rtype == rtype::OPT {
             // The upper eight bits of the response code: BADVERS, BADCOOKIE.
             // And options (cookies, padding, whose subnet) are for this client and no other.
@@ -34,18 +30,17 @@ pub fn lifetime(answer: &[u8]) -> Option<Lifetime> {
             continue;
         }
         shortest = shortest.min(if record.ttl > i32::MAX as u32 { 0 } else { record.ttl }); // RFC 2181, 8
-        if n >= answers
-            && n < answers + authority
-            && record.rtype == rtype::SOA
-            && record.end >= record.rdata + 4
-        {
+        if record.section == 1 && record.rtype == rtype::SOA && record.end >= record.rdata + 4 {
             let minimum =
                 u32::from(u16_at(answer, record.end - 4)?) << 16 | u32::from(u16_at(answer, record.end - 2)?);
             negative_for = Some(minimum.min(record.ttl));
         }
     }
+    if !walk.is_whole {
+        return None;
+    }
     // NODATA behind a chain of aliases has answers and a SOA: its lifetime is the shortest of them all.
-    let negative = code == rcode::NXDOMAIN || answers == 0 || negative_for.is_some();
+    let negative = code == rcode::NXDOMAIN || u16_at(answer, 6)? == 0 || negative_for.is_some();
     let seconds = match (negative, negative_for) {
         (true, None) => return None,
         (true, Some(seconds)) => seconds.min(shortest),
@@ -56,37 +51,26 @@ pub fn lifetime(answer: &[u8]) -> Option<Lifetime> {
 
 /// Whether there is a record of this type among the answers: aliases alone are none.
 pub fn has_record(answer: &[u8], wanted: u16) -> bool {
-    let (Some(mut at), Some(answers)) = (question_end(answer), u16_at(answer, 6)) else { return false };
-    for _ in 0..answers {
-        let Some(record) = Record::at(answer, at) else { return false };
-        if record.rtype == wanted {
-            return true;
-        }
-        at = record.end;
-    }
-    false
+    Walk::new(answer).any(answer, |record| record.section == 0 && record.rtype == wanted)
 }
 
 /// Counts the lifetimes of all records down by so many seconds, down to zero.
 pub fn age(answer: &mut [u8], seconds: u32) {
-    each_lifetime(answer, |ttl| ttl.saturating_sub(seconds));
+    change_lifetimes(answer, seconds, None);
 }
 
 /// Gives all records this lifetime.
 pub fn set_lifetimes(answer: &mut [u8], seconds: u32) {
-    each_lifetime(answer, |_| seconds);
+    change_lifetimes(answer, 0, Some(seconds));
 }
 
-fn each_lifetime(answer: &mut [u8], change: impl Fn(u32) -> u32) {
-    let counts = [6, 8, 10].map(|at| usize::from(u16_at(answer, at).unwrap_or(0)));
-    let Some(mut at) = question_end(answer) else { return };
-    for _ in 0..counts.iter().sum() {
-        let Some(record) = Record::at(answer, at) else { return };
-        at = record.end;
+fn change_lifetimes(answer: &mut [u8], less: u32, fixed: Option<u32>) {
+    let mut walk = Walk::new(answer);
+    while let Some(record) = walk.next(answer) {
         if record.rtype != rtype::OPT
             && let Some(place) = answer.get_mut(record.ttl_at..).and_then(|rest| rest.first_chunk_mut())
         {
-            *place = change(record.ttl).to_be_bytes();
+            *place = fixed.unwrap_or(record.ttl.saturating_sub(less)).to_be_bytes();
         }
     }
 }
