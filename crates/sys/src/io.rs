@@ -6,20 +6,23 @@ use alloc::ffi::NulError;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::ptr::NonNull;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 /// What may fail as a system call does.
 pub type Result<T> = core::result::Result<T, Error>;
 
-/// Why something failed: the kernel's reason, or one of our own.
-pub struct Error(Cause);
+/// Why something failed: the kernel's reason, or one of our own. As long as a pointer, since so many results have room for one: the
+/// kernel's number, shifted, with a bit that no pointer has, or else the pointer to what is [`Said`].
+pub struct Error(NonNull<Said>);
 
-enum Cause {
-    Os(i32),
-    Kind(ErrorKind),
-    Said(Box<(ErrorKind, String)>),
-}
+struct Said(ErrorKind, String);
+
+// SAFETY: it is a number, or the only pointer to what can be handed to another thread and be looked at from there.
+unsafe impl Send for Error {}
+// SAFETY: as above.
+unsafe impl Sync for Error {}
 
 /// What callers tell errors apart by. `Other` is every reason that has no name here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,12 @@ pub enum ErrorKind {
 impl Error {
     /// With a reason in words.
     pub fn new(kind: ErrorKind, text: impl Into<String>) -> Error {
-        Error(Cause::Said(Box::new((kind, text.into()))))
+        Error::said(kind, text.into())
+    }
+
+    #[inline(never)]
+    fn said(kind: ErrorKind, text: String) -> Error {
+        Error(NonNull::from(Box::leak(Box::new(Said(kind, text)))))
     }
 
     /// The same, of no kind that callers ask for.
@@ -57,34 +65,54 @@ impl Error {
     #[inline(never)]
     pub fn last_os_error() -> Error {
         // SAFETY: the pointer is to this thread's errno, which is always there.
-        Error(Cause::Os(unsafe { *libc::__errno_location() }))
+        Error::from_raw_os_error(unsafe { *libc::__errno_location() })
     }
 
     /// The reason with this number (errno(3)).
     pub const fn from_raw_os_error(number: i32) -> Error {
-        Error(Cause::Os(number))
+        let bits = (number as usize) << SHIFT | NUMBER;
+        // SAFETY: one bit of it is set, so it is not null.
+        Error(unsafe { NonNull::new_unchecked(core::ptr::without_provenance_mut(bits)) })
     }
 
     /// The kernel's number for it, if it is a reason of the kernel's.
     pub fn raw_os_error(&self) -> Option<i32> {
-        match self.0 {
-            Cause::Os(number) => Some(number),
-            _ => None,
-        }
+        let bits = self.0.addr().get();
+        (bits & NUMBER != 0).then_some((bits >> SHIFT) as i32)
     }
 
     /// What it is.
     #[inline(never)]
     pub fn kind(&self) -> ErrorKind {
-        match &self.0 {
-            Cause::Os(number) => {
-                KINDS.iter().find(|(of, _)| of == number).map_or(ErrorKind::Other, |(_, kind)| *kind)
+        match self.cause() {
+            Ok(number) => {
+                KINDS.iter().find(|(of, _)| *of == number).map_or(ErrorKind::Other, |(_, kind)| *kind)
             }
-            Cause::Kind(kind) => *kind,
-            Cause::Said(said) => said.0,
+            Err(said) => said.0,
+        }
+    }
+
+    /// The number, or what is said.
+    fn cause(&self) -> core::result::Result<i32, &Said> {
+        // SAFETY: without the bit it is the pointer that `said` has put there, and nobody else has it.
+        self.raw_os_error().ok_or_else(|| unsafe { self.0.as_ref() })
+    }
+}
+
+impl Drop for Error {
+    #[inline(never)]
+    fn drop(&mut self) {
+        if self.raw_os_error().is_none() {
+            // SAFETY: it is the pointer that `said` has taken out of a box, and nobody uses it any more.
+            drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
     }
 }
+
+/// What `Said` is aligned to leaves this bit free.
+const NUMBER: usize = 1;
+const SHIFT: u32 = 1;
+const _: () = assert!(core::mem::align_of::<Said>() > NUMBER);
 
 const KINDS: [(i32, ErrorKind); 14] = [
     (libc::EADDRINUSE, ErrorKind::AddrInUse),
@@ -106,13 +134,24 @@ const KINDS: [(i32, ErrorKind); 14] = [
 impl From<Errno> for Error {
     #[inline]
     fn from(errno: Errno) -> Error {
-        Error(Cause::Os(errno.raw_os_error()))
+        Error::from_raw_os_error(errno.raw_os_error())
     }
 }
 
 impl From<ErrorKind> for Error {
+    #[inline(never)]
     fn from(kind: ErrorKind) -> Error {
-        Error(Cause::Kind(kind))
+        let text = match kind {
+            ErrorKind::InvalidData => "invalid data",
+            ErrorKind::InvalidInput => "invalid input parameter",
+            ErrorKind::IsADirectory => "is a directory",
+            ErrorKind::NotFound => "entity not found",
+            ErrorKind::PermissionDenied => "permission denied",
+            ErrorKind::UnexpectedEof => "unexpected end of file",
+            ErrorKind::WouldBlock => "operation would block",
+            _ => "other error",
+        };
+        Error::new(kind, text)
     }
 }
 
@@ -124,25 +163,15 @@ impl From<NulError> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Cause::Os(number) => {
+        match self.cause() {
+            Ok(number) => {
                 let mut text = [0u8; 128];
                 // SAFETY: pointer and length are the array's; the call leaves a C string there.
-                unsafe { libc::strerror_r(*number, text.as_mut_ptr().cast(), text.len()) };
+                unsafe { libc::strerror_r(number, text.as_mut_ptr().cast(), text.len()) };
                 let end = text.iter().position(|byte| *byte == 0).unwrap_or(0);
                 write!(f, "{} (os error {number})", core::str::from_utf8(&text[..end]).unwrap_or_default())
             }
-            Cause::Kind(kind) => f.write_str(match kind {
-                ErrorKind::InvalidData => "invalid data",
-                ErrorKind::InvalidInput => "invalid input parameter",
-                ErrorKind::IsADirectory => "is a directory",
-                ErrorKind::NotFound => "entity not found",
-                ErrorKind::PermissionDenied => "permission denied",
-                ErrorKind::UnexpectedEof => "unexpected end of file",
-                ErrorKind::WouldBlock => "operation would block",
-                _ => "other error",
-            }),
-            Cause::Said(said) => f.write_str(&said.1),
+            Err(said) => f.write_str(&said.1),
         }
     }
 }
