@@ -94,8 +94,11 @@ impl Error {
 
     /// The number, or what is said.
     fn cause(&self) -> core::result::Result<i32, &Said> {
-        // SAFETY: without the bit it is the pointer that `said` has put there, and nobody else has it.
-        self.raw_os_error().ok_or_else(|| unsafe { self.0.as_ref() })
+        match self.raw_os_error() {
+            Some(number) => Ok(number),
+            // SAFETY: without the bit it is the pointer that `said` has put there, and nobody else has it.
+            None => Err(unsafe { self.0.as_ref() }),
+        }
     }
 }
 
