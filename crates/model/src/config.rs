@@ -38,10 +38,21 @@ impl Config {
 
     /// The names among the tunnels' peers, which only the uplinks' servers can resolve while the tunnel is down.
     pub fn peer_names(&self) -> impl Iterator<Item = &str> {
-        self.tunnels.iter().flat_map(|t| &t.peers).filter_map(|p| match &p.host {
-            Host::Name(name) => Some(name.as_str()),
-            Host::Addr(_) => None,
-        })
+        self.list_peer_names().into_iter()
+    }
+
+    // A list is made, since a chain of iterators would be in the program as often as it is asked for.
+    #[inline(never)]
+    fn list_peer_names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for tunnel in &self.tunnels {
+            for peer in &tunnel.peers {
+                if let Host::Name(name) = &peer.host {
+                    names.push(name.as_str());
+                }
+            }
+        }
+        names
     }
 }
 

@@ -12,6 +12,7 @@ mod by_name;
 pub mod config;
 pub mod facts;
 mod gather;
+mod ip;
 mod mark;
 pub mod net;
 pub mod nft;
@@ -21,16 +22,19 @@ mod prefix;
 mod server;
 pub mod sort;
 pub mod state;
+mod text;
 mod time;
 
 pub use by_name::ByName;
 pub use config::Config;
 pub use facts::Facts;
 pub use gather::Gather;
+pub use ip::{ip, socket_address};
 pub use mark::{Mark, ParseMarkError};
 pub use number::{decimal, number};
 pub use prefix::{ParsePrefixError, Prefix};
 pub use server::{ParseServerError, Server, is_device_name};
+pub use text::{cut, cut_last};
 pub use time::Time;
 
 /// Routing protocol number (`RTA_PROTOCOL`, `FRA_PROTOCOL`, `IFA_PROTO`) on every route, rule and address that is ours.

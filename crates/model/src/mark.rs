@@ -1,6 +1,7 @@
 //! The firewall mark: a value under a mask.
 
 use crate::number::number;
+use crate::text::cut;
 use core::fmt;
 use core::str::FromStr;
 
@@ -74,7 +75,7 @@ impl FromStr for Mark {
     type Err = ParseMarkError;
     /// `V` or `V/M`, decimal or 0x; without M the mask is V.
     fn from_str(text: &str) -> Result<Mark, ParseMarkError> {
-        let (value, mask) = text.split_once('/').unwrap_or((text, text));
+        let (value, mask) = cut(text, b'/').unwrap_or((text, text));
         let (Some(value), Some(mask)) = (number(value), number(mask)) else {
             return Err(ParseMarkError::NotANumber);
         };

@@ -274,9 +274,11 @@ impl Rule {
 impl Ruleset {
     /// What a kernel that has exactly this ruleset shows, sorted.
     pub fn fingerprint(&self) -> Vec<ChainPrint> {
-        let mut prints: Vec<ChainPrint> =
-            self.tables.iter().flat_map(|t| t.chains.iter().map(|c| c.print(t.family))).gather();
-        self.tables.iter().flat_map(|t| t.sets.iter().map(|s| s.print(t.family))).add_to(&mut prints);
+        let mut prints = Vec::new();
+        for table in &self.tables {
+            table.chains.iter().for_each(|chain| prints.push(chain.print(table.family)));
+            table.sets.iter().for_each(|set| prints.push(set.print(table.family)));
+        }
         sort(&mut prints);
         prints
     }
@@ -284,7 +286,7 @@ impl Ruleset {
 
 impl Set {
     fn print(&self, family: Family) -> ChainPrint {
-        let mut comments: Vec<String> = self.elements.iter().map(IpAddr::to_string).collect();
+        let mut comments: Vec<String> = self.elements.iter().map(IpAddr::to_string).gather();
         sort(&mut comments);
         ChainPrint { family, name: self.name.to_owned(), devices: Vec::new(), comments }
     }
@@ -302,7 +304,7 @@ impl Chain {
             family,
             name: self.name.to_owned(),
             devices,
-            comments: self.rules.iter().map(Rule::comment).collect(),
+            comments: self.rules.iter().map(Rule::comment).gather(),
         }
     }
 }

@@ -13,7 +13,7 @@ pub fn decimal(text: &str) -> Option<u32> {
     value(text.as_bytes(), 10)
 }
 
-fn value(digits: &[u8], radix: u32) -> Option<u32> {
+pub(crate) fn value(digits: &[u8], radix: u32) -> Option<u32> {
     let mut number = 0u32;
     for digit in digits {
         let digit = char::from(*digit).to_digit(radix)?;

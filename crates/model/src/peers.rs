@@ -1,7 +1,6 @@
 //! Where the tunnels' peers were found last: what their names resolved to, for the day on which no DNS server answers.
 
 use crate::Gather;
-use crate::sort::sort;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -21,20 +20,23 @@ pub fn is_host(addr: &IpAddr) -> bool {
 ///
 /// What is no host does not count; and what only the household can reach does not take the place of what the world can: so answers a captive portal for every name.
 pub fn renew(known: &mut Vec<IpAddr>, found: &[IpAddr]) -> bool {
-    let mut new: Vec<IpAddr> = found.iter().copied().filter(is_host).gather();
-    let Some(ipv6) = new.first().map(IpAddr::is_ipv6) else { return false };
-    let same_version = |addr: &IpAddr| addr.is_ipv6() == ipv6;
-    new.retain(same_version);
-    sort(&mut new);
-    new.dedup();
+    let mut new: Vec<IpAddr> = Vec::new();
+    for addr in found.iter().filter(|addr| is_host(addr)) {
+        let fits = new.first().is_none_or(|first| first.is_ipv6() == addr.is_ipv6());
+        if fits && let Err(place) = new.binary_search(addr) {
+            new.insert(place, *addr);
+        }
+    }
     new.truncate(MOST_ADDRESSES);
-    let old = || known.iter().filter(|addr| same_version(addr));
-    if old().eq(&new) || new.iter().all(is_private) && old().any(|addr| !is_private(addr)) {
+    let Some(ipv6) = new.first().map(IpAddr::is_ipv6) else { return false };
+    let is_old = |addr: &IpAddr| addr.is_ipv6() == ipv6;
+    let old: Vec<IpAddr> = known.iter().copied().filter(is_old).gather();
+    if old == new || new.iter().all(is_private) && !old.iter().all(is_private) {
         return false;
     }
-    known.iter().copied().filter(|addr| !same_version(addr)).add_to(&mut new);
-    sort(&mut new);
-    *known = new;
+    known.retain(|addr| !is_old(addr));
+    let place = if ipv6 { known.len() } else { 0 }; // in the order of addresses
+    new.into_iter().rev().for_each(|addr| known.insert(place, addr));
     true
 }
 

@@ -1,6 +1,8 @@
 //! An address with a prefix length.
 
+use crate::ip::ip;
 use crate::number::decimal;
+use crate::text::cut;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
@@ -36,21 +38,26 @@ impl Prefix {
     }
 
     /// The network: the bits behind the prefix length cleared.
+    #[inline(never)]
     pub fn network(self) -> Prefix {
         let addr = match self.addr {
-            IpAddr::V4(a) => IpAddr::V4(Ipv4Addr::from(u32::from(a) & mask(32, self.len) as u32)),
-            IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from(u128::from(a) & mask(128, self.len))),
+            IpAddr::V4(addr) => {
+                let mut octets = addr.octets();
+                clear(&mut octets, self.len);
+                IpAddr::from(octets)
+            }
+            IpAddr::V6(addr) => {
+                let mut octets = addr.octets();
+                clear(&mut octets, self.len);
+                IpAddr::from(octets)
+            }
         };
         Prefix { addr, len: self.len }
     }
 
     /// Whether `addr` is of this family and in the network.
     pub fn contains(self, addr: IpAddr) -> bool {
-        match (self.addr, addr) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => (u32::from(a) ^ u32::from(b)) & mask(32, self.len) as u32 == 0,
-            (IpAddr::V6(a), IpAddr::V6(b)) => (u128::from(a) ^ u128::from(b)) & mask(128, self.len) == 0,
-            _ => false,
-        }
+        self.network() == Prefix { addr, len: self.len }.network()
     }
 
     /// Whether this is an IPv6 prefix.
@@ -68,9 +75,13 @@ fn bits(addr: IpAddr) -> u8 {
     if addr.is_ipv6() { 128 } else { 32 }
 }
 
-fn mask(width: u32, len: u8) -> u128 {
-    let len = u32::from(len).min(width);
-    if len == 0 { 0 } else { (u128::MAX >> (128 - width)) & (u128::MAX << (width - len)) }
+/// Clears all bits behind the first `len`.
+fn clear(octets: &mut [u8], len: u8) {
+    let mut left = len;
+    for octet in octets {
+        *octet &= !(0xff_u16 >> left.min(8)) as u8;
+        left = left.saturating_sub(8);
+    }
 }
 
 impl fmt::Display for Prefix {
@@ -102,11 +113,11 @@ impl FromStr for Prefix {
     type Err = ParsePrefixError;
     /// `ADDRESS/LENGTH`, or an address alone, which is the host.
     fn from_str(text: &str) -> Result<Prefix, ParsePrefixError> {
-        let (addr, len) = match text.split_once('/') {
+        let (addr, len) = match cut(text, b'/') {
             Some((addr, len)) => (addr, Some(len)),
             None => (text, None),
         };
-        let addr: IpAddr = addr.parse().map_err(|_| ParsePrefixError)?;
+        let addr = ip(addr).ok_or(ParsePrefixError)?;
         let most = bits(addr);
         let len = match len {
             Some(len) => decimal(len).filter(|len| *len <= u32::from(most)).ok_or(ParsePrefixError)? as u8,
@@ -127,6 +138,20 @@ mod tests {
         let p: Prefix = "2001:db8::77/64".parse().unwrap();
         assert_eq!(p.network().to_string(), "2001:db8::/64");
         assert_eq!("::1/0".parse::<Prefix>().unwrap().network(), Prefix::DEFAULT_V6);
+        for len in 0..=128u8 {
+            let bits = !u128::MAX.checked_shr(u32::from(len)).unwrap_or(0);
+            assert_eq!(
+                Prefix::new(Ipv6Addr::from(u128::MAX), len).network().addr,
+                Ipv6Addr::from(bits),
+                "{len}"
+            );
+            let bits = !u32::MAX.checked_shr(u32::from(len)).unwrap_or(0);
+            assert_eq!(
+                Prefix::new(Ipv4Addr::from(u32::MAX), len).network().addr,
+                Ipv4Addr::from(bits),
+                "{len}"
+            );
+        }
         assert_eq!("10.0.0.1".parse::<Prefix>().unwrap().to_string(), "10.0.0.1/32");
     }
 

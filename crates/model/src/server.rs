@@ -1,6 +1,8 @@
 //! A DNS server's address.
 
+use crate::ip::ip;
 use crate::number::decimal;
+use crate::text::cut;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::fmt;
@@ -104,11 +106,11 @@ impl FromStr for Server {
     /// `ADDR`, `ADDR:PORT`, `[ADDR]`, `[ADDR%dev]:PORT`, `ADDR%dev`, and dnsmasq's `ADDR#PORT`.
     fn from_str(text: &str) -> Result<Server, ParseServerError> {
         let (host, port) = split_port(text)?;
-        let (addr, scope) = match host.split_once('%') {
+        let (addr, scope) = match cut(host, b'%') {
             Some((addr, scope)) => (addr, Some(scope)),
             None => (host, None),
         };
-        let addr: IpAddr = addr.parse().map_err(|_| ParseServerError::Address)?;
+        let addr = ip(addr).ok_or(ParseServerError::Address)?;
         let scope = match scope {
             Some(name) if !is_device_name(name) => return Err(ParseServerError::Scope),
             Some(name) => Some(name.to_owned()),
@@ -119,17 +121,17 @@ impl FromStr for Server {
 }
 
 fn split_port(text: &str) -> Result<(&str, u16), ParseServerError> {
-    let (host, port) = if let Some((host, port)) = text.split_once('#') {
+    let (host, port) = if let Some((host, port)) = cut(text, b'#') {
         (unbracket(host)?, port)
     } else if let Some(rest) = text.strip_prefix('[') {
-        match rest.split_once(']').ok_or(ParseServerError::Address)? {
+        match cut(rest, b']').ok_or(ParseServerError::Address)? {
             (host, "") => return Ok((host, 53)),
             (host, port) => (host, port.strip_prefix(':').ok_or(ParseServerError::Address)?),
         }
     } else {
         // One colon is a port, more are an IPv6 address.
-        match text.split_once(':') {
-            Some((host, port)) if !port.contains(':') && !host.contains('%') => (host, port),
+        match cut(text, b':') {
+            Some((host, port)) if cut(port, b':').or(cut(host, b'%')).is_none() => (host, port),
             _ => return Ok((text, 53)),
         }
     };

@@ -78,19 +78,16 @@ pub fn read(
     if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
 }
 
-/// What is right for narrowgate in this file but not for OpenWrt's `uci` program, which then refuses the whole file: names that
-/// sections of several types share.
+/// What is right for narrowgate in a file that it [`read`]s, but not for OpenWrt's `uci` program, which then refuses the whole file:
+/// names that sections of several types share.
+#[inline(never)]
 pub fn notes(file_name: &str, text: &str) -> Vec<Problem> {
-    let (_, ours) = uci::parse(text, Names::OfEachType);
-    let (_, theirs) = uci::parse(text, Names::OfAll);
-    let mut notes = Vec::new();
-    for mut mistake in theirs {
-        if !ours.contains(&mistake) {
-            mistake.message.push_str(", so the `uci` program refuses this file, which narrowgate reads");
-            notes.push(problem(file_name, mistake));
-        }
+    let mut reader = Reader { file: file_name, problems: Vec::new() };
+    reader.parse(text, Names::OfAll);
+    for note in &mut reader.problems {
+        note.message.push_str(", so the `uci` program refuses this file, which narrowgate reads");
     }
-    notes
+    reader.problems
 }
 
 /// Collects what is wrong with one file.
@@ -120,6 +117,7 @@ impl Reader<'_> {
         self.problems.insert(before, problem);
     }
 
+    #[inline(never)]
     fn config(&mut self, file: &File) -> Config {
         let mut config = Config::bare();
         let mut places = Places::default();
@@ -160,6 +158,7 @@ impl Reader<'_> {
     }
 
     /// The servers of Gluon's own file.
+    #[inline(never)]
     fn static_servers(&mut self, text: &str, config: &Config) -> Vec<Server> {
         let (file, _) = self.parse(text, Names::OfAll);
         let mut servers = Vec::new();

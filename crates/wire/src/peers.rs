@@ -10,9 +10,11 @@
 
 use crate::config::is_dns_name;
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Write;
 use core::net::IpAddr;
+use narrowgate_model::ip;
 use narrowgate_model::peers::{MOST_ADDRESSES, MOST_NAMES, is_host};
 
 /// A peer's name as it is in the config, and where it was found.
@@ -27,13 +29,12 @@ pub fn format(peers: &[Peer]) -> String {
     for (name, addresses) in peers.iter().filter(|(_, addresses)| !addresses.is_empty()).take(MOST_NAMES) {
         text.push_str(name);
         for addr in addresses.iter().take(2 * MOST_ADDRESSES) {
-            text.push(' ');
-            text.push_str(&addr.to_string());
+            let _ = write!(text, " {addr}");
         }
         text.push('\n');
     }
     let sum = sum(text.as_bytes());
-    text.push_str(&format!("{SUM}{sum:08x}\n"));
+    let _ = writeln!(text, "{SUM}{sum:08x}");
     text
 }
 
@@ -49,8 +50,10 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Peer>, &'static str> {
         for line in text.lines().take_while(|line| !line.starts_with(SUM)) {
             let mut words = line.split(' ');
             let name = words.next().filter(|name| is_dns_name(name))?;
-            let host = |word: &str| word.parse().ok().filter(is_host);
-            let addresses: Vec<IpAddr> = words.map(host).collect::<Option<_>>()?;
+            let mut addresses = Vec::new();
+            for word in words {
+                addresses.push(ip(word).filter(is_host)?);
+            }
             peers.push((name.to_owned(), addresses));
         }
         Some(peers)

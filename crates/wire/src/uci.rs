@@ -153,7 +153,12 @@ pub(crate) fn shown(text: &str) -> String {
                 break;
             }
             c if c.is_control() || c == '\u{feff}' || ('\u{2028}'..='\u{202e}').contains(&c) => {
-                let _ = write!(out, "{}", c.escape_default());
+                let _ = match c {
+                    '\t' => out.write_str("\\t"),
+                    '\n' => out.write_str("\\n"),
+                    '\r' => out.write_str("\\r"),
+                    c => write!(out, "\\u{{{:x}}}", u32::from(c)),
+                };
             }
             c => out.push(c),
         }

@@ -237,7 +237,7 @@ proptest! {
             blob::put_field_bool(out, "truth", truth);
         });
         let first = blob::fields(&out).next().unwrap();
-        prop_assert_eq!((first.name, first.text()), (name.as_bytes(), Some(text.as_str())));
+        prop_assert_eq!((first.name, first.text()), (name.as_str(), Some(text.as_str())));
         let table = blob::fields(&out).last().unwrap().inner();
         prop_assert_eq!(blob::field(table, "number").unwrap().number(), Some(number.into()));
         prop_assert_eq!(blob::field(table, "truth").unwrap().truth(), truth);

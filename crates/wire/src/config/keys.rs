@@ -36,6 +36,7 @@ pub(super) trait Entry {
 
 impl Reader<'_> {
     /// The section's type, if it is known. Then its settings are looked over: unknown ones, ones written twice, `list` for `option`.
+    #[inline(never)]
     pub(super) fn known(&mut self, section: &Section) -> Option<&'static Kind> {
         let written = &section.kind;
         let Some(kind) = KINDS.iter().find(|k| k.name == written.text) else {
@@ -63,6 +64,7 @@ impl Reader<'_> {
         Some(kind)
     }
 
+    #[inline(never)]
     fn setting(&mut self, list: bool, setting: &Setting, earlier: &[Setting]) {
         let (name, value) = (&setting.name.text, &setting.value);
         if setting.list && !list {

@@ -13,6 +13,7 @@ use narrowgate_model::config::{Config, Group, ProviderKind, Resolver, Tunnel, Up
 
 impl Reader<'_> {
     /// Nothing comes of it only without a device that could stand for it.
+    #[inline(never)]
     pub(super) fn uplink(
         &mut self,
         section: &Section,
@@ -75,6 +76,7 @@ impl Reader<'_> {
     }
 
     /// Addresses that nobody would look at are a misunderstanding. (`list interface` is not: the same file may serve with netifd and without.)
+    #[inline(never)]
     fn provider_fits(&mut self, section: &Section, uplink: &Uplink) {
         if uplink.provider == ProviderKind::Static {
             if !section.has("address") && !section.refused {
@@ -109,6 +111,7 @@ impl Reader<'_> {
     }
 
     /// Nothing comes of it if there is nothing in it.
+    #[inline(never)]
     pub(super) fn tunnel(
         &mut self,
         section: &Section,
@@ -140,6 +143,7 @@ impl Reader<'_> {
         config.tunnels.push(tunnel);
     }
 
+    #[inline(never)]
     pub(super) fn resolver(
         &mut self,
         section: &Section,
@@ -238,6 +242,7 @@ impl Entry for Vec<Server> {
 }
 
 /// Without repetitions.
+#[inline(never)]
 fn once<T: PartialEq>(list: &mut Vec<T>, value: T) {
     if !list.contains(&value) {
         list.push(value);

@@ -7,7 +7,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use narrowgate_model::config::{Group, Host, Inbound, Peer, ProviderKind, Via};
-use narrowgate_model::{Gather, Mark, ParseServerError, Prefix, Server, decimal, is_device_name, number};
+use narrowgate_model::{
+    Gather, Mark, ParseServerError, Prefix, Server, cut, cut_last, decimal, ip, is_device_name, number,
+};
 
 /// Why a value is refused and what to write instead.
 pub(super) struct Why {
@@ -171,11 +173,11 @@ pub(super) fn server(text: &str) -> Checked<Server> {
 /// An address to listen on; the port is `port` unless written.
 pub(super) fn listen(text: &str, port: u16) -> Checked<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    let why = match bare
-        .parse::<IpAddr>()
-        .map(|addr| Server { addr, scope: None, port })
-        .or_else(|_| text.parse())
-    {
+    let read = match ip(bare) {
+        Some(addr) => Ok(Server { addr, scope: None, port }),
+        None => text.parse(),
+    };
+    let why = match read {
         Ok(Server { scope: Some(_), .. }) => "a loopback address has no device",
         Ok(server) if server.addr.is_loopback() => return Ok(SocketAddr::new(server.addr, server.port)),
         Ok(_) => {
@@ -201,7 +203,7 @@ pub(super) const NOTHING: Inbound = Inbound::Tcp(0);
 
 pub(super) fn inbound(text: &str) -> Checked<Inbound> {
     const MEND: &str = "write ssh, ping, tcp/PORT, udp/PORT or none";
-    Ok(match text.split_once('/') {
+    Ok(match cut(text, b'/') {
         Some(("tcp", n)) => Inbound::Tcp(port(n, MEND)?),
         Some(("udp", n)) => Inbound::Udp(port(n, MEND)?),
         None if text == "none" => NOTHING,
@@ -228,12 +230,12 @@ fn is_nobodys(addr: IpAddr) -> bool {
 }
 
 pub(super) fn gateway(text: &str) -> Checked<IpAddr> {
-    match text.parse::<IpAddr>() {
-        Ok(a) if is_nobodys(a) => {
+    match ip(text) {
+        Some(a) if is_nobodys(a) => {
             no("no router can have this address", "write the household router's address")
         }
-        Ok(a) => Ok(a),
-        Err(_) => no("a gateway is an IP address", "write, for instance, 192.0.2.1 or fe80::1"),
+        Some(a) => Ok(a),
+        None => no("a gateway is an IP address", "write, for instance, 192.0.2.1 or fe80::1"),
     }
 }
 
@@ -252,7 +254,7 @@ pub(super) fn group(text: &str) -> Checked<Group> {
             Some(id) => Ok(Group::Id(id)),
         };
     }
-    match text.len() <= 32 && is_plain(text) && !text.starts_with('-') {
+    match text.len() <= 32 && is_plain(text) && text.as_bytes().first() != Some(&b'-') {
         true => Ok(Group::Name(text.to_owned())),
         false => no("no group has such a name", MEND),
     }
@@ -268,7 +270,9 @@ pub(super) fn cgroup(text: &str) -> Checked<String> {
     if path.is_empty() {
         return no("the root of all cgroups holds every process, and all of them would be marked", MEND);
     }
-    if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.chars().any(char::is_control) {
+    if path.split('/').any(|part| part.is_empty() || is_one_of(". ..", part))
+        || path.chars().any(char::is_control)
+    {
         return no("a path with an empty part, . or .. can lead anywhere", MEND);
     }
     Ok(format!("/{path}"))
@@ -277,23 +281,23 @@ pub(super) fn cgroup(text: &str) -> Checked<String> {
 /// `host`, `host:port`, `addr`, `[addr]:port`.
 pub(super) fn peer(text: &str) -> Checked<Peer> {
     const MEND: &str = "write, for instance, vpn.example.net:10000 or [2001:db8::1]:10000";
-    if let Ok(addr) = text.parse::<IpAddr>() {
+    if let Some(addr) = ip(text) {
         return peer_at(addr, None);
     }
-    let (host, port) = match text.rsplit_once(':') {
+    let (host, port) = match cut_last(text, b':') {
         Some((host, n)) if !text.ends_with(']') => (host, Some(port(n, MEND)?)),
         _ => (text, None),
     };
     if let Some(addr) = host.strip_prefix('[') {
-        return match addr.strip_suffix(']').map(str::parse::<IpAddr>) {
-            Some(Ok(addr @ IpAddr::V6(_))) => peer_at(addr, port),
+        return match addr.strip_suffix(']').and_then(ip) {
+            Some(addr @ IpAddr::V6(_)) => peer_at(addr, port),
             _ => no("between [ and ] stands an IPv6 address", MEND),
         };
     }
-    match host.parse::<IpAddr>() {
-        Ok(addr @ IpAddr::V4(_)) => peer_at(addr, port),
-        Ok(addr) => no("an IPv6 address with a port needs brackets", &format!("write [{addr}]:PORT")),
-        Err(_) => Ok(Peer { host: Host::Name(name(host)?), port }),
+    match ip(host) {
+        Some(addr @ IpAddr::V4(_)) => peer_at(addr, port),
+        Some(addr) => no("an IPv6 address with a port needs brackets", &format!("write [{addr}]:PORT")),
+        None => Ok(Peer { host: Host::Name(name(host)?), port }),
     }
 }
 
@@ -325,7 +329,7 @@ fn name(text: &str) -> Checked<String> {
     let mut number = false;
     for label in name.split('.') {
         let fits = label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        if label.is_empty() || label.len() > 63 || !fits || label.starts_with('-') || label.ends_with('-') {
+        if label.len() > 63 || !fits || matches!(label.as_bytes(), [] | [b'-', ..] | [.., b'-']) {
             return no(
                 "neither a name nor an address: each part of a name has 1 to 63 letters, digits and hyphens, none at its ends",
                 MEND,

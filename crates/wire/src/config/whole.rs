@@ -22,6 +22,7 @@ impl Reader<'_> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn devices(&mut self, config: &Config, places: &Places) {
         for (tunnel, place) in config.tunnels.iter().zip(&places.tunnels) {
             let Some(device) = &tunnel.device else { continue };
@@ -82,6 +83,7 @@ impl Reader<'_> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn listeners(&mut self, config: &Config, places: &mut Places) {
         for (n, resolver) in config.resolvers.iter().enumerate() {
             let Some(place) = places.resolvers.get(n).copied() else { return };

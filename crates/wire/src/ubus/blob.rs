@@ -22,8 +22,8 @@ pub struct Attr<'a> {
 /// A field: a named value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// Its name; empty in an array.
-    pub name: &'a [u8],
+    /// Its name; empty in an array, and if it is no UTF-8.
+    pub name: &'a str,
     kind: u8,
     value: &'a [u8],
 }
@@ -35,12 +35,25 @@ pub fn attrs(bytes: &[u8]) -> Attrs<'_> {
 
 /// The fields in a payload. What is no field is passed over.
 pub fn fields(bytes: &[u8]) -> impl Iterator<Item = Field<'_>> {
-    attrs(bytes).filter_map(Attr::field)
+    Fields { attrs: attrs(bytes) }
+}
+
+struct Fields<'a> {
+    attrs: Attrs<'a>,
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<Field<'a>> {
+        self.attrs.find_map(Attr::field)
+    }
 }
 
 /// The field of that name.
 pub fn field<'a>(bytes: &'a [u8], name: &str) -> Option<Field<'a>> {
-    fields(bytes).find(|f| f.name == name.as_bytes())
+    fields(bytes).find(|f| f.name == name)
 }
 
 /// See [`attrs`].
@@ -66,7 +79,7 @@ impl<'a> Attr<'a> {
     pub fn field(self) -> Option<Field<'a>> {
         let (len, rest) = self.payload.split_first_chunk::<NAME_LEN>().filter(|_| self.extended)?;
         let len = usize::from(u16::from_be_bytes(*len));
-        let name = rest.get(..len)?;
+        let name = core::str::from_utf8(rest.get(..len)?).unwrap_or_default();
         let value = self.payload.get(padded(NAME_LEN + len + 1)..)?;
         Some(Field { name, kind: self.id, value })
     }
@@ -157,22 +170,34 @@ pub fn put_field_array(out: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Vec
 }
 
 fn put_field(out: &mut Vec<u8>, kind: u8, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
-    put_with(out, EXTENDED | u32::from(kind) << 24, |out| {
-        let start = out.len();
-        out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
-        push_text(out, name);
-        pad(out, start);
-        fill(out);
-    });
+    let start = out.len();
+    open_field(out, kind, name);
+    fill(out);
+    close(out, start);
+}
+
+#[inline(never)]
+fn open_field(out: &mut Vec<u8>, kind: u8, name: &str) {
+    out.extend_from_slice(&(EXTENDED | u32::from(kind) << 24).to_be_bytes());
+    let start = out.len();
+    out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
+    push_text(out, name);
+    pad(out, start);
 }
 
 fn put_with(out: &mut Vec<u8>, header: u32, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.extend_from_slice(&[0; HEADER]);
+    out.extend_from_slice(&header.to_be_bytes());
     fill(out);
+    close(out, start);
+}
+
+/// Puts the length into the header at `start`.
+#[inline(never)]
+fn close(out: &mut Vec<u8>, start: usize) {
     let len = u32::try_from(out.len() - start).unwrap_or(LEN_MASK).min(LEN_MASK);
-    if let Some(place) = out.get_mut(start..).and_then(|rest| rest.first_chunk_mut::<HEADER>()) {
-        *place = (header | len).to_be_bytes();
+    if let Some(header) = out.get_mut(start..).and_then(|rest| rest.first_chunk_mut::<HEADER>()) {
+        *header = (u32::from_be_bytes(*header) | len).to_be_bytes();
     }
     pad(out, start);
 }

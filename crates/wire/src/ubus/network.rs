@@ -7,7 +7,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
-use narrowgate_model::{Gather, Prefix};
+use narrowgate_model::{Gather, Prefix, ip};
 
 /// A logical interface of netifd's, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,82 +59,87 @@ pub fn dump(data: &[u8]) -> Vec<Interface> {
 pub fn status(data: &[u8]) -> Interface {
     let mut interface = Interface::default();
     let mut lower = None;
-    let mut active = Lists::default();
-    let mut inactive = Lists::default();
+    let mut inactive = Interface::default(); // its lists only
     for field in fields(data) {
         match field.name {
-            b"interface" => interface.name = field.text().unwrap_or_default().to_owned(),
-            b"proto" => interface.proto = field.text().unwrap_or_default().to_owned(),
-            b"up" => interface.up = field.truth(),
-            b"l3_device" => interface.device = name(field),
-            b"device" => lower = name(field),
-            b"ip4table" => interface.ip4table = number(field),
-            b"ip6table" => interface.ip6table = number(field),
-            b"inactive" => fields(field.inner()).for_each(|field| inactive.take(field)),
-            _ => active.take(field),
+            "interface" => interface.name = field.text().unwrap_or_default().to_owned(),
+            "proto" => interface.proto = field.text().unwrap_or_default().to_owned(),
+            "up" => interface.up = field.truth(),
+            "l3_device" => interface.device = name(field),
+            "device" => lower = name(field),
+            "ip4table" => interface.ip4table = number(field),
+            "ip6table" => interface.ip6table = number(field),
+            "inactive" => fields(field.inner()).for_each(|field| inactive.list(field)),
+            _ => interface.list(field),
         }
     }
     interface.device = interface.device.or(lower);
-    interface.addresses = active.addresses;
-    interface.routes = active.routes;
-    inactive.routes.into_iter().map(|route| Route { active: false, ..route }).add_to(&mut interface.routes);
+    for mut route in inactive.routes {
+        route.active = false;
+        interface.routes.push(route);
+    }
+    inactive.dns.append(&mut interface.dns);
     interface.dns = inactive.dns;
-    interface.dns.extend(active.dns);
+    inactive.search.append(&mut interface.search);
     interface.search = inactive.search;
-    interface.search.extend(active.search);
     interface
 }
 
-/// What is told twice, of what is in force and of what is not.
-#[derive(Default)]
-struct Lists {
-    addresses: Vec<Prefix>,
-    routes: Vec<Route>,
-    dns: Vec<IpAddr>,
-    search: Vec<String>,
-}
-
-impl Lists {
-    fn take(&mut self, field: Field<'_>) {
-        let list = field.inner();
-        match field.name {
-            b"ipv4-address" | b"ipv6-address" => fields(list).filter_map(address).add_to(&mut self.addresses),
-            b"route" => fields(list).filter_map(route).add_to(&mut self.routes),
-            b"dns-server" => {
-                fields(list).filter_map(|f| f.text()?.parse::<IpAddr>().ok()).add_to(&mut self.dns)
+impl Interface {
+    /// Takes one of the lists that are told twice, of what is in force and of what is not.
+    fn list(&mut self, list: Field<'_>) {
+        for entry in fields(list.inner()) {
+            match list.name {
+                "ipv4-address" | "ipv6-address" => {
+                    if let Some(prefix) = prefix(entry.inner(), "address") {
+                        self.addresses.push(prefix);
+                    }
+                }
+                "route" => {
+                    if let Some(route) = route(entry) {
+                        self.routes.push(route);
+                    }
+                }
+                "dns-server" => {
+                    if let Some(addr) = addr(entry) {
+                        self.dns.push(addr);
+                    }
+                }
+                "dns-search" => {
+                    if let Some(domain) = entry.text() {
+                        self.search.push(domain.to_owned());
+                    }
+                }
+                _ => {}
             }
-            b"dns-search" => {
-                fields(list).filter_map(|f| f.text().map(str::to_owned)).add_to(&mut self.search)
-            }
-            _ => {}
         }
     }
 }
 
-fn address(entry: Field<'_>) -> Option<Prefix> {
-    prefix(entry.inner(), "address")
-}
-
 /// Nothing but routes that send packets on: netifd also tells of unreachable ones and the like, by their `type`.
+#[inline(never)]
 fn route(entry: Field<'_>) -> Option<Route> {
     let entry = entry.inner();
     if field(entry, "type").and_then(number).is_some_and(|kind| kind != UNICAST) {
         return None;
     }
     let dst = prefix(entry, "target")?.network();
-    let via = field(entry, "nexthop").and_then(|f| f.text()?.parse::<IpAddr>().ok());
     Some(Route {
         dst,
-        via: via.filter(|via| !via.is_unspecified()),
+        via: field(entry, "nexthop").and_then(addr).filter(|via| !via.is_unspecified()),
         metric: field(entry, "metric").and_then(number),
         valid: field(entry, "valid").and_then(number),
         active: true,
     })
 }
 
+fn addr(field: Field<'_>) -> Option<IpAddr> {
+    ip(field.text()?)
+}
+
 /// An address or target with its `mask`, both of which have to be there.
-fn prefix(entry: &[u8], addr: &str) -> Option<Prefix> {
-    let addr: IpAddr = field(entry, addr)?.text()?.parse().ok()?;
+fn prefix(entry: &[u8], name: &str) -> Option<Prefix> {
+    let addr = addr(field(entry, name)?)?;
     let len = u8::try_from(field(entry, "mask")?.number()?).ok()?;
     let prefix = Prefix::new(addr, len);
     (prefix.len == len).then_some(prefix)

@@ -128,6 +128,7 @@ impl Parser<'_> {
     }
 
     /// The commands of one line.
+    #[inline(never)]
     fn line(&mut self) -> Result<(), Refused> {
         loop {
             self.command()?;
@@ -150,6 +151,7 @@ impl Parser<'_> {
 
     /// A `;`. What follows must be a command, or nothing where libuci bears that. Where libuci takes the `;` for something else,
     /// the line is refused, so that a text never means one thing there and another here.
+    #[inline(never)]
     fn separator(&mut self) -> Result<(), Refused> {
         let place = self.cursor.place;
         let (touches, unnamed) = (self.bare_end == Some(place), core::mem::take(&mut self.unnamed));
@@ -209,6 +211,7 @@ impl Parser<'_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn config(&mut self, place: Place) -> Result<Current, Refused> {
         let kind = self.needed(place, "config", "its type", format_args!("config uplink 'wan'"))?;
         if !kind.text.bytes().all(|b| b.is_ascii_graphic()) {
