@@ -9,9 +9,9 @@ mod whole;
 
 pub(crate) use values::is_dns_name;
 
+use self::keys::Key;
 use crate::uci::{self, File, Mistake, Names, Place};
 use alloc::borrow::ToOwned;
-use alloc::fmt::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -60,8 +60,10 @@ pub fn read(
     if whole && reader.problems.is_empty() && config.uplinks.is_empty() {
         reader.problem(
             Place::START,
-            format_args!("no uplink: without a section `uplink` there is nothing to guard"),
-            format_args!("add: config uplink 'wan' and below it: option device 'eth0'"),
+            format_args!(
+                "no uplink: without a section `uplink` there is nothing to guard\n\
+                 add: config uplink 'wan' and below it: option device 'eth0'"
+            ),
         );
     }
 
@@ -97,10 +99,10 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Notes a problem, in the order of places.
+    /// Notes a problem, in the order of places; `lines` as [`Mistake::new`] has them.
     #[inline(never)]
-    fn problem(&mut self, place: Place, message: fmt::Arguments<'_>, mend: fmt::Arguments<'_>) {
-        self.add(problem(self.file, Mistake { place, message: format(message), mend: format(mend) }));
+    fn problem(&mut self, place: Place, lines: fmt::Arguments<'_>) {
+        self.add(problem(self.file, Mistake::new(place, lines)));
     }
 
     /// The text's sections, and whether they are all: its mistakes are noted.
@@ -131,10 +133,10 @@ impl Reader<'_> {
                         self.problem(
                             place,
                             format_args!(
-                                "narrowgate: a second section of this type, after line {}",
+                                "narrowgate: a second section of this type, after line {}\n\
+                                 move its options into the first one",
                                 first.line
                             ),
-                            format_args!("move its options into the first one"),
                         );
                     }
                     self.fill(section, kind, &mut config);
@@ -163,7 +165,7 @@ impl Reader<'_> {
         let (file, _) = self.parse(text, Names::OfAll);
         let mut servers = Vec::new();
         let Some(section) = file.sections.iter().find(|s| s.kind.text == "static") else { return servers };
-        self.values(section, "server", true, &mut servers);
+        self.values(section, Key::Server, &mut servers);
         let only = match config.uplinks.as_slice() {
             [uplink] => Some(uplink.device.as_str()),
             _ => None,

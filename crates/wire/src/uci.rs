@@ -16,9 +16,12 @@ mod write;
 pub use parse::{Names, parse};
 pub use write::write;
 
+use alloc::borrow::ToOwned;
+use alloc::fmt::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use narrowgate_model::cut;
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +135,16 @@ pub struct Mistake {
     pub message: String,
     /// What to do.
     pub mend: String,
+}
+
+impl Mistake {
+    /// What is wrong and what to do are a line each: so one formatting makes both.
+    #[inline(never)]
+    pub(crate) fn new(place: Place, lines: fmt::Arguments<'_>) -> Mistake {
+        let lines = format(lines);
+        let (message, mend) = cut(&lines, b'\n').unwrap_or((&lines, ""));
+        Mistake { place, message: message.to_owned(), mend: mend.to_owned() }
+    }
 }
 
 impl fmt::Display for Mistake {

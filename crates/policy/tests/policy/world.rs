@@ -33,8 +33,8 @@ impl World {
                 self.guard = None;
             }
             Step::SetSysctl { path, value } => {
-                let old = self.observed.sysctls.insert(path.clone(), value.clone());
-                assert!(old.is_some(), "there is no sysctl {path}");
+                assert!(self.observed.sysctls.contains_key(path), "there is no sysctl {path}");
+                self.observed.sysctls.insert(path.clone(), value.clone());
             }
             Step::SetLink { name, up } => self.set_link(name, *up),
             Step::AddAddress(a) => self.add_address(a),

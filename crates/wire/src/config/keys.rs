@@ -7,31 +7,66 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use narrowgate_model::Gather;
 
-/// A section type.
+/// An option that some section type has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Mark,
+    Table,
+    Priority,
+    Strict,
+    Device,
+    Provider,
+    Interface,
+    Dns,
+    Inbound,
+    Metric,
+    Address,
+    Gateway,
+    Group,
+    Peer,
+    Cgroup,
+    Listen,
+    Via,
+    Server,
+    Cache,
+}
+
+/// Their names, in the same order.
+const NAMES: &str = "mark table priority strict device provider interface dns inbound metric address gateway group peer cgroup \
+                     listen via server cache";
+
+impl Key {
+    pub(super) fn name(self) -> &'static str {
+        NAMES.split(' ').nth(self as usize).unwrap_or_default()
+    }
+
+    fn is_list(self) -> bool {
+        use Key::*;
+        matches!(self, Interface | Dns | Inbound | Address | Gateway | Peer | Listen | Server)
+    }
+}
+
+/// A section type with its options, in the manual's order.
 pub(super) struct Kind {
     pub name: &'static str,
-    /// Its options, in the manual's order.
-    pub options: &'static str,
-    /// Those of them that are lists.
-    lists: &'static str,
+    pub keys: &'static [Key],
 }
 
 /// All of them. The manual page narrowgate-config(5) has the same list.
-const KINDS: &[Kind] = &[
-    Kind { name: "narrowgate", options: "mark table priority strict", lists: "" },
-    Kind {
-        name: "uplink",
-        options: "device provider interface dns inbound metric address gateway",
-        lists: "interface dns inbound address gateway",
-    },
-    Kind { name: "tunnel", options: "group device peer cgroup", lists: "peer" },
-    Kind { name: "resolver", options: "listen via server cache", lists: "listen server" },
-];
+const KINDS: &[Kind] = {
+    use Key::*;
+    &[
+        Kind { name: "narrowgate", keys: &[Mark, Table, Priority, Strict] },
+        Kind { name: "uplink", keys: &[Device, Provider, Interface, Dns, Inbound, Metric, Address, Gateway] },
+        Kind { name: "tunnel", keys: &[Group, Device, Peer, Cgroup] },
+        Kind { name: "resolver", keys: &[Listen, Via, Server, Cache] },
+    ]
+};
 
 /// Something that a section's options are put into.
 pub(super) trait Entry {
     /// Takes one value of an option that the section's type has.
-    fn put(&mut self, option: &str, text: &str) -> Checked<()>;
+    fn put(&mut self, key: Key, text: &str) -> Checked<()>;
 }
 
 impl Reader<'_> {
@@ -43,22 +78,30 @@ impl Reader<'_> {
             let kinds: Vec<&str> = KINDS.iter().map(|k| k.name).gather();
             self.problem(
                 written.place,
-                format_args!("section type `{}`: unknown", shown(&written.text)),
-                format_args!("{}", suggestion(&written.text, &kinds)),
+                format_args!(
+                    "section type `{}`: unknown\n{}",
+                    shown(&written.text),
+                    suggestion(&written.text, &kinds)
+                ),
             );
             return None;
         };
         for (n, setting) in section.settings.iter().enumerate() {
             let name = &setting.name;
-            if is_one_of(kind.options, &name.text) {
+            if let Some(key) = kind.keys.iter().find(|key| key.name() == name.text) {
                 let earlier = section.settings.get(..n).unwrap_or_default();
-                self.setting(is_one_of(kind.lists, &name.text), setting, earlier);
+                self.setting(key.is_list(), setting, earlier);
                 continue;
             }
+            let keys: Vec<&str> = kind.keys.iter().map(|key| key.name()).gather();
             self.problem(
                 name.place,
-                format_args!("option `{}`: a section of type {} has none of this name", name.text, kind.name),
-                format_args!("{}", suggestion(&name.text, &words(kind.options))),
+                format_args!(
+                    "option `{}`: a section of type {} has none of this name\n{}",
+                    name.text,
+                    kind.name,
+                    suggestion(&name.text, &keys)
+                ),
             );
         }
         Some(kind)
@@ -70,8 +113,10 @@ impl Reader<'_> {
         if setting.list && !list {
             self.problem(
                 setting.name.place,
-                format_args!("list {name}: this option has one value"),
-                format_args!("write: option {name} '{}'", shown(&value.text)),
+                format_args!(
+                    "list {name}: this option has one value\nwrite: option {name} '{}'",
+                    shown(&value.text)
+                ),
             );
         }
         let same = |s: &&Setting| s.name.text == *name && s.block == setting.block;
@@ -80,27 +125,26 @@ impl Reader<'_> {
             let mend = if list { "write each value as a `list`" } else { "remove one of the two" };
             self.problem(
                 setting.name.place,
-                format_args!("{name}: written in line {} already", first.name.place.line),
-                format_args!("{mend}"),
+                format_args!("{name}: written in line {} already\n{mend}", first.name.place.line),
             );
         }
         if value.cut {
             self.problem(
                 value.place,
                 format_args!(
-                    "{name} `{}`: a comment begins within the value, since # stands outside quotes",
+                    "{name} `{}`: a comment begins within the value, since # stands outside quotes\n\
+                     quote the value, or put a space ahead of the comment",
                     shown(&value.text)
                 ),
-                format_args!("quote the value, or put a space ahead of the comment"),
             );
         }
         if has_lines(value) {
             self.problem(
                 value.place,
                 format_args!(
-                    "{name}: the value goes on over several lines, so its closing quote is probably missing"
+                    "{name}: the value goes on over several lines, so its closing quote is probably missing\n\
+                     close the quote on its line"
                 ),
-                format_args!("close the quote on its line"),
             );
         }
     }
@@ -108,36 +152,34 @@ impl Reader<'_> {
     /// Puts all that the section says into `entry`. The options come in the order from the last to the first, so that a resolver
     /// knows its `via` when its `listen` comes.
     pub(super) fn fill(&mut self, section: &Section, kind: &Kind, entry: &mut dyn Entry) {
-        for option in words(kind.options).iter().rev() {
-            self.values(section, option, is_one_of(kind.lists, option), entry);
+        for key in kind.keys.iter().rev() {
+            self.values(section, *key, entry);
         }
     }
 
     /// Puts an option's value, or a list's values, into `entry`, without those that are wrong, which are reported. An `option` is
     /// read as a list with spaces between, as most of OpenWrt does.
-    pub(super) fn values(&mut self, section: &Section, option: &str, list: bool, entry: &mut dyn Entry) {
-        match section.value(option) {
-            Some(Value::One(word)) if !list => self.value(option, word, &word.text, entry),
+    pub(super) fn values(&mut self, section: &Section, key: Key, entry: &mut dyn Entry) {
+        let list = key.is_list();
+        match section.value(key.name()) {
+            Some(Value::One(word)) if !list => self.value(key, word, &word.text, entry),
             Some(Value::One(word)) => {
-                word.text.split_ascii_whitespace().for_each(|part| self.value(option, word, part, entry));
+                word.text.split_ascii_whitespace().for_each(|part| self.value(key, word, part, entry));
             }
             Some(Value::Many(words)) if list => {
-                words.into_iter().for_each(|word| self.value(option, word, &word.text, entry));
+                words.into_iter().for_each(|word| self.value(key, word, &word.text, entry));
             }
             _ => {} // nothing, or reported by `setting`
         }
     }
 
-    fn value(&mut self, option: &str, word: &Word, text: &str, entry: &mut dyn Entry) {
+    fn value(&mut self, key: Key, word: &Word, text: &str, entry: &mut dyn Entry) {
         if word.cut || has_lines(word) {
             return; // reported by `setting`
         }
-        if let Err(no) = entry.put(option, text) {
-            self.problem(
-                word.place,
-                format_args!("{option} `{}`: {}", shown(text), no.why),
-                format_args!("{}", no.mend),
-            );
+        if let Err(no) = entry.put(key, text) {
+            let lines = format_args!("{} `{}`: {}\n{}", key.name(), shown(text), no.why, no.mend);
+            self.problem(word.place, lines);
         }
     }
 }
@@ -146,12 +188,7 @@ fn has_lines(word: &Word) -> bool {
     word.text.bytes().any(|b| matches!(b, b'\n' | b'\r'))
 }
 
-/// Words that have a space between each two.
-pub(super) fn words(text: &'static str) -> Vec<&'static str> {
-    text.split(' ').gather()
-}
-
-/// Whether `text` is one of these [`words`].
+/// Whether `text` is one of these words, which have a space between each two.
 pub(super) fn is_one_of(words: &str, text: &str) -> bool {
     words.split(' ').any(|word| word == text)
 }

@@ -1,6 +1,6 @@
 //! One section of a config file to one entry of [`Config`].
 
-use super::keys::{Entry, Kind, words};
+use super::keys::{Entry, Key, Kind};
 use super::values::{self, Checked, NOTHING};
 use super::{Places, Reader};
 use crate::uci::{Place, Section};
@@ -29,16 +29,20 @@ impl Reader<'_> {
         if !section.has("device") && !section.refused {
             self.problem(
                 section.kind.place,
-                format_args!("uplink: the device is missing, so nothing can be guarded"),
-                format_args!("add: option device 'eth0'"),
+                format_args!(
+                    "uplink: the device is missing, so nothing can be guarded\n\
+                     add: option device 'eth0'"
+                ),
             );
         }
         if uplink.inbound.contains(&NOTHING) {
             if uplink.inbound.len() > 1 {
                 self.problem(
                     place_of(section, "inbound"),
-                    format_args!("inbound: `none` together with something that is allowed"),
-                    format_args!("remove one of them"),
+                    format_args!(
+                        "inbound: `none` together with something that is allowed\n\
+                         remove one of them"
+                    ),
                 );
             }
             uplink.inbound.clear();
@@ -53,8 +57,10 @@ impl Reader<'_> {
             if let Some(scope) = server.scope.as_ref().filter(|scope| *scope != device) {
                 self.problem(
                     place_of(section, "dns"),
-                    format_args!("dns `{server}`: {scope} is not this uplink's device, which is {device}"),
-                    format_args!("leave the device out, or move the server to its uplink"),
+                    format_args!(
+                        "dns `{server}`: {scope} is not this uplink's device, which is {device}\n\
+                         leave the device out, or move the server to its uplink"
+                    ),
                 );
             }
         }
@@ -65,10 +71,10 @@ impl Reader<'_> {
             self.problem(
                 place,
                 format_args!(
-                    "uplink `{}`: the uplink of line {} is on the same device {device}",
+                    "uplink `{}`: the uplink of line {} is on the same device {device}\n\
+                     make them one section, with several `list interface` for netifd",
                     uplink.name, first.line
                 ),
-                format_args!("make them one section, with several `list interface` for netifd"),
             );
         }
         places.uplinks.push(place);
@@ -82,8 +88,10 @@ impl Reader<'_> {
             if !section.has("address") && !section.refused {
                 self.problem(
                     section.kind.place,
-                    format_args!("uplink: the provider `static` knows no address but those written here, and there is none"),
-                    format_args!("add: list address '192.0.2.2/24'"),
+                    format_args!(
+                        "uplink: the provider `static` knows no address but those written here, and there is none\n\
+                         add: list address '192.0.2.2/24'"
+                    ),
                 );
             }
             for gateway in &uplink.gateways {
@@ -91,8 +99,10 @@ impl Reader<'_> {
                 if !reached && !uplink.addresses.is_empty() {
                     self.problem(
                         place_of(section, "gateway"),
-                        format_args!("gateway `{gateway}`: the uplink has no address of this family"),
-                        format_args!("add a `list address` of the gateway's network"),
+                        format_args!(
+                            "gateway `{gateway}`: the uplink has no address of this family\n\
+                             add a `list address` of the gateway's network"
+                        ),
                     );
                     break;
                 }
@@ -103,8 +113,10 @@ impl Reader<'_> {
             if section.has(name) {
                 self.problem(
                     place_of(section, name),
-                    format_args!("{name}: only the provider `static` looks at it, the others learn it"),
-                    format_args!("remove the line, or write: option provider 'static'"),
+                    format_args!(
+                        "{name}: only the provider `static` looks at it, the others learn it\n\
+                         remove the line, or write: option provider 'static'"
+                    ),
                 );
             }
         }
@@ -123,12 +135,14 @@ impl Reader<'_> {
             Tunnel { name: String::new(), group: None, device: None, peers: Vec::new(), cgroup: None };
         self.fill(section, kind, &mut tunnel);
         let place = section.kind.place;
-        if !words(kind.options).iter().any(|option| section.has(option)) {
+        if !kind.keys.iter().any(|key| section.has(key.name())) {
             if !section.refused {
                 self.problem(
                     place,
-                    format_args!("tunnel: neither group nor device nor peer nor cgroup, so nothing tells which program it is"),
-                    format_args!("add: option group 'gluon-mesh-vpn', or option cgroup '/…'"),
+                    format_args!(
+                        "tunnel: neither group nor device nor peer nor cgroup, so nothing tells which program it is\n\
+                         add: option group 'gluon-mesh-vpn', or option cgroup '/…'"
+                    ),
                 );
             }
             return;
@@ -170,10 +184,10 @@ impl Reader<'_> {
             self.problem(
                 place,
                 format_args!(
-                    "resolver `{}`: it asks via the mesh, where servers are not learnt, and none is written",
+                    "resolver `{}`: it asks via the mesh, where servers are not learnt, and none is written\n\
+                     add: list server 'fd42::1', or: option via 'uplink'",
                     resolver.name
                 ),
-                format_args!("add: list server 'fd42::1', or: option via 'uplink'"),
             );
         }
         self.unique(kind, &resolver.name, place, places);
@@ -183,11 +197,11 @@ impl Reader<'_> {
 }
 
 impl Entry for Config {
-    fn put(&mut self, option: &str, text: &str) -> Checked<()> {
-        match option {
-            "mark" => self.mark = values::mark(text)?,
-            "table" => self.table = values::table(text)?,
-            "priority" => self.rule_priority = values::priority(text)?,
+    fn put(&mut self, key: Key, text: &str) -> Checked<()> {
+        match key {
+            Key::Mark => self.mark = values::mark(text)?,
+            Key::Table => self.table = values::table(text)?,
+            Key::Priority => self.rule_priority = values::priority(text)?,
             _ => self.strict = values::boolean(text)?,
         }
         Ok(())
@@ -195,15 +209,15 @@ impl Entry for Config {
 }
 
 impl Entry for Uplink {
-    fn put(&mut self, option: &str, text: &str) -> Checked<()> {
-        match option {
-            "device" => self.device = values::device(text)?,
-            "provider" => self.provider = values::provider(text)?,
-            "interface" => once(&mut self.interfaces, values::interface(text)?),
-            "dns" => return self.dns.put(option, text),
-            "inbound" => once(&mut self.inbound, values::inbound(text)?),
-            "metric" => self.metric = values::metric(text)?,
-            "address" => once(&mut self.addresses, values::address(text)?),
+    fn put(&mut self, key: Key, text: &str) -> Checked<()> {
+        match key {
+            Key::Device => self.device = values::device(text)?,
+            Key::Provider => self.provider = values::provider(text)?,
+            Key::Interface => once(&mut self.interfaces, values::interface(text)?),
+            Key::Dns => return self.dns.put(key, text),
+            Key::Inbound => once(&mut self.inbound, values::inbound(text)?),
+            Key::Metric => self.metric = values::metric(text)?,
+            Key::Address => once(&mut self.addresses, values::address(text)?),
             _ => once(&mut self.gateways, values::gateway(text)?),
         }
         Ok(())
@@ -211,11 +225,11 @@ impl Entry for Uplink {
 }
 
 impl Entry for Tunnel {
-    fn put(&mut self, option: &str, text: &str) -> Checked<()> {
-        match option {
-            "group" => self.group = Some(values::group(text)?),
-            "device" => self.device = Some(values::device(text)?),
-            "peer" => once(&mut self.peers, values::peer(text)?),
+    fn put(&mut self, key: Key, text: &str) -> Checked<()> {
+        match key {
+            Key::Group => self.group = Some(values::group(text)?),
+            Key::Device => self.device = Some(values::device(text)?),
+            Key::Peer => once(&mut self.peers, values::peer(text)?),
             _ => self.cgroup = Some(values::cgroup(text)?),
         }
         Ok(())
@@ -223,11 +237,11 @@ impl Entry for Tunnel {
 }
 
 impl Entry for Resolver {
-    fn put(&mut self, option: &str, text: &str) -> Checked<()> {
-        match option {
-            "listen" => once(&mut self.listen, values::listen(text, port(self.via))?),
-            "via" => self.via = values::via(text)?,
-            "server" => return self.servers.put(option, text),
+    fn put(&mut self, key: Key, text: &str) -> Checked<()> {
+        match key {
+            Key::Listen => once(&mut self.listen, values::listen(text, port(self.via))?),
+            Key::Via => self.via = values::via(text)?,
+            Key::Server => return self.servers.put(key, text),
             _ => self.cache = values::cache(text)?,
         }
         Ok(())
@@ -235,7 +249,7 @@ impl Entry for Resolver {
 }
 
 impl Entry for Vec<Server> {
-    fn put(&mut self, _: &str, text: &str) -> Checked<()> {
+    fn put(&mut self, _: Key, text: &str) -> Checked<()> {
         once(self, values::server(text)?);
         Ok(())
     }

@@ -16,8 +16,11 @@ impl Reader<'_> {
         if let Some(first) = places.earlier(format_args!("{kind} {name}"), place) {
             self.problem(
                 place,
-                format_args!("{kind} `{name}`: line {} has another of this name", first.line),
-                format_args!("name this one, for instance: config {kind} '{name}_2'"),
+                format_args!(
+                    "{kind} `{name}`: line {} has another of this name\n\
+                     name this one, for instance: config {kind} '{name}_2'",
+                    first.line
+                ),
             );
         }
     }
@@ -31,10 +34,10 @@ impl Reader<'_> {
                 self.problem(
                     *place,
                     format_args!(
-                        "tunnel `{}`: its device {device} is the uplink's of line {}, and nothing can be both",
+                        "tunnel `{}`: its device {device} is the uplink's of line {}, and nothing can be both\n\
+                         write the device that the VPN makes, or leave the option out",
                         tunnel.name, first.line
                     ),
-                    format_args!("write the device that the VPN makes, or leave the option out"),
                 );
             }
         }
@@ -61,8 +64,11 @@ impl Reader<'_> {
         if server.is_link_local() && server.scope.is_none() {
             self.problem(
                 place,
-                format_args!("server `{server}`: a link-local address means nothing without its device"),
-                format_args!("write {}%DEVICE", server.addr),
+                format_args!(
+                    "server `{server}`: a link-local address means nothing without its device\n\
+                     write {}%DEVICE",
+                    server.addr
+                ),
             );
         }
     }
@@ -74,10 +80,10 @@ impl Reader<'_> {
                 self.problem(
                     *place,
                     format_args!(
-                        "tunnel `{}`: no peer, and with option strict only peers can be looked up and reached",
+                        "tunnel `{}`: no peer, and with option strict only peers can be looked up and reached\n\
+                         add: list peer 'vpn.example.net', or set option strict '0'",
                         tunnel.name
                     ),
-                    format_args!("add: list peer 'vpn.example.net', or set option strict '0'"),
                 );
             }
         }
@@ -90,14 +96,17 @@ impl Reader<'_> {
             for listen in &resolver.listen {
                 let first = places.earlier(format_args!("listen {listen}"), place);
                 let Some(first) = first.filter(|first| *first != place) else { continue };
-                let other = match first {
-                    Place::START => "the resolver via the uplink, which is there unless written,",
-                    _ => &format!("the resolver of line {}", first.line),
+                let other: &dyn fmt::Display = match first {
+                    Place::START => &"the resolver via the uplink, which is there unless written,",
+                    _ => &format_args!("the resolver of line {}", first.line),
                 };
                 self.problem(
                     place,
-                    format_args!("resolver `{}`: {other} listens on {listen} already", resolver.name),
-                    format_args!("give this one another port or address"),
+                    format_args!(
+                        "resolver `{}`: {other} listens on {listen} already\n\
+                         give this one another port or address",
+                        resolver.name
+                    ),
                 );
             }
             if let Some(server) = resolver.servers.iter().find(|s| asks_itself(resolver, s)) {
@@ -115,8 +124,10 @@ impl Reader<'_> {
     pub(super) fn itself(&mut self, place: Place, option: &str, server: &Server) {
         self.problem(
             place,
-            format_args!("{option} `{server}`: this is the resolver itself, which would ask without end"),
-            format_args!("write the server that it is to ask"),
+            format_args!(
+                "{option} `{server}`: this is the resolver itself, which would ask without end\n\
+                 write the server that it is to ask"
+            ),
         );
     }
 }

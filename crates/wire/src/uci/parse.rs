@@ -3,7 +3,6 @@
 
 use super::cursor::{Cursor, is_blank, is_space};
 use super::{File, Mistake, Place, Section, Setting, Word, shown};
-use alloc::fmt::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -79,10 +78,10 @@ enum Current {
 struct Refused;
 
 impl Parser<'_> {
-    /// Notes a mistake.
+    /// Notes a mistake; `lines` as [`Mistake::new`] has them.
     #[inline(never)]
-    fn refuse(&mut self, place: Place, message: fmt::Arguments<'_>, mend: fmt::Arguments<'_>) -> Refused {
-        self.mistakes.push(Mistake { place, message: format(message), mend: format(mend) });
+    fn refuse(&mut self, place: Place, lines: fmt::Arguments<'_>) -> Refused {
+        self.mistakes.push(Mistake::new(place, lines));
         Refused
     }
 
@@ -90,8 +89,7 @@ impl Parser<'_> {
         if text.starts_with('\u{feff}') {
             self.refuse(
                 Place::START,
-                format_args!("byte order mark: UCI text begins with a command"),
-                format_args!("save the file without it"),
+                format_args!("byte order mark: UCI text begins with a command\nsave the file without it"),
             );
             self.cursor.bump();
         }
@@ -101,8 +99,7 @@ impl Parser<'_> {
         self.cursor.skip_while(|c| c != '\0');
         self.refuse(
             self.cursor.place,
-            format_args!("zero byte: this is no text file"),
-            format_args!("restore the file from a backup"),
+            format_args!("zero byte: this is no text file\nrestore the file from a backup"),
         );
         false
     }
@@ -135,8 +132,11 @@ impl Parser<'_> {
             if let Some(extra) = self.word()? {
                 return Err(self.refuse(
                     extra.place,
-                    format_args!("`{}`: too many words in this command", shown(&extra.text)),
-                    format_args!("quote a value that contains spaces, or remove the word"),
+                    format_args!(
+                        "`{}`: too many words in this command\n\
+                         quote a value that contains spaces, or remove the word",
+                        shown(&extra.text)
+                    ),
                 ));
             }
             if self.cursor.peek() != Some(';') {
@@ -174,7 +174,7 @@ impl Parser<'_> {
             ),
             Some(_) => return Ok(()),
         };
-        Err(self.refuse(place, format_args!("{what}"), format_args!("{mend}")))
+        Err(self.refuse(place, format_args!("{what}\n{mend}")))
     }
 
     fn command(&mut self) -> Result<(), Refused> {
@@ -196,8 +196,7 @@ impl Parser<'_> {
                     [b'/', b'/', ..] | [b'-', b'-', ..] => "begin a comment with #",
                     _ => "a line begins with config, option, list, package or #",
                 };
-                let what = format_args!("`{}`: unknown command", shown(command));
-                Err(self.refuse(place, what, format_args!("{mend}")))
+                Err(self.refuse(place, format_args!("`{}`: unknown command\n{mend}", shown(command))))
             }
         }
     }
@@ -232,12 +231,12 @@ impl Parser<'_> {
                 let first =
                     self.file.sections.get(at).map(|s| &s.kind).filter(|first| first.text != kind.text);
                 let Some(first) = first else { return Ok(Current::At(at)) };
-                let what = format!(
-                    "`{}`: line {} has a section of this name and the type {}, and for libuci a name has one type",
+                let lines = format!(
+                    "`{}`: line {} has a section of this name and the type {}, and for libuci a name has one type\n\
+                     give one of them another name",
                     name.text, first.place.line, first.text
                 );
-                let mend = format_args!("give one of them another name");
-                return Err(self.refuse(name.place, format_args!("{what}"), mend));
+                return Err(self.refuse(name.place, format_args!("{lines}")));
             }
         }
         self.file.sections.push(Section { kind, name, settings: Vec::new(), refused: false });
@@ -249,8 +248,10 @@ impl Parser<'_> {
         if matches!(self.current, Current::None) {
             return Err(self.refuse(
                 place,
-                format_args!("{command}: no section is open yet, so it belongs to nothing"),
-                format_args!("begin a section ahead of it, such as: config uplink 'wan'"),
+                format_args!(
+                    "{command}: no section is open yet, so it belongs to nothing\n\
+                     begin a section ahead of it, such as: config uplink 'wan'"
+                ),
             ));
         }
         let name =
@@ -261,8 +262,10 @@ impl Parser<'_> {
         let Some(value) = self.word()? else {
             return Err(self.refuse(
                 place,
-                format_args!("{command} {}: the value is missing", name.text),
-                format_args!("write: {command} {} 'value'", name.text),
+                format_args!(
+                    "{command} {}: the value is missing\nwrite: {command} {} 'value'",
+                    name.text, name.text
+                ),
             ));
         };
         if let Current::At(at) = self.current
@@ -282,19 +285,18 @@ impl Parser<'_> {
     ) -> Result<Word, Refused> {
         match self.word()? {
             Some(word) if !word.text.is_empty() => Ok(word),
-            _ => Err(self.refuse(
-                place,
-                format_args!("{command}: {what} is missing"),
-                format_args!("write, for instance: {example}"),
-            )),
+            _ => Err(self
+                .refuse(place, format_args!("{command}: {what} is missing\nwrite, for instance: {example}"))),
         }
     }
 
     fn bad_name(&mut self, word: &Word, whose: &str, allowed: &str) -> Refused {
         self.refuse(
             word.place,
-            format_args!("`{}`: no name for a {whose}: it may have {allowed}", shown(&word.text)),
-            format_args!("choose another name"),
+            format_args!(
+                "`{}`: no name for a {whose}: it may have {allowed}\nchoose another name",
+                shown(&word.text)
+            ),
         )
     }
 
@@ -371,8 +373,10 @@ impl Parser<'_> {
     fn never_closed(&mut self, place: Place, quote: char) -> Refused {
         self.refuse(
             place,
-            format_args!("{quote}: this quote is never closed, so the value goes on to the end of the file"),
-            format_args!("close it with {quote} at the end of the value"),
+            format_args!(
+                "{quote}: this quote is never closed, so the value goes on to the end of the file\n\
+                 close it with {quote} at the end of the value"
+            ),
         )
     }
 
@@ -392,7 +396,7 @@ impl Parser<'_> {
 fn swallowed_commands(text: &str) -> bool {
     text.split('\n')
         .skip(1)
-        .any(|line| matches!(line.split_ascii_whitespace().next(), Some("config" | "option" | "list")))
+        .any(|line| matches!(line.split_whitespace().next(), Some("config" | "option" | "list")))
 }
 
 fn is_name(text: &str) -> bool {
