@@ -1,18 +1,21 @@
 //! The control socket: whoever connects gets the report as JSON. It takes no orders.
 
-use super::{Daemon, groups, now, uplinks};
+use super::{Daemon, groups, hooks, now, uplinks};
 use crate::report::*;
 use crate::runtime::RuntimeDir;
 use narrowgate_model::Gather;
-use narrowgate_model::config::{Group, Host, Peer, Tunnel};
+use narrowgate_model::config::{Group, Host, Tunnel, Uplink};
+use narrowgate_model::facts::Origin;
 use narrowgate_model::{Facts, Time};
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use narrowgate_sys::path::Path;
+use narrowgate_sys::{fs, io, process};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::fmt::Display;
 
 /// The listening socket.
 pub struct Control {
-    listener: Option<UnixListener>,
+    listener: Option<OwnedFd>,
 }
 
 impl Control {
@@ -24,21 +27,12 @@ impl Control {
     /// Listens; a socket that a dead daemon left is replaced (the lock says that it is dead).
     pub fn listen(&mut self, runtime: &RuntimeDir) -> Result<(), String> {
         let path = runtime.file("control");
-        let _ = std::fs::remove_file(&path);
-        let listen = || {
-            let listener = UnixListener::bind(&path)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        };
-        match listen() {
+        match listener(Path::new(&path)) {
             Ok(listener) => {
                 self.listener = Some(listener);
                 Ok(())
             }
-            Err(error) => {
-                let error: std::io::Error = error;
-                Err(format!("control socket {}: {error}", path.display()))
-            }
+            Err(error) => Err(format!("control socket {}: {error}", path.display())),
         }
     }
 
@@ -48,71 +42,46 @@ impl Control {
     }
 }
 
+fn listener(path: &Path) -> io::Result<OwnedFd> {
+    let _ = fs::remove_file(path);
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, 128)?;
+    Ok(socket)
+}
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
 impl Daemon<'_> {
     /// Answers all who have connected. Who does not take the answer at once (it fits the socket's buffer) does not get it.
     pub(super) fn answer(&mut self) {
-        while let Some(Ok((mut stream, _))) = self.control.listener.as_ref().map(UnixListener::accept) {
+        while let Some(listener) = &self.control.listener {
+            let Ok(stream) = rustix::net::accept_with(listener, FLAGS) else { break };
             let json = json::write(self.report());
-            let _ = stream.set_nonblocking(true);
-            if let Err(error) = stream.write_all(json.as_bytes()) {
+            if let Err(error) = io::write_all(stream.as_fd(), json.as_bytes()) {
                 log::debug!("status: {error}");
             }
         }
     }
 
     fn report(&mut self) -> Report {
-        let at = now();
         let counts = self.reconciler.counts();
-        let uplinks = self.config.uplinks.iter().map(|uplink| {
-            let empty = Facts::default();
-            let facts = self.uplinks.facts().get(&uplink.name).unwrap_or(&empty);
-            let (provider, details) = self.uplinks.describe(&uplink.name, at);
-            UplinkReport {
-                name: uplink.name.clone(),
-                device: uplink.device.clone(),
-                provider: provider.to_owned(),
-                state: uplinks::state_word(facts.state()).to_owned(),
-                addresses: facts
-                    .addresses
-                    .iter()
-                    .map(|a| fact(a.prefix.to_string(), a.origin.as_str(), a.valid_until, at))
-                    .gather(),
-                routes: facts
-                    .routes
-                    .iter()
-                    .map(|r| {
-                        let via = r.via.map_or("on-link".to_owned(), |via| format!("by {via}"));
-                        fact(format!("{} {via}", r.dst), r.origin.as_str(), r.until, at)
-                    })
-                    .gather(),
-                dns: facts
-                    .dns
-                    .iter()
-                    .map(|d| fact(d.server.to_string(), d.origin.as_str(), d.until, at))
-                    .gather(),
-                portals: facts
-                    .portals
-                    .iter()
-                    .map(|p| fact(p.uri.clone(), p.origin.as_str(), None, at))
-                    .gather(),
-                nat64: facts
-                    .nat64
-                    .iter()
-                    .map(|n| fact(n.prefix.to_string(), n.origin.as_str(), n.until, at))
-                    .gather(),
-                mtu: facts.mtu,
-                details: details.into_iter().map(|(name, value)| Detail { name, value }).gather(),
-            }
-        });
+        let (mut uplinks, mut tunnels) = (Vec::new(), Vec::new());
+        for uplink in &self.config.uplinks {
+            uplinks.push(self.uplink(uplink));
+        }
+        for tunnel in &self.config.tunnels {
+            tunnels.push(self.tunnel(tunnel));
+        }
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            uptime_ms: (at - self.started).as_millis() as u64,
+            pid: process::id(),
+            uptime_ms: now().0 - self.started.0,
             config: self.globals.config.display().to_string(),
             mark: self.config.mark.to_string(),
             table: self.config.table,
-            uplinks: uplinks.gather(),
-            tunnels: self.config.tunnels.iter().map(|t| self.tunnel(t)).gather(),
+            uplinks,
+            tunnels,
             resolvers: self.resolvers.report(),
             guard: self.guard(),
             policy: PolicyReport {
@@ -128,6 +97,42 @@ impl Daemon<'_> {
         report
     }
 
+    fn uplink(&self, uplink: &Uplink) -> UplinkReport {
+        let at = now();
+        let (provider, details) = self.uplinks.describe(&uplink.name, at);
+        let mut report = UplinkReport {
+            name: uplink.name.clone(),
+            device: uplink.device.clone(),
+            provider: provider.to_owned(),
+            details: details.into_iter().map(|(name, value)| Detail { name, value }).gather(),
+            ..UplinkReport::default()
+        };
+        let empty = Facts::default();
+        let facts = self.uplinks.facts().get(&uplink.name).unwrap_or(&empty);
+        report.state.push_str(uplinks::state_word(facts.state()));
+        report.mtu = facts.mtu;
+        for a in &facts.addresses {
+            fact(&mut report.addresses, &a.prefix, a.origin, a.valid_until, at);
+        }
+        for r in &facts.routes {
+            let list = &mut report.routes;
+            match r.via {
+                Some(via) => fact(list, &format_args!("{} by {via}", r.dst), r.origin, r.until, at),
+                None => fact(list, &format_args!("{} on-link", r.dst), r.origin, r.until, at),
+            }
+        }
+        for d in &facts.dns {
+            fact(&mut report.dns, &d.server, d.origin, d.until, at);
+        }
+        for p in &facts.portals {
+            fact(&mut report.portals, &p.uri, p.origin, None, at);
+        }
+        for n in &facts.nat64 {
+            fact(&mut report.nat64, &n.prefix, n.origin, n.until, at);
+        }
+        report
+    }
+
     fn tunnel(&self, tunnel: &Tunnel) -> TunnelReport {
         let links = &self.reconciler.observed().links;
         let state = match &tunnel.device {
@@ -138,97 +143,82 @@ impl Daemon<'_> {
                 Some(_) => "down",
             },
         };
-        TunnelReport {
+        let mut report = TunnelReport {
             name: tunnel.name.clone(),
-            group: tunnel.group.as_ref().map(|g| match g {
-                Group::Name(name) => name.clone(),
-                Group::Id(id) => id.to_string(),
-            }),
             gid: tunnel.group.as_ref().and_then(groups::id),
             device: tunnel.device.clone(),
             state: state.to_owned(),
-            peers: tunnel.peers.iter().map(peer).gather(),
-            known: tunnel.peers.iter().filter_map(|peer| self.known(peer)).gather(),
             cgroup: tunnel.cgroup.clone(),
             cgroup_state: tunnel.cgroup.as_deref().map(|path| self.services.state(path).to_owned()),
+            ..TunnelReport::default()
+        };
+        report.group = tunnel.group.as_ref().map(|group| match group {
+            Group::Name(name) => name.clone(),
+            Group::Id(id) => id.to_string(),
+        });
+        for peer in &tunnel.peers {
+            report.peers.push(hooks::endpoint(peer));
+            if let Host::Name(name) = &peer.host
+                && let Some(value) = self.kept.describe(name)
+            {
+                report.known.push(Detail { name: name.clone(), value });
+            }
         }
-    }
-
-    fn known(&self, peer: &Peer) -> Option<Detail> {
-        let Host::Name(name) = &peer.host else { return None };
-        self.kept.describe(name).map(|value| Detail { name: name.clone(), value })
+        report
     }
 
     fn guard(&mut self) -> GuardReport {
         let guard = &self.reconciler.observed().guard;
-        let (owned, persistent) = (guard.owned, guard.persistent);
-        GuardReport {
+        let mut report = GuardReport {
             standing: self.reconciler.guard_stands(),
-            owned,
-            persistent,
+            owned: guard.owned,
+            persistent: guard.persistent,
             egress: self.kernel.capabilities().egress,
-            sets: self.sets(),
-            counters: self
-                .kernel
-                .counters()
-                .unwrap_or_default()
-                .into_iter()
-                .map(|c| PacketCounter { name: c.name, packets: c.packets, bytes: c.bytes })
-                .gather(),
+            ..GuardReport::default()
+        };
+        for c in self.kernel.counters().unwrap_or_default() {
+            report.counters.push(PacketCounter { name: c.name, packets: c.packets, bytes: c.bytes });
         }
-    }
-
-    fn sets(&mut self) -> Vec<CounterReport> {
-        if !self.config.strict {
-            return Vec::new();
+        if self.config.strict {
+            for s in self.kernel.set_sizes().unwrap_or_default() {
+                report.sets.push(CounterReport { name: s.name, value: s.elements as u64 });
+            }
         }
-        let sizes = self.kernel.set_sizes().unwrap_or_default().into_iter();
-        sizes.map(|s| CounterReport { name: s.name, value: s.elements as u64 }).gather()
+        report
     }
 
     /// What a person should know without asking.
     fn problems(&self, report: &Report) -> Vec<String> {
-        let mut problems: Vec<String> = self.uplinks.problems().map(str::to_owned).gather();
-        self.reconciler.complaints().map(str::to_owned).add_to(&mut problems);
-        problems.extend(self.admission.problem().map(str::to_owned));
-        problems.extend(self.kept.problem().map(str::to_owned));
-        self.services.problems().map(str::to_owned).add_to(&mut problems);
+        let mut problems = super::upstreams::stub_without_route();
+        let mut add = |problem: &str| problems.push(problem.to_owned());
+        self.uplinks.problems().for_each(&mut add);
+        self.reconciler.complaints().for_each(&mut add);
+        self.admission.problem().into_iter().for_each(&mut add);
+        self.kept.problem().into_iter().for_each(&mut add);
+        self.services.problems().for_each(&mut add);
         let guard = &report.guard;
         if guard.standing && !guard.owned {
-            problems.push(
-                "the guard belongs to nobody (kernel before 5.12): `nft flush ruleset` removes it for a moment"
-                    .to_owned(),
+            add(
+                "the guard belongs to nobody (kernel before 5.12): `nft flush ruleset` removes it for a moment",
             );
         } else if guard.standing && !guard.persistent {
-            problems.push("the guard does not outlive a crash of narrowgate (kernel before 6.9)".to_owned());
+            add("the guard does not outlive a crash of narrowgate (kernel before 6.9)");
         }
         if !guard.egress {
-            problems.push(
-                "no netdev egress hook in this kernel: frames of packet sockets are not guarded".to_owned(),
-            );
+            add("no netdev egress hook in this kernel: frames of packet sockets are not guarded");
         }
         for tunnel in &report.tunnels {
             if let (Some(group), None) = (&tunnel.group, tunnel.gid) {
-                problems.push(format!(
-                    "tunnel {}: there is no group '{group}': its DNS is not redirected",
-                    tunnel.name
-                ));
+                let tunnel = &tunnel.name;
+                add(&format!("tunnel {tunnel}: there is no group '{group}': its DNS is not redirected"));
             }
         }
-        problems.extend(super::upstreams::stub_without_route());
         problems
     }
 }
 
-fn fact(what: String, origin: &str, until: Option<Time>, now: Time) -> FactReport {
-    FactReport { what, origin: origin.to_owned(), seconds_left: until.map(|u| u.seconds_from(now)) }
-}
-
-fn peer(peer: &Peer) -> String {
-    let port = peer.port.map_or(String::new(), |p| format!(":{p}"));
-    match &peer.host {
-        Host::Name(name) => format!("{name}{port}"),
-        Host::Addr(addr) if addr.is_ipv6() && peer.port.is_some() => format!("[{addr}]{port}"),
-        Host::Addr(addr) => format!("{addr}{port}"),
-    }
+#[inline(never)]
+fn fact(list: &mut Vec<FactReport>, what: &dyn Display, origin: Origin, until: Option<Time>, now: Time) {
+    let seconds_left = until.map(|u| u.seconds_from(now));
+    list.push(FactReport { what: what.to_string(), origin: origin.as_str().to_owned(), seconds_left });
 }

@@ -5,9 +5,10 @@ use crate::config_file;
 use crate::runtime::replace;
 use crate::watch::{DONE, FileWatch};
 use narrowgate_model::Server;
+use narrowgate_sys::fs;
+use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_wire::resolv;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use rustix::fd::{AsFd, BorrowedFd};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ impl Gluon {
     /// Watches Gluon's config, which lies beside ours.
     pub fn new(config: &Path) -> Gluon {
         let theirs = config.with_file_name(config_file::GLUON);
-        let watch = FileWatch::new(&theirs, DONE)
+        let watch = FileWatch::new(theirs.as_ref(), DONE)
             .map_err(|error| log::info!("{}: not watched: {error}; SIGHUP reads it again", theirs.display()));
         Gluon { file: PathBuf::from(FILE), signs: SIGNS, written: None, watch: watch.ok() }
     }
@@ -48,8 +49,8 @@ impl Gluon {
         if !self.signs.iter().any(|sign| Path::new(sign).exists()) {
             return;
         }
-        let there = std::fs::read(&self.file).is_ok_and(|there| there == text.as_bytes());
-        if !there && let Err(error) = replace(&self.file, &text) {
+        let there = fs::read(&self.file).is_ok_and(|there| there == text.as_bytes());
+        if !there && let Err(error) = replace(self.file.as_ref(), &text) {
             log::warn!(
                 "{}: {error}: who reads it does not hear of the WAN's DNS servers",
                 self.file.display()
@@ -78,7 +79,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("narrowgate-gluon-{}", std::process::id()));
         let file = dir.join("wan-dnsmasq/resolv.conf");
         std::fs::create_dir_all(&dir).unwrap();
-        let mut gluon = Gluon { file: file.clone(), signs: &["/nowhere"], written: None, watch: None };
+        let mut gluon =
+            Gluon { file: PathBuf::from(&file), signs: &["/nowhere"], written: None, watch: None };
         gluon.tell(&servers(&["192.0.2.1"]), true);
         assert!(!file.exists());
 
@@ -109,7 +111,7 @@ mod tests {
     fn gluons_config_is_watched_beside_ours() {
         let dir = std::env::temp_dir().join(format!("narrowgate-gluon-watch-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let gluon = Gluon::new(&dir.join("narrowgate"));
+        let gluon = Gluon::new(Path::new(&dir.join("narrowgate")));
         assert!(gluon.fd().is_some() && !gluon.changed());
         std::fs::write(dir.join("narrowgate"), "").unwrap();
         assert!(!gluon.changed(), "ours is read again on demand only");

@@ -16,13 +16,13 @@ use narrowgate_forwarder::engine::wire_name;
 use narrowgate_kernel::conntrack::{self, Flow};
 use narrowgate_model::Config;
 use narrowgate_model::Gather;
-use narrowgate_model::config::{Group, Host, Tunnel};
+use narrowgate_model::config::{Host, Peer, Tunnel};
 use narrowgate_model::facts::UplinkState;
-use narrowgate_model::{ByName, Facts, Time};
+use narrowgate_model::{ByName, Facts, Server, Time};
+use narrowgate_sys::fs;
 use peers::Peers;
+use rustix::fd::BorrowedFd;
 use scripts::Scripts;
-use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// See the module.
@@ -58,10 +58,15 @@ enum Kind {
 impl Hooks {
     /// Picks up what a run before this one has told.
     pub fn new(runtime: RuntimeDir) -> Hooks {
-        let told = narrowgate_sys::file::text(runtime.file(FILE));
-        let mut told: Vec<State> = told.lines().filter_map(State::parse).gather();
-        // The resolver's process knows nothing of what was asked of the one before.
-        told.retain(|state| state.kind == Kind::Uplink || state.detail.is_empty());
+        let mut told = Vec::new();
+        for line in narrowgate_sys::file::text(runtime.file(FILE)).lines() {
+            // The resolver's process knows nothing of what was asked of the one before.
+            if let Some(state) = State::parse(line)
+                && (state.kind == Kind::Uplink || state.detail.is_empty())
+            {
+                told.push(state);
+            }
+        }
         let grace = (!told.is_empty()).then(|| now() + GRACE);
         Hooks {
             runtime,
@@ -77,12 +82,12 @@ impl Hooks {
 
     /// A peer was asked for in vain, or is `answered` for again. Whether it is to be watched, since somebody wants to hear of it.
     pub fn hear(&mut self, config: &Config, name: &[u8], answered: bool, now: Time) -> bool {
-        let asked = |tunnel: &&Tunnel| peers::names(tunnel).any(|n| wire_name(n).as_deref() == Some(name));
         let mut changed = false;
-        for tunnel in config.tunnels.iter().filter(asked) {
-            let told = self.told.iter_mut().find(|s| s.is(Kind::Tunnel, &tunnel.name));
+        for tunnel in &config.tunnels {
             // One that was not told yet will be, or has its name to wait for.
-            if let Some(told) = told {
+            if let Some(told) = self.told.iter_mut().find(|s| s.is(Kind::Tunnel, &tunnel.name))
+                && peers::names(tunnel).any(|n| wire_name(n).as_deref() == Some(name))
+            {
                 (if answered { AGAIN } else { IN_VAIN }).clone_into(&mut told.detail);
                 changed = true;
             }
@@ -105,50 +110,60 @@ impl Hooks {
     pub fn step(&mut self, config: &Config, uplinks: &Uplinks, in_order: bool, now: Time) {
         self.wake = None;
         self.scripts.step(now);
-        let up = config.uplinks.iter().any(|u| is_up(uplinks.facts(), &u.name));
-        let untold = |t: &&Tunnel| up && !self.told.iter().any(|s| s.is(Kind::Tunnel, &t.name));
-        let waiting: Vec<&Tunnel> = config.tunnels.iter().filter(untold).gather();
-        // Where nobody hears it, nothing is asked.
-        let deaf = !waiting.is_empty() && !self.scripts.any();
-        let listen = config.uplink_resolvers().flat_map(|r| &r.listen).next().copied();
-        self.peers.ask(if deaf { &[] } else { &waiting }, listen, now);
+        let mut wanted = uplinks_up(config, uplinks.facts());
+        // Tunnels may try while any uplink is up.
+        let tunnels: &[Tunnel] = if wanted.is_empty() { &[] } else { &config.tunnels };
+        let untold = |t: &&Tunnel| !self.told.iter().any(|s| s.is(Kind::Tunnel, &t.name));
+        let mut waiting: Vec<&Tunnel> = tunnels.iter().filter(untold).gather();
+        if !waiting.is_empty() && !self.scripts.any() {
+            // Where nobody hears it, nothing is asked.
+            waiting.clear();
+        }
+        let listen = config.uplink_resolvers().find_map(|r| r.listen.first());
+        self.peers.ask(&waiting, listen.copied(), now);
         self.grace.take_if(|until| *until <= now || uplinks.are_settled(now));
         if self.scripts.is_idle() && in_order {
-            let waits = |t: &&Tunnel| !deaf && waiting.contains(t) && !self.peers.are_known(t, now);
-            let tunnels = config.tunnels.iter().filter(|tunnel| up && !waits(tunnel));
-            let mut wanted = uplinks_up(config, uplinks.facts());
-            tunnels.for_each(|tunnel| wanted.push(self.tunnel(tunnel)));
+            for tunnel in tunnels {
+                let waits = waiting.iter().any(|w| w.name == tunnel.name);
+                if !waits || self.peers.are_known(tunnel, now) {
+                    wanted.push(self.tunnel(tunnel));
+                }
+            }
             self.tell(config, wanted, now);
         }
     }
 
     /// What is to be told of a tunnel that may try. Where its peer was asked for in vain, that is no news.
     fn tunnel(&self, tunnel: &Tunnel) -> State {
-        let vain = |s: &&State| s.is(Kind::Tunnel, &tunnel.name) && s.detail == IN_VAIN;
-        let detail = self.told.iter().find(vain).map(|s| s.detail.clone()).unwrap_or_default();
+        let told = self.told.iter().find(|s| s.is(Kind::Tunnel, &tunnel.name));
+        let in_vain = told.is_some_and(|s| s.detail == IN_VAIN);
+        let detail = if in_vain { IN_VAIN } else { "" }.to_owned();
         State { kind: Kind::Tunnel, name: tunnel.name.clone(), detail }
     }
 
-    /// Tells the first difference.
-    fn tell(&mut self, config: &Config, wanted: Vec<State>, now: Time) {
+    /// Tells the first difference: what is gone, or else what is new, or else what is not as it was.
+    fn tell(&mut self, config: &Config, mut wanted: Vec<State>, now: Time) {
         let known = |list: &[State], s: &State| list.iter().any(|other| other.is(s.kind, &s.name));
         let gone = self.told.iter().find(|s| self.grace.is_none() && !known(&wanted, s)).cloned();
-        let new = wanted.iter().find(|s| !known(&self.told, s));
-        let changed = wanted.iter().find(|s| !self.told.contains(s));
-        let (action, state, stays) = match (gone, new, changed) {
-            (Some(state), ..) => ("uplink-down", state, false),
-            (None, Some(state), _) if state.kind == Kind::Tunnel => ("tunnel-try", state.clone(), true),
-            (None, Some(state), _) => ("uplink-up", state.clone(), true),
-            (None, None, Some(state)) if state.kind == Kind::Tunnel => {
-                if !self.may_try_again(config, &state.name, now) {
-                    return;
-                }
-                ("tunnel-try", state.clone(), true)
-            }
-            (None, None, Some(state)) => ("uplink-changed", state.clone(), true),
-            (None, None, None) => return,
+        let new = wanted.iter().position(|s| !known(&self.told, s));
+        let (state, stays) = match gone {
+            Some(state) => (state, false),
+            None => match new.or_else(|| wanted.iter().position(|s| !self.told.contains(s))) {
+                Some(n) => (wanted.swap_remove(n), true),
+                None => return,
+            },
         };
-        let heard = (stays || state.kind == Kind::Uplink) && self.scripts.any();
+        let is_tunnel = state.kind == Kind::Tunnel;
+        let action = match (is_tunnel, stays, new) {
+            (true, ..) => "tunnel-try",
+            (_, false, _) => "uplink-down",
+            (.., Some(_)) => "uplink-up",
+            (.., None) => "uplink-changed",
+        };
+        if is_tunnel && stays && new.is_none() && !self.may_try_again(config, &state.name, now) {
+            return;
+        }
+        let heard = (stays || !is_tunnel) && self.scripts.any();
         let mut variables = Vec::new();
         if heard {
             self.recent.retain(|at| now.since(*at) < WITHIN);
@@ -209,13 +224,16 @@ impl Hooks {
     pub fn stop(&mut self, for_good: bool) {
         self.scripts.stop();
         if for_good {
-            let _ = std::fs::remove_file(self.runtime.file(FILE));
+            let _ = fs::remove_file(self.runtime.file(FILE));
         }
     }
 
     fn write_down(&self) {
-        let lines: Vec<String> = self.told.iter().map(State::line).gather();
-        if let Err(error) = replace(&self.runtime.file(FILE), &lines.concat()) {
+        let mut lines = String::new();
+        for state in &self.told {
+            lines.push_str(&state.line());
+        }
+        if let Err(error) = replace(&self.runtime.file(FILE), &lines) {
             log::warn!("hooks: {error}: the next run may tell them again what they know");
         }
     }
@@ -232,64 +250,71 @@ impl State {
     }
 
     fn parse(line: &str) -> Option<State> {
-        let mut words = line.splitn(3, ' ');
-        let kind = match words.next()? {
+        let (kind, rest) = line.split_once(' ')?;
+        let kind = match kind {
             "uplink" => Kind::Uplink,
             "tunnel" => Kind::Tunnel,
             _ => return None,
         };
-        Some(State { kind, name: words.next()?.to_owned(), detail: words.next()?.to_owned() })
+        let (name, detail) = rest.split_once(' ')?;
+        Some(State { kind, name: name.to_owned(), detail: detail.to_owned() })
     }
 }
 
 /// The uplinks that are up, with their servers.
 fn uplinks_up(config: &Config, facts: &ByName<Facts>) -> Vec<State> {
     let mut list = Vec::new();
-    for uplink in config.uplinks.iter().filter(|u| is_up(facts, &u.name)) {
+    for uplink in &config.uplinks {
+        let Some(facts) = facts.get(&uplink.name).filter(|f| f.state() == UplinkState::Up) else { continue };
         let mut detail = uplink.device.clone();
-        let learnt = facts.get(&uplink.name).into_iter().flat_map(|f| &f.dns).map(|d| &d.server);
-        for server in uplink.dns.iter().chain(learnt.filter(|_| uplink.dns.is_empty())) {
-            detail.push(' ');
-            detail.push_str(&server.to_string());
+        let mut add = |server: &Server| detail.push_str(&format!(" {server}"));
+        if uplink.dns.is_empty() {
+            facts.dns.iter().for_each(|d| add(&d.server));
+        } else {
+            uplink.dns.iter().for_each(&mut add);
         }
         list.push(State { kind: Kind::Uplink, name: uplink.name.clone(), detail });
     }
     list
 }
 
-fn is_up(facts: &ByName<Facts>, uplink: &str) -> bool {
-    facts.get(uplink).is_some_and(|f| f.state() == UplinkState::Up)
-}
-
 /// The variables of an event beside `ACTION`.
 fn environment(config: &Config, state: &State, again: bool) -> Vec<(&'static str, String)> {
+    let mut variables = Vec::new();
     if state.kind == Kind::Uplink {
         let (device, dns) = state.detail.split_once(' ').unwrap_or((&state.detail, ""));
-        return vec![
-            ("UPLINK", state.name.clone()),
-            ("INTERFACE", device.to_owned()),
-            ("DNS", dns.to_owned()),
-        ];
+        set(&mut variables, "UPLINK", &state.name);
+        set(&mut variables, "INTERFACE", device);
+        set(&mut variables, "DNS", dns);
+        return variables;
     }
-    let mut set = vec![("TUNNEL", state.name.clone())];
-    let Some(tunnel) = config.tunnels.iter().find(|t| t.name == state.name) else { return set };
-    let group = match &tunnel.group {
-        Some(group @ Group::Name(_)) => super::groups::id(group),
-        Some(Group::Id(id)) => Some(*id),
-        None => None,
-    };
-    set.push(("INTERFACE", tunnel.device.clone().unwrap_or_default()));
-    set.push(("GROUP", group.map(|g| g.to_string()).unwrap_or_default()));
-    set.push(("CGROUP", tunnel.cgroup.clone().unwrap_or_default()));
-    let peers: Vec<String> = tunnel.peers.iter().map(|p| endpoint(&p.host, p.port)).gather();
-    set.push(("PEERS", peers.join(" ")));
+    set(&mut variables, "TUNNEL", &state.name);
+    let Some(tunnel) = config.tunnels.iter().find(|t| t.name == state.name) else { return variables };
+    let group = tunnel.group.as_ref().and_then(super::groups::id).map(|g| g.to_string());
+    let mut peers = String::new();
+    for peer in &tunnel.peers {
+        peers.push_str(if peers.is_empty() { "" } else { " " });
+        peers.push_str(&endpoint(peer));
+    }
     let flow = match flow(tunnel, if again { JUST_NOW } else { NEW_UPLINK }) {
         Flow::Answered => "answered",
         Flow::Sent => "sent",
         Flow::None => "none",
     };
-    set.push(("FLOW", flow.to_owned()));
-    set
+    for (name, value) in [
+        ("INTERFACE", tunnel.device.as_deref()),
+        ("GROUP", group.as_deref()),
+        ("CGROUP", tunnel.cgroup.as_deref()),
+        ("PEERS", Some(&*peers)),
+        ("FLOW", Some(flow)),
+    ] {
+        set(&mut variables, name, value.unwrap_or_default());
+    }
+    variables
+}
+
+fn set(variables: &mut Vec<(&'static str, String)>, name: &'static str, value: &str) {
+    variables.push((name, value.to_owned()));
 }
 
 /// What the tunnel's VPN is doing. Where nothing can list the connections, nothing is known.
@@ -299,12 +324,15 @@ fn flow(tunnel: &Tunnel, (sent, answered): (u32, u32)) -> Flow {
 }
 
 /// A peer as programs take it: `HOST`, `HOST:PORT`, `[ADDR]:PORT`.
-fn endpoint(host: &Host, port: Option<u16>) -> String {
-    match (host, port) {
-        (Host::Name(name), None) => name.clone(),
-        (Host::Name(name), Some(port)) => [name, ":", &port.to_string()].concat(),
-        (Host::Addr(addr), None) => addr.to_string(),
-        (Host::Addr(addr), Some(port)) => SocketAddr::new(*addr, port).to_string(),
+pub fn endpoint(peer: &Peer) -> String {
+    let host = match &peer.host {
+        Host::Name(name) => name.clone(),
+        Host::Addr(addr) => addr.to_string(),
+    };
+    match peer.port {
+        None => host,
+        Some(port) if host.contains(':') => format!("[{host}]:{port}"),
+        Some(port) => format!("{host}:{port}"),
     }
 }
 
@@ -357,7 +385,7 @@ mod tests {
         let tunnels = vec![tunnel("a", vec![peer("a.example")]), tunnel("b", vec![peer("b.example")])];
         let config = Config { tunnels, ..Config::default() };
         let mut hooks = Hooks::new(RuntimeDir::new(&dir));
-        hooks.scripts = Scripts::of(dir.join("none")); // not this machine's
+        hooks.scripts = Scripts::of((&dir.join("none")).into()); // not this machine's
         let details = |hooks: &mut Hooks, at: u64| {
             hooks.tell(&config, config.tunnels.iter().map(|t| hooks.tunnel(t)).collect(), Time(at));
             let detail = |name: &str| hooks.told.iter().find(|s| s.name == name).unwrap().detail.clone();
@@ -393,8 +421,9 @@ mod tests {
 
     #[test]
     fn a_peer_is_written_as_programs_take_it() {
-        assert_eq!(endpoint(&Host::Name("vpn.example.net".into()), Some(1)), "vpn.example.net:1");
-        assert_eq!(endpoint(&Host::Addr("2001:db8::1".parse().unwrap()), Some(1)), "[2001:db8::1]:1");
-        assert_eq!(endpoint(&Host::Addr("192.0.2.1".parse().unwrap()), None), "192.0.2.1");
+        let peer = |host, port| Peer { host, port };
+        assert_eq!(endpoint(&peer(Host::Name("vpn.example.net".into()), Some(1))), "vpn.example.net:1");
+        assert_eq!(endpoint(&peer(Host::Addr("2001:db8::1".parse().unwrap()), Some(1))), "[2001:db8::1]:1");
+        assert_eq!(endpoint(&peer(Host::Addr("192.0.2.1".parse().unwrap()), None)), "192.0.2.1");
     }
 }

@@ -14,10 +14,12 @@ use narrowgate_model::Gather;
 use narrowgate_model::peers::renew;
 use narrowgate_model::{Config, Time};
 use narrowgate_sys::file::{self, Sync};
-use narrowgate_sys::io::ErrorKind;
+use narrowgate_sys::fs;
+use narrowgate_sys::io::{self, ErrorKind};
+use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_wire::peers::{self, Peer};
+use rustix::time::{ClockId, clock_gettime};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What is known, and what the file says.
@@ -35,14 +37,12 @@ impl Kept {
     /// Reads the file. One that is not ours or is damaged is dropped, with a line in the log.
     pub fn load(state_dir: &Path) -> Kept {
         let path = state_dir.join("peers");
-        let (peers, written) = match read(&path) {
-            Ok((peers, written)) => (peers, written),
-            Err(None) => (Vec::new(), None),
-            Err(Some(why)) => {
+        let (peers, written) = read(&path).unwrap_or_else(|why| {
+            if let Some(why) = why {
                 log::warn!("{}: {why}: the peers' last addresses are forgotten", path.display());
-                (Vec::new(), None)
             }
-        };
+            (Vec::new(), None)
+        });
         Kept { path, on_disk: peers.clone(), peers, written, due: None, problem: None }
     }
 
@@ -145,16 +145,17 @@ fn find<'a>(peers: &'a [Peer], name: &str) -> &'a [IpAddr] {
 
 /// The peers, and when they were written by our clock; or what is wrong, if there is a file.
 fn read(path: &Path) -> Result<(Vec<Peer>, Option<Time>), Option<String>> {
-    let why = |error: narrowgate_sys::io::Error| match error.kind() {
+    let why = |error: io::Error| match error.kind() {
         ErrorKind::NotFound => None,
         _ => Some(error.to_string()),
     };
     let bytes = file::read(path).map_err(why)?;
     let peers = peers::parse(&bytes).map_err(|why| Some(why.to_owned()))?;
     // A daemon that dies again and again must not wear the flash either. The clock may have jumped since: then it is as if it were long ago.
-    let age = std::fs::metadata(path).ok().and_then(|m| m.modified().ok()?.elapsed().ok());
-    let written = age.filter(|age| *age < RARELY).map(|age| now().0.saturating_sub(age.as_millis() as u64));
-    Ok((peers, written.map(Time)))
+    let modified = fs::metadata(path).map_or(i64::MAX, |about| about.modified());
+    let age = clock_gettime(ClockId::Realtime).tv_sec.checked_sub(modified);
+    let age = age.and_then(|age| u64::try_from(age).ok()).filter(|age| *age < RARELY.as_secs());
+    Ok((peers, age.map(|age| Time(now().0.saturating_sub(age * 1000)))))
 }
 
 /// Between two writings, if what the file has is of no use.
@@ -186,7 +187,7 @@ mod tests {
     impl Dir {
         fn new(what: &str) -> Dir {
             let name = format!("narrowgate-kept-test-{what}-{}", std::process::id());
-            Dir(std::env::temp_dir().join(name))
+            Dir(PathBuf::from(&std::env::temp_dir().join(name)))
         }
 
         fn text(&self) -> Option<String> {

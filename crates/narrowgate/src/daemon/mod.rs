@@ -3,7 +3,7 @@
 //! Rooms: [`reconcile`] makes the kernel look as policy wants. [`uplinks`] holds the providers. [`resolvers`] holds the
 //! resolver processes; [`upstreams`] says whom they ask, [`left`] finds those that a daemon before us has left running.
 //! [`services`] marks the tunnels' cgroups. [`gluon`] shares files with a Gluon node. [`hooks`] tells programs of the administrator's.
-//! [`kept`] remembers where the peers are, [`strict`] tells the guard. [`control`] answers `status`.
+//! [`kept`] remembers where the peers are, [`strict`] tells the guard. [`control`] answers `status`, [`manager`] tells systemd.
 //! [`pace`] keeps floods from costing a processor.
 
 mod control;
@@ -12,6 +12,7 @@ mod groups;
 mod hooks;
 mod kept;
 mod left;
+mod manager;
 mod pace;
 mod reconcile;
 mod resolvers;
@@ -26,13 +27,14 @@ use crate::runtime::{Lock, RuntimeDir};
 use control::Control;
 use narrowgate_kernel::Real;
 use narrowgate_model::{Config, Gather, Time};
+use narrowgate_sys::path::Path;
 use narrowgate_sys::signal::{Signal, Signals};
 use reconcile::Reconciler;
 use resolvers::Resolvers;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::AsFd;
 use services::Services;
 use std::fmt::Arguments;
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 use uplinks::Uplinks;
@@ -155,9 +157,9 @@ impl<'a> Daemon<'a> {
             uplinks: Uplinks::default(),
             resolvers: Resolvers::new(runtime.clone()),
             services: Services::new(runtime.clone()),
-            gluon: gluon::Gluon::new(&globals.config),
+            gluon: gluon::Gluon::new(Path::new(&globals.config)),
             hooks: hooks::Hooks::new(runtime.clone()),
-            kept: kept::Kept::load(&globals.state_dir),
+            kept: kept::Kept::load(Path::new(&globals.state_dir)),
             admission: strict::Admission::new(),
             control: Control::new(),
             globals,
@@ -186,7 +188,7 @@ impl<'a> Daemon<'a> {
         self.control.listen(&self.runtime)?;
         self.ready_ms = now().0 - self.started.0;
         log::info!("ready after {} ms: the guard stands, {}", self.ready_ms, self.resolvers.describe());
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        if let Err(error) = manager::notify(manager::READY) {
             log::warn!("cannot tell the service manager that we are ready: {error}");
         }
         self.uplinks.configure(&self.config, self.globals, now());
@@ -352,9 +354,9 @@ impl<'a> Daemon<'a> {
 
     /// Reads the config again. A wrong one changes nothing.
     fn reload(&mut self) {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+        let _ = manager::notify(manager::RELOADING);
         self.read_again();
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let _ = manager::notify(manager::READY);
     }
 
     fn read_again(&mut self) {
@@ -389,7 +391,7 @@ impl<'a> Daemon<'a> {
 
     /// Takes down what was set up, the guard last. True if all of it is gone.
     fn stop(&mut self) -> bool {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let _ = manager::notify(manager::STOPPING);
         self.hooks.stop(true);
         self.services.stop();
         self.resolvers.stop();

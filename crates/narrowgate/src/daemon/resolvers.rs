@@ -8,17 +8,18 @@ use super::left::{self, FILE};
 use super::upstreams::Ways;
 use super::{now, sooner, strict};
 use crate::report::{CounterReport, ResolverReport};
-use crate::runtime::RuntimeDir;
-use narrowgate_forwarder::control::Stats;
+use crate::runtime::{RuntimeDir, replace};
 use narrowgate_forwarder::engine::{Counters, Limits, Peer, Upstreams};
 use narrowgate_forwarder::parent::{self, Event, Listener, Resolver};
 use narrowgate_model::Gather;
 use narrowgate_model::config::{self, Via};
-use narrowgate_model::{ByName, Config, Facts, Mark, Server, Time};
-use narrowgate_sys::{process, socket};
+use narrowgate_model::{ByName, Config, Facts, Mark, Time};
+use narrowgate_sys::io::{Error, ErrorKind};
+use narrowgate_sys::{fs, process, socket};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// When to start a process again that could not be started.
@@ -29,7 +30,8 @@ const STATS: Duration = Duration::from_millis(100);
 /// All resolvers.
 pub struct Resolvers {
     runtime: RuntimeDir,
-    list: Vec<Running>,
+    #[expect(clippy::vec_box, reason = "they are moved, and what moves pointers is in the program once")]
+    list: Vec<Box<Running>>,
     ways: Ways,
     /// Processes of a daemon before us that we have ended: ours to reap if we are that daemon's successor by exec.
     orphans: Vec<u32>,
@@ -47,7 +49,8 @@ struct Running {
     handle: Resolver,
     told: Option<Upstreams>,
     servers: Vec<String>,
-    stats: Option<Stats>,
+    /// Its counters, if it has told them since it was asked.
+    counted: Option<Vec<u64>>,
     restarts: u32,
     /// What the kernel has not got to shut the process in with.
     lacks: Option<&'static str>,
@@ -84,40 +87,29 @@ impl Resolvers {
     pub fn acquire(&self, config: &Config) -> Result<Acquired, String> {
         let mut left: Vec<Listener> = Vec::new();
         for running in &self.list {
-            left.extend(running.handle.clone_listeners().unwrap_or_default());
+            left.append(&mut running.handle.clone_listeners().unwrap_or_default());
         }
         for pid in self.left_processes() {
             match Listener::take_from(pid) {
-                Ok(listeners) => left.extend(listeners),
+                Ok(mut listeners) => left.append(&mut listeners),
                 Err(error) => log::warn!(
                     "the resolver process {pid} of a run before this one keeps its sockets: {error}"
                 ),
             }
         }
         let mut acquired = Acquired { resolvers: Vec::new(), strays: Vec::new() };
-        for resolver in config.resolvers.iter().filter(|r| !self.runs(r, config.mark)) {
-            let mark = (resolver.via == Via::Uplink).then_some(config.mark);
+        for resolver in &config.resolvers {
+            if self.list.iter().any(|running| running.is(resolver, config.mark)) {
+                continue;
+            }
             let mut listeners = Vec::new();
             for addr in &resolver.listen {
-                if let Some(n) = left.iter().position(|l| l.addr == *addr) {
-                    listeners.push(left.swap_remove(n));
-                    continue;
-                }
-                match Listener::bind(*addr, mark) {
+                match listener(resolver, *addr, config.mark, &mut left, &mut acquired.strays) {
                     Ok(listener) => listeners.push(listener),
                     Err(error) if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
                         log::warn!("resolver {}: not on {addr}: this kernel has no IPv6", resolver.name);
                     }
-                    Err(error) => {
-                        let taken = error.kind() == narrowgate_sys::io::ErrorKind::AddrInUse;
-                        let stray = taken.then(|| left::stray(*addr)).flatten();
-                        let (pid, listeners_of) =
-                            stray.ok_or_else(|| cannot_listen(resolver, *addr, &error))?;
-                        acquired.strays.push(pid);
-                        left.extend(listeners_of);
-                        let found = left.iter().position(|l| l.addr == *addr).map(|n| left.swap_remove(n));
-                        listeners.extend(found);
-                    }
+                    Err(error) => return Err(cannot_listen(resolver, *addr, &error)),
                 }
             }
             acquired.resolvers.push((resolver.clone(), listeners));
@@ -130,32 +122,20 @@ impl Resolvers {
     /// # Errors
     /// A sentence: a process cannot be started, or a socket not be marked.
     pub fn launch(&mut self, config: &Config, acquired: Acquired) -> Result<(), String> {
-        let (kept, replaced): (Vec<_>, Vec<_>) = std::mem::take(&mut self.list)
-            .into_iter()
-            .partition(|r| r.mark == config.mark && config.resolvers.contains(&r.config));
-        self.list = kept;
-        let mut left = self.left_processes();
-        left.extend(acquired.strays);
-        for (resolver, listeners) in acquired.resolvers {
-            let mark = (resolver.via == Via::Uplink).then_some((config.mark.value, config.mark.mask));
-            let limits = Limits { cache: resolver.cache, ..Limits::default() };
-            let mut handle =
-                Resolver::spawn(&resolver.name, limits, listeners, move |kind| socket::unbound(kind, mark))
-                    .map_err(|e| format!("resolver {}: its process cannot be started: {e}", resolver.name))?;
-            if resolver.via == Via::Uplink {
-                handle.keep(self.kept.clone());
+        let mut replaced = Vec::new();
+        let mut n = 0;
+        while let Some(running) = self.list.get(n) {
+            if config.resolvers.iter().any(|resolver| running.is(resolver, config.mark)) {
+                n += 1;
+            } else {
+                replaced.push(self.list.remove(n));
             }
-            self.list.push(Running {
-                config: resolver,
-                mark: config.mark,
-                handle,
-                told: None,
-                servers: Vec::new(),
-                stats: None,
-                restarts: 0,
-                lacks: None,
-                down: false,
-            });
+        }
+        let mut left = self.left_processes();
+        left.extend_from_slice(&acquired.strays);
+        for (resolver, listeners) in acquired.resolvers {
+            let running = Running::start(resolver, config.mark, listeners, &self.kept)?;
+            self.list.push(running);
         }
         for running in replaced {
             running.handle.stop();
@@ -172,11 +152,14 @@ impl Resolvers {
 
     /// For the log.
     pub fn describe(&self) -> String {
-        let one = |r: &Running| {
-            let listen: Vec<String> = r.config.listen.iter().map(SocketAddr::to_string).gather();
-            format!("resolver {} listens on {}", r.config.name, listen.join(" "))
-        };
-        self.list.iter().map(one).gather().join(", ")
+        let mut all = String::new();
+        for running in &self.list {
+            all.push_str(if all.is_empty() { "resolver " } else { ", resolver " });
+            all.push_str(&running.config.name);
+            all.push_str(" listens on ");
+            all.push_str(&running.listens().join(" "));
+        }
+        all
     }
 
     /// Tells each resolver whom to ask now, if that has changed.
@@ -187,7 +170,7 @@ impl Resolvers {
         self.ways.begin();
         for running in &mut self.list {
             let (servers, upstreams) = self.ways.upstreams(config, &running.config, facts, at);
-            running.servers = servers.iter().map(Server::to_string).gather();
+            running.servers = servers.iter().map(ToString::to_string).gather();
             if running.told.as_ref() == Some(&upstreams) {
                 continue;
             }
@@ -195,7 +178,7 @@ impl Resolvers {
             let look_up = config.strict && running.config.via == Via::Uplink && asks;
             running.told = Some(upstreams.clone());
             if let Err(error) = running.handle.update(upstreams) {
-                running.complain(&error.to_string());
+                running.complain(&error);
                 self.wake = Some(at + RESPAWN);
             }
             if let Some(listen) = running.config.listen.first().filter(|_| look_up) {
@@ -231,7 +214,7 @@ impl Resolvers {
                             log::info!("resolver {}: no {lacks} in this kernel", running.config.name);
                         }
                     }
-                    Event::Stats(stats) => running.stats = Some(stats),
+                    Event::Stats(stats) => running.counted = Some(stats.counters.values()),
                     Event::Found(peer) => self.found.push(peer),
                     Event::Peer { name, answered } => self.news.push((name, answered)),
                     Event::Restarted { status, times } => {
@@ -244,7 +227,7 @@ impl Resolvers {
                         );
                     }
                     Event::Down(error) => {
-                        running.complain(&error.to_string());
+                        running.complain(&error);
                         self.wake = Some(now() + RESPAWN);
                     }
                 }
@@ -301,13 +284,15 @@ impl Resolvers {
 
     /// Ends all of them.
     pub fn stop(&mut self) {
-        for running in std::mem::take(&mut self.list) {
-            let _ = std::fs::remove_file(self.runtime.file(&file_name(&running.config.name)));
+        for running in self.list.drain(..) {
+            let _ = fs::remove_file(self.runtime.file(&file_name(&running.config.name)));
             running.handle.stop();
         }
         // Those that were still answering for a daemon before us.
-        for pid in self.orphans.drain(..).filter(|pid| left::is_resolver(*pid)) {
-            if let Ok(pid) = process::pid(pid) {
+        for pid in &self.orphans {
+            if left::is_resolver(*pid)
+                && let Ok(pid) = process::pid(*pid)
+            {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
@@ -316,88 +301,112 @@ impl Resolvers {
     /// For `status`; waits a moment for the counters.
     pub fn report(&mut self) -> Vec<ResolverReport> {
         self.gather_stats();
-        let counters = |stats: &Stats| {
-            let values = stats.counters.values();
-            Counters::NAMES
-                .iter()
-                .zip(values)
-                .map(|(name, value)| CounterReport { name: (*name).to_owned(), value })
-                .gather()
-        };
-        let one = |running: &Running| ResolverReport {
-            name: running.config.name.clone(),
-            via: match running.config.via {
-                Via::Uplink => "uplink".to_owned(),
-                Via::Mesh => "mesh".to_owned(),
-            },
-            listen: running.config.listen.iter().map(SocketAddr::to_string).gather(),
-            servers: running.servers.clone(),
-            pid: running.handle.pid(),
-            restarts: running.restarts,
-            lacks: running.lacks.map(str::to_owned),
-            counters: running.stats.as_ref().map(counters).unwrap_or_default(),
-        };
-        self.list.iter().map(one).gather()
+        let mut reports = Vec::new();
+        for running in &self.list {
+            let mut counters = Vec::new();
+            for (name, value) in Counters::NAMES.iter().zip(running.counted.iter().flatten()) {
+                counters.push(CounterReport { name: (*name).to_owned(), value: *value });
+            }
+            reports.push(ResolverReport {
+                name: running.config.name.clone(),
+                via: if running.config.via == Via::Uplink { "uplink" } else { "mesh" }.to_owned(),
+                listen: running.listens(),
+                servers: running.servers.clone(),
+                pid: running.handle.pid(),
+                restarts: running.restarts,
+                lacks: running.lacks.map(str::to_owned),
+                counters,
+            });
+        }
+        reports
     }
 
     fn gather_stats(&mut self) {
-        for running in self.list.iter_mut().filter(|r| !r.down) {
-            if running.handle.ask_stats().is_ok() {
-                running.stats = None;
+        for running in &mut self.list {
+            if !running.down && running.handle.ask_stats().is_ok() {
+                running.counted = None;
             }
         }
         let end = now() + STATS;
-        while self.list.iter().any(|r| !r.down && r.stats.is_none()) && now() < end {
-            let mut fds: Vec<_> = self
-                .list
-                .iter()
-                .filter(|r| !r.down && r.stats.is_none())
-                .map(|r| rustix::event::PollFd::from_borrowed_fd(r.handle.fd(), rustix::event::PollFlags::IN))
-                .gather();
-            let left =
-                rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from((end - now()).subsec_nanos()) as _ };
-            if rustix::event::poll(&mut fds, Some(&left)) == Ok(0) {
-                break;
+        loop {
+            let waited_for = self.list.iter().filter(|r| !r.down && r.counted.is_none());
+            let mut fds = waited_for.map(|r| PollFd::from_borrowed_fd(r.handle.fd(), PollFlags::IN)).gather();
+            let left = Timespec { tv_sec: 0, tv_nsec: (end - now()).subsec_nanos().into() };
+            if fds.is_empty() || left.tv_nsec == 0 || rustix::event::poll(&mut fds, Some(&left)) == Ok(0) {
+                return;
             }
             self.on_events();
         }
     }
 
-    fn runs(&self, resolver: &config::Resolver, mark: Mark) -> bool {
-        self.list.iter().any(|r| r.config == *resolver && r.mark == mark)
-    }
-
     /// Processes of a daemon before us, those ended already left out.
     fn left_processes(&self) -> Vec<u32> {
-        let running = self.list.iter().map(|r| r.handle.pid());
-        let ours: Vec<u32> = running.chain(self.orphans.iter().copied()).gather();
+        let mut ours = self.orphans.clone();
+        self.list.iter().map(|r| r.handle.pid()).add_to(&mut ours);
         left::known(&self.runtime, &ours)
     }
 
     fn write_down(&self) {
-        if let Ok(files) = std::fs::read_dir(self.runtime.file("")) {
-            for file in files.flatten() {
-                let name = file.file_name();
-                let current = self.list.iter().any(|r| name == *file_name(&r.config.name));
-                if name.as_encoded_bytes().starts_with(FILE.as_bytes()) && !current {
-                    let _ = std::fs::remove_file(file.path());
-                }
-            }
-        }
+        let mut gone = left::files(&self.runtime);
         for running in &self.list {
-            let path = self.runtime.file(&file_name(&running.config.name));
-            if let Err(error) = crate::runtime::replace(&path, &format!("{}\n", running.handle.pid())) {
+            let name = file_name(&running.config.name);
+            gone.retain(|file| *file != *name);
+            let path = self.runtime.file(&name);
+            if let Err(error) = replace(&path, &format!("{}\n", running.handle.pid())) {
                 log::warn!(
                     "{}: {error}: after a crash the next run cannot take this resolver over",
                     path.display()
                 );
             }
         }
+        for file in gone {
+            let _ = fs::remove_file(self.runtime.file("").join(&file));
+        }
     }
 }
 
 impl Running {
-    fn complain(&mut self, why: &str) {
+    fn start(
+        config: config::Resolver,
+        mark: Mark,
+        listeners: Vec<Listener>,
+        kept: &[Peer],
+    ) -> Result<Box<Running>, String> {
+        let of_sockets = (config.via == Via::Uplink).then_some((mark.value, mark.mask));
+        let limits = Limits { cache: config.cache, ..Limits::default() };
+        let make_socket = move |kind| socket::unbound(kind, of_sockets);
+        let mut handle = match Resolver::spawn(&config.name, limits, listeners, make_socket) {
+            Ok(handle) => handle,
+            Err(error) => {
+                return Err(format!("resolver {}: its process cannot be started: {error}", config.name));
+            }
+        };
+        if config.via == Via::Uplink {
+            handle.keep(kept.to_vec());
+        }
+        Ok(Box::new(Running {
+            config,
+            mark,
+            handle,
+            told: None,
+            servers: Vec::new(),
+            counted: None,
+            restarts: 0,
+            lacks: None,
+            down: false,
+        }))
+    }
+
+    /// Whether it was started for this.
+    fn is(&self, config: &config::Resolver, mark: Mark) -> bool {
+        self.mark == mark && self.config == *config
+    }
+
+    fn listens(&self) -> Vec<String> {
+        self.config.listen.iter().map(ToString::to_string).gather()
+    }
+
+    fn complain(&mut self, why: &Error) {
         if !self.down {
             log::error!("resolver {}: does not run: {why}; trying again", self.config.name);
         }
@@ -405,20 +414,38 @@ impl Running {
     }
 }
 
-fn cannot_listen(resolver: &config::Resolver, addr: SocketAddr, error: &narrowgate_sys::io::Error) -> String {
+/// A listener: one of those that are `left`, or a new one, or that of a process that nobody wrote down.
+fn listener(
+    resolver: &config::Resolver,
+    addr: SocketAddr,
+    mark: Mark,
+    left: &mut Vec<Listener>,
+    strays: &mut Vec<u32>,
+) -> Result<Listener, Error> {
+    if let Some(n) = left.iter().position(|l| l.addr == addr) {
+        return Ok(left.swap_remove(n));
+    }
+    let error = match Listener::bind(addr, (resolver.via == Via::Uplink).then_some(mark)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => error,
+        done => return done,
+    };
+    let Some((pid, mut listeners)) = left::stray(addr) else { return Err(error) };
+    strays.push(pid);
+    left.append(&mut listeners);
+    let found = left.iter().position(|l| l.addr == addr);
+    found.map(|n| left.swap_remove(n)).ok_or(error)
+}
+
+fn cannot_listen(resolver: &config::Resolver, addr: SocketAddr, error: &Error) -> String {
     let mend = match error.kind() {
-        narrowgate_sys::io::ErrorKind::AddrInUse => {
-            "another program listens there: stop it, or change `list listen`"
-        }
-        narrowgate_sys::io::ErrorKind::AddrNotAvailable => {
-            "there is no such address here: is the loopback device up?"
-        }
-        narrowgate_sys::io::ErrorKind::PermissionDenied => "run as root",
+        ErrorKind::AddrInUse => "another program listens there: stop it, or change `list listen`",
+        ErrorKind::AddrNotAvailable => "there is no such address here: is the loopback device up?",
+        ErrorKind::PermissionDenied => "run as root",
         _ => "change `list listen`",
     };
     format!("resolver {}: cannot listen on {addr}: {error}; {mend}", resolver.name)
 }
 
 fn file_name(resolver: &str) -> String {
-    format!("{FILE}{resolver}")
+    [FILE, resolver].concat()
 }

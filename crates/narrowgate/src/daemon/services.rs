@@ -7,12 +7,12 @@
 use crate::commands::exec::CGROUP_PREFIX;
 use crate::runtime::{RuntimeDir, replace};
 use narrowgate_kernel::cgroup::{self, Programs, Seen, Service};
-use narrowgate_model::Gather;
 use narrowgate_model::{Config, Time};
 use narrowgate_sys::cgroup::Tree;
+use narrowgate_sys::fs;
+use narrowgate_sys::path::Path;
+use rustix::fd::{AsFd, BorrowedFd};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::time::Duration;
 
 /// All of them.
@@ -20,10 +20,17 @@ use std::time::Duration;
 pub struct Services {
     runtime: RuntimeDir,
     list: Vec<Followed>,
-    /// Number and path of the cgroups that have programs of ours, as far as we know.
-    attached: Vec<(u64, String)>,
+    attached: Attached,
     retry_at: Time,
     sweep_at: Time,
+}
+
+/// The cgroups that have programs of ours, as far as we know: numbers and paths.
+#[derive(Debug, Default)]
+struct Attached {
+    list: Vec<(u64, String)>,
+    /// The file does not have it.
+    changed: bool,
 }
 
 /// A tunnel's cgroup.
@@ -50,25 +57,21 @@ enum State {
 impl Services {
     /// None yet, but what a run before this one left.
     pub fn new(runtime: RuntimeDir) -> Services {
-        let attached = narrowgate_sys::file::text(runtime.file(FILE));
-        let attached = attached.lines().filter_map(|line| {
-            let (id, path) = line.split_once(' ')?;
-            Some((id.parse().ok()?, path.to_owned()))
-        });
-        let attached = attached.gather();
+        let mut attached = Attached::default();
+        for line in narrowgate_sys::file::text(runtime.file(FILE)).lines() {
+            if let Some((id, path)) = line.split_once(' ')
+                && let Ok(id) = id.parse()
+            {
+                attached.list.push((id, path.to_owned()));
+            }
+        }
         Services { runtime, list: Vec::new(), attached, retry_at: Time(0), sweep_at: Time(0) }
     }
 
     /// Follows the cgroups of this config and no others.
     pub fn configure(&mut self, config: &Config) {
-        let before = self.attached.clone();
+        self.keep(&|path| config.tunnels.iter().any(|t| t.cgroup.as_deref() == Some(path)));
         let programs = programs(config);
-        let wanted = |path: &str| config.tunnels.iter().any(|t| t.cgroup.as_deref() == Some(path));
-        let (kept, given_up): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.list).into_iter().partition(|followed| wanted(&followed.path));
-        self.list = kept;
-        given_up.into_iter().filter_map(|followed| followed.service).for_each(Service::detach);
-        self.attached.retain(|(_, path)| wanted(path) || !take_off(path));
         for tunnel in &config.tunnels {
             let Some(path) = &tunnel.cgroup else { continue };
             match self.list.iter_mut().find(|followed| followed.path == *path) {
@@ -82,26 +85,39 @@ impl Services {
                 }),
             }
         }
-        self.look(&before);
+        self.refresh();
     }
 
     /// Looks at all of them. Call it when one of [`fds`](Self::fds) is readable.
     pub fn refresh(&mut self) {
-        self.look(&self.attached.clone());
-    }
-
-    fn look(&mut self, before: &[(u64, String)]) {
         for followed in &mut self.list {
             followed.look(&mut self.attached);
         }
-        if self.attached != before {
+        if std::mem::take(&mut self.attached.changed) {
             self.write_down();
         }
     }
 
+    /// Takes the programs off all cgroups but those that are `wanted`.
+    fn keep(&mut self, wanted: &dyn Fn(&str) -> bool) {
+        self.list.retain_mut(|followed| {
+            let stays = wanted(&followed.path);
+            if !stays && let Some(service) = followed.service.take() {
+                service.detach();
+            }
+            stays
+        });
+        let Attached { list, changed } = &mut self.attached;
+        list.retain(|(_, path)| {
+            let stays = wanted(path) || !take_off(path);
+            *changed |= !stays;
+            stays
+        });
+    }
+
     /// What can wait until something else has woken us: tries again what failed, and removes empty cgroups of `exec`.
     pub fn tidy(&mut self, now: Time) {
-        if self.retry_at <= now && self.list.iter().any(|f| matches!(f.state, State::Failed(_))) {
+        if self.retry_at <= now && self.problems().next().is_some() {
             self.retry_at = now + RETRY;
             self.refresh();
         }
@@ -135,57 +151,69 @@ impl Services {
 
     /// Takes all programs off, and forgets it.
     pub fn stop(&mut self) {
-        let services = std::mem::take(&mut self.list).into_iter().filter_map(|followed| followed.service);
-        services.for_each(Service::detach);
-        self.attached.retain(|(_, path)| !take_off(path));
-        let _ = std::fs::remove_file(self.runtime.file(FILE));
+        self.keep(&|_| false);
+        let _ = fs::remove_file(self.runtime.file(FILE));
         sweep();
     }
 
     fn write_down(&self) {
-        let lines: Vec<_> = self.attached.iter().map(|(id, path)| format!("{id} {path}\n")).gather();
+        let mut lines = String::new();
+        for (id, path) in &self.attached.list {
+            lines.push_str(&format!("{id} {path}\n"));
+        }
         let file = self.runtime.file(FILE);
-        if let Err(error) = replace(&file, &lines.concat()) {
+        if let Err(error) = replace(&file, &lines) {
             log::warn!("{}: {error}: after a crash programs may stay on cgroups", file.display());
         }
     }
 }
 
+impl Attached {
+    /// This is the cgroup at `path` that has our programs, or there is none. Whether that was known.
+    fn set(&mut self, path: &str, id: Option<u64>) -> bool {
+        let place = self.list.iter().position(|(_, known)| known == path);
+        let known = place.and_then(|n| self.list.get(n)).map(|(id, _)| *id);
+        if known == id {
+            return true;
+        }
+        self.changed = true;
+        if let Some(n) = place {
+            self.list.remove(n);
+        }
+        if let Some(id) = id {
+            self.list.push((id, path.to_owned()));
+        }
+        false
+    }
+}
+
 impl Followed {
-    fn look(&mut self, attached: &mut Vec<(u64, String)>) {
-        let state = match self.attach() {
+    fn look(&mut self, attached: &mut Attached) {
+        let (tunnel, path) = (&self.tunnel, &self.path);
+        let state = match attach(&mut self.service, path, self.programs) {
             Ok(Seen::Absent) => {
-                attached.retain(|(_, path)| *path != self.path);
+                attached.set(path, None);
                 State::Absent
             }
             Ok(Seen::Known) => State::Attached,
             Ok(Seen::New { processes }) => {
-                let id = Tree::find()
-                    .and_then(|tree| narrowgate_sys::cgroup::id(tree.open(Path::new(&self.path))?.as_fd()));
-                let id = id.unwrap_or(0);
-                let all_along = attached.contains(&(id, self.path.clone()));
-                attached.retain(|(_, path)| *path != self.path);
-                attached.push((id, self.path.clone()));
-                match processes {
-                    _ if all_along => {
-                        log::info!("tunnel {}: its cgroup {} is taken over", self.tunnel, self.path)
-                    }
-                    0 => log::info!("tunnel {}: its cgroup {} is marked", self.tunnel, self.path),
-                    // The guard drops what they send, so this is no leak.
-                    _ => log::warn!(
-                        "tunnel {}: its cgroup {} is marked from now on, but had {processes} processes already: \
+                let all_along = attached.set(path, Some(number(path)));
+                // The guard drops what they send, so this is no leak.
+                if processes > 0 && !all_along {
+                    log::warn!(
+                        "tunnel {tunnel}: its cgroup {path} is marked from now on, but had {processes} processes already: \
                          sockets that they have bound or connected before are not; if `narrowgate status --sockets` \
-                         shows one, restart the service",
-                        self.tunnel,
-                        self.path
-                    ),
+                         shows one, restart the service"
+                    );
+                } else {
+                    let what = if all_along { "taken over" } else { "marked" };
+                    log::info!("tunnel {tunnel}: its cgroup {path} is {what}");
                 }
                 State::Attached
             }
-            Err(why) => State::Failed(format!(
-                "tunnel {}: the sockets of cgroup {} are not marked: {why}",
-                self.tunnel, self.path
-            )),
+            Err(why) => {
+                State::Failed(format!("tunnel {tunnel}: the sockets of cgroup {path} are not marked: {why}"))
+            }
         };
         if self.state == state {
             return;
@@ -193,65 +221,62 @@ impl Followed {
         match &state {
             State::Failed(why) => log::warn!("{why}"),
             State::Absent if self.state == State::Attached => {
-                log::info!("tunnel {}: its cgroup {} is gone: it has stopped", self.tunnel, self.path);
+                log::info!("tunnel {tunnel}: its cgroup {path} is gone: it has stopped");
             }
-            State::Absent => log::info!("tunnel {}: waiting for its cgroup {}", self.tunnel, self.path),
+            State::Absent => log::info!("tunnel {tunnel}: waiting for its cgroup {path}"),
             State::New | State::Attached => {}
         }
         self.state = state;
     }
+}
 
-    fn attach(&mut self) -> Result<Seen, String> {
-        let service = match &mut self.service {
-            Some(service) => service,
-            none => {
-                let service = Service::new(narrowgate_sys::path::Path::new(&self.path), self.programs);
-                none.insert(service.map_err(|e| format!("cannot follow it: {e}"))?)
-            }
-        };
-        service.set_programs(self.programs).map_err(|e| e.to_string())?;
-        service.refresh().map_err(|e| e.to_string())
-    }
+#[inline(never)]
+fn attach(service: &mut Option<Service>, path: &str, programs: Programs) -> Result<Seen, String> {
+    let service = match service {
+        Some(service) => service,
+        none => {
+            let new = Service::new(Path::new(path), programs);
+            none.insert(new.map_err(|e| format!("cannot follow it: {e}"))?)
+        }
+    };
+    service.set_programs(programs).and_then(|()| service.refresh()).map_err(|e| e.to_string())
+}
+
+/// A cgroup's number; 0 if it is not there any more.
+fn number(path: &str) -> u64 {
+    let group = Tree::find().and_then(|tree| tree.open(Path::new(path)));
+    group.and_then(|group| narrowgate_sys::cgroup::id(group.as_fd())).unwrap_or(0)
 }
 
 /// Marks, and sends DNS to where the WAN resolver listens first, of each family.
 fn programs(config: &Config) -> Programs {
-    let listen = || config.uplink_resolvers().flat_map(|resolver| &resolver.listen);
-    Programs {
-        mark: Some(config.mark),
-        resolver4: listen().find_map(|addr| match addr {
-            SocketAddr::V4(addr) => Some(*addr),
-            SocketAddr::V6(_) => None,
-        }),
-        resolver6: listen().find_map(|addr| match addr {
-            SocketAddr::V6(addr) => Some(*addr),
-            SocketAddr::V4(_) => None,
-        }),
+    let mut programs = Programs { mark: Some(config.mark), resolver4: None, resolver6: None };
+    for resolver in config.uplink_resolvers() {
+        for addr in &resolver.listen {
+            match addr {
+                SocketAddr::V4(addr) => programs.resolver4 = programs.resolver4.or(Some(*addr)),
+                SocketAddr::V6(addr) => programs.resolver6 = programs.resolver6.or(Some(*addr)),
+            }
+        }
     }
+    programs
 }
 
 /// Takes our programs off a cgroup that the config does not name any more. True if nothing is left to do.
 fn take_off(path: &str) -> bool {
-    let tree = match Tree::find() {
-        Ok(tree) => tree,
-        Err(_) => return true, // without a tree there are no programs
-    };
-    let Ok(directory) = tree.open(Path::new(path)) else { return true };
-    match cgroup::detach(directory.as_fd()) {
-        Ok(_) => true,
-        Err(error) => {
-            log::warn!("cgroup {path}: our programs stay on it: {error}");
-            false
-        }
+    // Without a tree, or the cgroup in it, there are no programs.
+    let Ok(directory) = Tree::find().and_then(|tree| tree.open(Path::new(path))) else { return true };
+    let done = cgroup::detach(directory.as_fd());
+    if let Err(error) = &done {
+        log::warn!("cgroup {path}: our programs stay on it: {error}");
     }
+    done.is_ok()
 }
 
 fn sweep() {
-    if let Ok(tree) = Tree::find() {
-        let removed = tree.sweep(CGROUP_PREFIX);
-        if removed > 0 {
-            log::debug!("removed {removed} empty cgroups of `narrowgate exec`");
-        }
+    let removed = Tree::find().map_or(0, |tree| tree.sweep(CGROUP_PREFIX));
+    if removed > 0 {
+        log::debug!("removed {removed} empty cgroups of `narrowgate exec`");
     }
 }
 
@@ -283,10 +308,10 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("narrowgate-services-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let runtime = RuntimeDir::new(&dir);
-        assert_eq!(Services::new(runtime.clone()).attached, []);
+        assert_eq!(Services::new(runtime.clone()).attached.list, []);
         std::fs::write(runtime.file(FILE), "7 /a b/c\nnonsense\n8 /d\n").unwrap();
         let mut services = Services::new(runtime.clone());
-        assert_eq!(services.attached, [(7, "/a b/c".to_owned()), (8, "/d".to_owned())]);
+        assert_eq!(services.attached.list, [(7, "/a b/c".to_owned()), (8, "/d".to_owned())]);
         services.write_down();
         assert_eq!(std::fs::read_to_string(runtime.file(FILE)).unwrap(), "7 /a b/c\n8 /d\n");
         services.stop();

@@ -9,7 +9,10 @@ use narrowgate_model::Config;
 use narrowgate_model::Gather;
 use narrowgate_model::nft::Set;
 use narrowgate_model::peers::is_host;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use narrowgate_sys::{io, socket};
+use rustix::fd::OwnedFd;
+use rustix::net::SendFlags;
+use std::net::{IpAddr, SocketAddr};
 
 /// Whether the guard lets marked packets go to these addresses from now on.
 pub struct Admission {
@@ -46,21 +49,27 @@ impl Admission {
 /// Asks the resolver that listens there for the addresses of all peers. Its answers are nobody's: what counts is that the addresses in them
 /// come to [`Admission::let_in`].
 pub fn look_up_peers(config: &Config, listen: SocketAddr) {
-    let any =
-        if listen.is_ipv6() { SocketAddr::from(([0u16; 8], 0)) } else { SocketAddr::from(([0u8; 4], 0)) };
-    let ask = || {
-        let socket = UdpSocket::bind(any)?;
-        for name in config.peer_names().filter_map(wire_name) {
-            for qtype in [A, AAAA] {
-                socket.send_to(&question(&name, qtype), listen)?;
-            }
-        }
-        Ok(())
-    };
-    if let Err(error) = ask() {
-        let error: std::io::Error = error;
+    if let Err(error) = ask_for_peers(config, listen) {
         log::debug!("strict: the peers' names cannot be looked up ahead: {error}");
     }
+}
+
+fn ask_for_peers(config: &Config, listen: SocketAddr) -> io::Result<()> {
+    let socket = socket_to(listen)?;
+    for name in config.peer_names().filter_map(wire_name) {
+        for qtype in [A, AAAA] {
+            rustix::net::send(&socket, &question(&name, qtype), SendFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// A UDP socket for this destination, for which there is a route: connect(2) looks it up, and sends nothing.
+pub fn socket_to(to: SocketAddr) -> io::Result<OwnedFd> {
+    let any = if to.is_ipv6() { SocketAddr::from(([0u16; 8], 0)) } else { SocketAddr::from(([0u8; 4], 0)) };
+    let socket = socket::udp(any)?;
+    rustix::net::connect(&socket, &to)?;
+    Ok(socket)
 }
 
 /// A recursive query (RFC 1035, 4.1). Nobody but this host sees it: the id need not be random.

@@ -8,7 +8,7 @@ use narrowgate_model::net::Link;
 use narrowgate_model::state::Observed;
 use narrowgate_model::{ByName, Facts, Mark, Time};
 use narrowgate_providers::Provider;
-use std::os::fd::BorrowedFd;
+use rustix::fd::BorrowedFd;
 
 /// All uplinks.
 #[derive(Default)]

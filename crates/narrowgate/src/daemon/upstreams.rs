@@ -2,11 +2,11 @@
 
 use narrowgate_forwarder::engine::{Set, UplinkState as Reach, Upstreams, wire_name};
 use narrowgate_forwarder::parent;
-use narrowgate_model::Gather;
 use narrowgate_model::config::{self, Via};
 use narrowgate_model::facts::UplinkState;
 use narrowgate_model::{ByName, Config, Facts, Server, Time};
 use narrowgate_policy as policy;
+use narrowgate_sys::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -109,28 +109,29 @@ impl Ways {
 
 /// Sentences for `status` where a nameserver in `/etc/resolv.conf` has no route: its queries fail before any redirect sees them.
 pub fn stub_without_route() -> Vec<String> {
-    let text = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    let lost = |server: &Server| {
-        let any: SocketAddr =
-            if server.addr.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
-        let to = parent::resolve(std::slice::from_ref(server)).0.into_iter().next()?;
-        // connect(2) of a UDP socket looks the route up and sends nothing.
-        let error = std::net::UdpSocket::bind(any).and_then(|s| s.connect(to)).err()?;
-        (error.kind() == std::io::ErrorKind::NetworkUnreachable || error.kind() == std::io::ErrorKind::HostUnreachable)
-            .then(|| {
-                format!(
-                    "the nameserver {server} of /etc/resolv.conf has no route now: look-ups fail before they can be redirected; \
-                     write a resolver 'mesh' and make the nameserver 127.0.0.1, or start the program with narrowgate exec"
-                )
-            })
-    };
-    narrowgate_wire::resolv::parse(&text).servers.iter().filter_map(lost).gather()
+    let text = narrowgate_sys::fs::read("/etc/resolv.conf").unwrap_or_default();
+    let mut sentences = Vec::new();
+    for server in &narrowgate_wire::resolv::parse(&text).servers {
+        let to = parent::resolve(std::slice::from_ref(server)).0.first().copied();
+        let Some(Err(error)) = to.map(super::strict::socket_to) else { continue };
+        if matches!(error.kind(), ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) {
+            sentences.push(format!(
+                "the nameserver {server} of /etc/resolv.conf has no route now: look-ups fail before they can be redirected; \
+                 write a resolver 'mesh' and make the nameserver 127.0.0.1, or start the program with narrowgate exec"
+            ));
+        }
+    }
+    sentences
 }
 
 fn peer_names(config: &Config, set: u8) -> Vec<(Vec<u8>, u8)> {
-    let mut names: Vec<_> = config.peer_names().filter_map(|name| Some((wire_name(name)?, set))).gather();
+    let mut names = Vec::new();
+    for name in config.peer_names() {
+        if let Some(name) = wire_name(name).filter(|name| !names.iter().any(|(known, _)| known == name)) {
+            names.push((name, set));
+        }
+    }
     narrowgate_model::sort::sort(&mut names);
-    names.dedup();
     names
 }
 

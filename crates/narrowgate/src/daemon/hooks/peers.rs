@@ -7,8 +7,10 @@ use crate::daemon::{sooner, strict};
 use narrowgate_forwarder::engine::wire_name;
 use narrowgate_model::Time;
 use narrowgate_model::config::{Host, Peer, Tunnel};
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use narrowgate_sys::io;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{RecvFlags, SendFlags};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The tunnels whose peers are being asked for.
@@ -22,7 +24,7 @@ struct Asked {
     peers: Vec<Peer>,
     since: Time,
     /// Waits for answers until `next`, or if there is none, for `next`.
-    socket: Option<UdpSocket>,
+    socket: Option<OwnedFd>,
     outstanding: usize,
     next: Time,
     /// From then on it counts as found: a VPN whose own question was answered at the same time has begun to speak by then.
@@ -76,7 +78,8 @@ impl Peers {
 impl Asked {
     fn step(&mut self, listen: Option<SocketAddr>, now: Time) {
         let mut buffer = [0; 512];
-        while let Some(Ok(length)) = self.socket.as_ref().map(|socket| socket.recv(&mut buffer)) {
+        while let Some(socket) = &self.socket {
+            let Ok((length, _)) = rustix::net::recv(socket, &mut buffer, RecvFlags::DONTWAIT) else { break };
             let header = buffer.get(..length).and_then(|message| message.first_chunk::<12>());
             // No error, and something in the answer section (RFC 1035, 4.1.1).
             let found = header.is_some_and(|h| h[3] & 15 == 0 && (h[6], h[7]) != (0, 0));
@@ -109,25 +112,22 @@ impl Asked {
     fn send(&mut self, listen: Option<SocketAddr>, now: Time) {
         self.next = now + PATIENCE;
         let Some(listen) = listen else { return };
-        let ask = || {
-            let any: SocketAddr = if listen.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
-            let socket = UdpSocket::bind(any)?;
-            socket.connect(listen)?;
-            socket.set_nonblocking(true)?;
-            let mut sent = 0;
-            for name in self.peers.iter().filter_map(name).filter_map(wire_name).take(MOST_NAMES) {
-                for qtype in [strict::A, strict::AAAA] {
-                    socket.send(&strict::question(&name, qtype))?;
-                    sent += 1;
-                }
-            }
-            Ok((socket, sent))
-        };
-        let asked: std::io::Result<(UdpSocket, usize)> = ask();
-        match asked {
+        match self.questions(listen) {
             Ok((socket, sent)) => (self.socket, self.outstanding) = (Some(socket), sent),
             Err(_) => self.pause(now),
         }
+    }
+
+    fn questions(&self, listen: SocketAddr) -> io::Result<(OwnedFd, usize)> {
+        let socket = strict::socket_to(listen)?;
+        let mut sent = 0;
+        for name in self.peers.iter().filter_map(name).filter_map(wire_name).take(MOST_NAMES) {
+            for qtype in [strict::A, strict::AAAA] {
+                rustix::net::send(&socket, &strict::question(&name, qtype), SendFlags::DONTWAIT)?;
+                sent += 1;
+            }
+        }
+        Ok((socket, sent))
     }
 }
 

@@ -1,11 +1,9 @@
 //! The programs in the hooks' directory: one at a time, in the order of their names, none longer than [`LIMIT`].
 
-use narrowgate_model::Gather;
 use narrowgate_model::Time;
+use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_sys::spawn::{Child, Program};
-use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use narrowgate_sys::{env, fs};
 use std::time::Duration;
 
 /// The directory, and what of it runs.
@@ -16,7 +14,7 @@ pub struct Scripts {
     event: Vec<(&'static str, String)>,
     running: Option<Running>,
     /// What of the directory cannot be run and was said to be so.
-    complained: Vec<OsString>,
+    complained: Vec<PathBuf>,
 }
 
 struct Running {
@@ -29,7 +27,7 @@ struct Running {
 impl Scripts {
     /// Nothing runs yet.
     pub fn new() -> Scripts {
-        Scripts::of(std::env::var_os("NARROWGATE_HOOKS_DIR").map_or(DIRECTORY.into(), PathBuf::from))
+        Scripts::of(env::var_os("NARROWGATE_HOOKS_DIR").unwrap_or_else(|| PathBuf::from(DIRECTORY)))
     }
 
     /// Those of another directory.
@@ -39,7 +37,7 @@ impl Scripts {
 
     /// Whether there is anything to run.
     pub fn any(&self) -> bool {
-        std::fs::read_dir(&self.dir).is_ok_and(|mut entries| entries.next().is_some())
+        fs::names_in(&self.dir).is_ok_and(|names| !names.is_empty())
     }
 
     /// Whether the last event is dealt with.
@@ -51,7 +49,7 @@ impl Scripts {
     pub fn begin(&mut self, action: &'static str, variables: Vec<(&'static str, String)>, now: Time) {
         self.event = variables;
         self.event.insert(0, ("ACTION", action.to_owned()));
-        let program = std::env::current_exe().unwrap_or_default();
+        let program = env::current_exe().unwrap_or_default();
         self.event.push(("NARROWGATE", program.to_string_lossy().into_owned()));
         self.event.push(("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()));
         self.queue = self.list();
@@ -73,20 +71,21 @@ impl Scripts {
             let Some(status) = ended else { return };
             let name = running.path.display();
             let action = self.event.first().map_or("", |(_, action)| action);
-            match (running.killed, status.code(), status.signal()) {
-                (true, ..) => log::warn!("hook {name}: {action}: killed, it took longer than 10 s"),
-                (_, Some(0), _) => log::debug!("hook {name}: {action}: done"),
-                (_, Some(code), _) => log::warn!("hook {name}: {action}: exit code {code}"),
-                (.., signal) => log::warn!("hook {name}: {action}: died of signal {}", signal.unwrap_or(0)),
+            let outcome = match (status.code(), status.signal()) {
+                _ if running.killed => "killed, it took longer than 10 s".to_owned(),
+                (Some(0), _) => String::new(),
+                (Some(code), _) => format!("exit code {code}"),
+                (None, signal) => format!("died of signal {}", signal.unwrap_or(0)),
+            };
+            if outcome.is_empty() {
+                log::debug!("hook {name}: {action}: done");
+            } else {
+                log::warn!("hook {name}: {action}: {outcome}");
             }
             self.running = None;
         }
         while let Some(path) = self.queue.pop() {
-            let program = Program {
-                variables: &self.event,
-                group: true,
-                ..Program::new(narrowgate_sys::path::Path::new(&path))
-            };
+            let program = Program { variables: &self.event, group: true, ..Program::new(&path) };
             match program.spawn() {
                 Ok(child) => {
                     self.running = Some(Running { child, path, until: now + LIMIT, killed: false });
@@ -121,12 +120,10 @@ impl Scripts {
 
     /// What is to be run, in the reverse order of names.
     fn list(&mut self) -> Vec<PathBuf> {
-        let mut names: Vec<OsString> =
-            std::fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.file_name()).gather();
+        let mut names = fs::names_in(&self.dir).unwrap_or_default();
         narrowgate_model::sort::sort(&mut names);
-        names.reverse();
         let mut paths = Vec::new();
-        for name in names {
+        while let Some(name) = names.pop() {
             let path = self.dir.join(&name);
             match unfit(&name, &path) {
                 None => paths.push(path),
@@ -142,15 +139,15 @@ impl Scripts {
 }
 
 /// Why this is not to be run.
-fn unfit(name: &OsStr, path: &Path) -> Option<&'static str> {
+fn unfit(name: &Path, path: &Path) -> Option<&'static str> {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_';
-    if !name.as_encoded_bytes().iter().all(plain) {
+    if !name.as_bytes().iter().all(plain) {
         return Some(
             "its name has other characters than letters, digits, - and _; rename it, or leave it off so",
         );
     }
-    let Ok(metadata) = std::fs::metadata(path) else { return Some("it cannot be read") };
-    match metadata.permissions().mode() {
+    let Ok(metadata) = fs::metadata(path) else { return Some("it cannot be read") };
+    match metadata.mode() {
         _ if !metadata.is_file() => Some("it is no file"),
         mode if mode & 0o111 == 0 => Some("it is not executable; chmod 755 it, or remove it"),
         mode if mode & 0o002 != 0 => Some("anybody may write to it; chmod 755 it"),
@@ -166,6 +163,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn they_are_run_in_the_order_of_their_names_and_what_cannot_be_run_is_left_out() {
@@ -181,9 +179,13 @@ mod tests {
             std::fs::write(dir.join(name), "#!/bin/sh\n").unwrap();
             std::fs::set_permissions(dir.join(name), PermissionsExt::from_mode(mode)).unwrap();
         }
-        let mut scripts = Scripts::of(dir.clone());
+        let mut scripts = Scripts::of(PathBuf::from(&dir));
         assert!(scripts.any());
-        assert_eq!(scripts.list(), [dir.join("20-b"), dir.join("10-a")], "the next one last");
+        assert_eq!(
+            scripts.list(),
+            ["20-b", "10-a"].map(|name| PathBuf::from(&dir.join(name))),
+            "the next one last"
+        );
         scripts.list();
         assert_eq!(scripts.complained, ["50-directory", "50-a.disabled", "40-open", "30-text"], "each once");
         std::fs::remove_dir_all(&dir).unwrap();
