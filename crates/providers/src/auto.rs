@@ -5,15 +5,16 @@
 //! the builtin provider, which gives back what it was lent. The other way round there is no change: a manager that restarts
 //! knows nothing for a moment, and two DHCP clients on one cable are worse than none.
 
-#[cfg(any(feature = "networkd", feature = "networkmanager"))]
 use crate::foreign::is_ours;
 use crate::{Places, Provider};
+#[cfg(any(feature = "networkd", feature = "networkmanager"))]
+use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
+use core::time::Duration;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Gather, Mark, Time};
-use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use narrowgate_sys::path::{Path, PathBuf};
+use rustix::fd::BorrowedFd;
 
 /// The provider of somebody else's facts, who may or may not be the one that manages the device.
 pub trait Manager: Provider {

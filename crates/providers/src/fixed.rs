@@ -1,12 +1,13 @@
 //! The `static` provider: addresses, gateways and DNS servers as the config has them.
 
 use crate::Provider;
+use alloc::{string::String, vec::Vec};
+use core::net::IpAddr;
 use narrowgate_model::config::Uplink;
 use narrowgate_model::facts::{AddressFact, DnsFact, Origin, Preference, RouteFact};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Prefix, Time};
-use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use rustix::fd::BorrowedFd;
 
 /// Facts that never change but for the link.
 pub(crate) struct Fixed {

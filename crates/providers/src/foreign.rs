@@ -8,15 +8,16 @@ pub mod routes;
 
 use crate::Provider;
 use crate::auto::{Claim, Manager};
+use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
+use core::net::IpAddr;
+use core::time::Duration;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::{DnsFact, Origin, PortalFact};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Prefix, Server, Time};
+use narrowgate_sys::path::{Path, PathBuf};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify;
-use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// What one manager tells, and how it is asked.
 pub(crate) trait Source {
@@ -110,7 +111,7 @@ impl Foreign {
         let open = || {
             let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
             for dir in self.source.dirs() {
-                inotify::add_watch(&watch, dir, inotify::WatchFlags::MOVED_TO | CHANGED)?;
+                inotify::add_watch(&watch, &*dir, inotify::WatchFlags::MOVED_TO | CHANGED)?;
             }
             Ok::<_, rustix::io::Errno>(watch)
         };
@@ -236,7 +237,7 @@ impl Provider for Foreign {
     fn on_readable(&mut self, now: Time) -> bool {
         let told = self.source.proceed(now) && self.refresh();
         let Some(watch) = &self.watch else { return told };
-        let mut buffer = [std::mem::MaybeUninit::uninit(); 1024];
+        let mut buffer = [core::mem::MaybeUninit::uninit(); 1024];
         let mut events = inotify::Reader::new(watch, &mut buffer);
         let mut any = false;
         let mut gone = false;
@@ -288,8 +289,7 @@ impl Provider for Foreign {
 /// Files do not say which network namespace they are about: a manager's own is that of the first process. Any directory but the
 /// system's is for tests.
 pub(crate) fn is_ours(dir: &Path, systems: &str) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let namespace = |path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    let namespace = |path| narrowgate_sys::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
     dir != Path::new(systems) || namespace("/proc/1/ns/net") == namespace("/proc/thread-self/ns/net")
 }
 

@@ -6,18 +6,18 @@
 
 use crate::auto::Claim;
 use crate::foreign::{Foreign, Source, Told};
+use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
 use narrowgate_model::Time;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::Origin;
 use narrowgate_model::net::Link;
 use narrowgate_model::sort::sort;
+use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_wire::handed::{Handed, parse};
-
-use std::path::{Path, PathBuf};
 
 /// The provider of one uplink. `dir` is made if it is not there, so that it can be watched.
 pub fn open(uplink: &Uplink, dir: &Path, now: Time) -> Foreign {
-    let _ = std::fs::create_dir_all(dir);
+    let _ = narrowgate_sys::fs::create_dir_all(dir);
     let hook = Hook { device: uplink.device.clone(), dir: dir.to_owned(), files: Vec::new() };
     Foreign::new(uplink, Box::new(hook), now)
 }
@@ -54,8 +54,9 @@ impl Source for Hook {
     }
 
     fn ask(&mut self, _: Option<&Link>, _: bool, _: Time) {
-        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+        let entries = narrowgate_sys::fs::names_in(&self.dir).unwrap_or_default();
+        let mut names: Vec<String> =
+            entries.into_iter().filter_map(|name| String::from_utf8(name.into_vec()).ok()).collect();
         names.retain(|name| self.is_about_us(name));
         sort(&mut names);
         names.truncate(MAX_FILES);

@@ -2,7 +2,11 @@
 //!
 //! Each but `static` is a Cargo feature, so that a router's program need not hold what only a host needs.
 //! Providers only gather facts. They set neither addresses nor routes; that is policy's and the kernel layer's work.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+#[macro_use]
+extern crate alloc;
 
 pub mod auto;
 #[cfg(feature = "builtin")]
@@ -19,12 +23,13 @@ pub mod networkd;
 #[cfg(feature = "networkmanager")]
 pub mod networkmanager;
 
+use alloc::{boxed::Box, string::String, vec::Vec};
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Mark, Time};
 use narrowgate_sys::io;
-use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use narrowgate_sys::path::{Path, PathBuf};
+use rustix::fd::BorrowedFd;
 
 /// Somebody who knows about an uplink. The caller owns clock and event loop; nothing here blocks.
 ///

@@ -10,14 +10,15 @@ pub mod facts;
 
 use crate::auto::{Claim, Manager};
 use crate::{Places, Provider};
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use bus::{Bus, News};
+use core::time::Duration;
 use facts::Selection;
 use narrowgate_model::config::Uplink;
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Gather, Prefix, Server, Time};
 use narrowgate_wire::ubus::network::Interface;
-use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use rustix::fd::BorrowedFd;
 
 /// The provider of one uplink.
 pub struct Netifd {
@@ -98,7 +99,7 @@ impl Netifd {
                     self.answered = Some(now);
                     changed |= self.refresh(now);
                     self.ask_at = Some(now + self.patience(now));
-                    if std::mem::take(&mut self.again) {
+                    if core::mem::take(&mut self.again) {
                         self.hint(now);
                     }
                 }
@@ -272,12 +273,12 @@ impl Provider for Netifd {
 }
 
 /// The names in all files of a directory, in the order of the files' names, one a line.
-fn listed(dir: &std::path::Path) -> Vec<String> {
-    let mut files: Vec<_> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|f| f.path()).gather();
+fn listed(dir: &narrowgate_sys::path::Path) -> Vec<String> {
+    let mut files = narrowgate_sys::fs::names_in(dir).unwrap_or_default();
     narrowgate_model::sort::sort(&mut files);
     let mut names = Vec::new();
     for file in files {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let text = narrowgate_sys::fs::read_to_string(dir.join(file)).unwrap_or_default();
         text.lines().map(|line| line.trim().to_owned()).filter(|name| !name.is_empty()).add_to(&mut names);
     }
     names

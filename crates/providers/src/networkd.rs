@@ -3,12 +3,18 @@
 
 use crate::auto::Claim;
 use crate::foreign::{Foreign, Source, Told};
+use alloc::{
+    borrow::ToOwned,
+    boxed::Box,
+    string::{String, ToString},
+    vec::Vec,
+};
 use narrowgate_model::Time;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::Origin;
 use narrowgate_model::net::Link;
+use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_wire::networkd::{Lease, LinkState, lease, link_state};
-use std::path::{Path, PathBuf};
 
 /// The provider of one uplink. Watches the state files in `dir`, which need not be there yet.
 pub fn open(uplink: &Uplink, dir: &Path, now: Time) -> Foreign {
@@ -39,7 +45,7 @@ impl Source for Networkd {
 
     fn ask(&mut self, link: Option<&Link>, _: bool, _: Time) {
         let index = link.map(|link| link.index.to_string());
-        let file = |part: &str| std::fs::read(self.dir.join(part).join(index.as_ref()?)).ok();
+        let file = |part: &str| narrowgate_sys::fs::read(self.dir.join(part).join(index.as_ref()?)).ok();
         self.state = file(LINKS).map(|text| link_state(&text));
         self.lease = file(LEASES).map(|text| lease(&text)).unwrap_or_default();
     }

@@ -8,15 +8,21 @@ mod nmcli;
 
 use crate::auto::Claim;
 use crate::foreign::{Foreign, POLL, Source, Told};
+use alloc::{
+    borrow::ToOwned,
+    boxed::Box,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::facts::Origin;
 use narrowgate_model::net::Link;
+use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_wire::nmcli::{Device, complaint, device};
 use nmcli::{Asking, Progress};
-use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use rustix::fd::BorrowedFd;
 
 /// The provider of one uplink. `dir` is where NetworkManager keeps its state, watched for hints; `nmcli` the program, looked up in the path if
 /// it has no slash.
@@ -69,7 +75,7 @@ impl NetworkManager {
                 self.trouble = Some(format!("nmcli: {why}"));
             }
         }
-        let pause = if std::mem::take(&mut self.again) { GAP } else { self.gap };
+        let pause = if core::mem::take(&mut self.again) { GAP } else { self.gap };
         self.gap = (self.gap * 2).min(POLL);
         self.ask_at = Some(now + pause);
     }

@@ -25,6 +25,8 @@ pub struct Program<'a> {
     pub input: Option<BorrowedFd<'a>>,
     /// What it writes to its standard output is thrown away. Otherwise that is ours.
     pub silent: bool,
+    /// Where both what it writes and its complaints go, in place of ours.
+    pub output: Option<BorrowedFd<'a>>,
     /// In a process group of its own.
     pub group: bool,
 }
@@ -39,7 +41,15 @@ pub struct Child {
 impl<'a> Program<'a> {
     /// With no arguments, no environment and no input.
     pub fn new(path: &'a Path) -> Program<'a> {
-        Program { path, arguments: &[], variables: &[], input: None, silent: false, group: false }
+        Program {
+            path,
+            arguments: &[],
+            variables: &[],
+            input: None,
+            silent: false,
+            output: None,
+            group: false,
+        }
     }
 
     /// Starts it.
@@ -60,14 +70,15 @@ impl<'a> Program<'a> {
         let (argv, envp) = (pointers(&arguments), pointers(&variables));
         let nothing = crate::fs::open("/dev/null", OFlags::RDWR, 0)?;
         let input = self.input.map_or(nothing.as_raw_fd(), |input| input.as_raw_fd());
-        let output = self.silent.then_some(nothing.as_raw_fd());
+        let both = self.output.map(|output| output.as_raw_fd());
+        let output = both.or(self.silent.then_some(nothing.as_raw_fd()));
         // It is closed by a successful execve(2), and says why of one that failed.
         let (told, tell) = io::pipe()?;
 
         // SAFETY: the new process calls but `become_program`, which makes system calls, and ends.
         match unsafe { libc::fork() } {
             0 => {
-                let errno = become_program(&argv, &envp, input, output, self.group)
+                let errno = become_program(&argv, &envp, [Some(input), output, both], self.group)
                     .raw_os_error()
                     .unwrap_or(libc::EIO)
                     .to_ne_bytes();
@@ -97,15 +108,13 @@ impl<'a> Program<'a> {
 fn become_program(
     argv: &[*const libc::c_char],
     envp: &[*const libc::c_char],
-    input: RawFd,
-    output: Option<RawFd>,
+    first: [Option<RawFd>; 3],
     group: bool,
 ) -> io::Error {
     // SAFETY: descriptors and texts are valid; `argv` and `envp` are lists of texts that end with a null pointer (`pointers`).
     unsafe {
         // Descriptors 0 to 2 are always open (`runtime` sees to it), so these are others, and their copies outlive execve(2).
-        if libc::dup2(input, 0) < 0
-            || output.is_some_and(|output| libc::dup2(output, 1) < 0)
+        if (0..).zip(first).any(|(number, from)| from.is_some_and(|from| libc::dup2(from, number) < 0))
             || group && libc::setpgid(0, 0) < 0
             || libc::chdir(c"/".as_ptr()) < 0
         {

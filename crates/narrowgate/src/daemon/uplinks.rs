@@ -68,7 +68,13 @@ impl Uplinks {
                 called: None,
             });
             let (state_dir, runtime_dir) = (&globals.state_dir, &globals.runtime_dir);
-            match narrowgate_providers::open(uplink, config.mark, state_dir, runtime_dir, now) {
+            match narrowgate_providers::open(
+                uplink,
+                config.mark,
+                state_dir.as_ref(),
+                runtime_dir.as_ref(),
+                now,
+            ) {
                 Ok(provider) => {
                     if provider.kind() != "auto" {
                         log::info!(

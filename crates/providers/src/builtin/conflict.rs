@@ -5,10 +5,11 @@
 //! is heard the address is announced, and watched for as long as it is leased.
 
 use super::Random;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_wire::dhcp4::arp;
-use std::net::Ipv4Addr;
-use std::time::Duration;
 
 /// One address on one device.
 pub struct Conflict {
@@ -112,7 +113,7 @@ impl Conflict {
 
     /// ARP packets to send to everybody.
     pub fn take_out(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.out)
+        core::mem::take(&mut self.out)
     }
 }
 

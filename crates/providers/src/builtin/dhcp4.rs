@@ -20,10 +20,11 @@
 mod told;
 
 use super::{EAGER, EAGER_GAP, NUDGE, Random};
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_wire::dhcp4::{self, Lease, Reply, Request, RequestKind};
-use std::net::Ipv4Addr;
-use std::time::Duration;
 
 /// One client, on one device.
 pub struct Dhcp4 {
@@ -220,7 +221,7 @@ impl Dhcp4 {
 
     /// What is to be sent now, the oldest first.
     pub fn take_out(&mut self) -> Vec<Send> {
-        std::mem::take(&mut self.out)
+        core::mem::take(&mut self.out)
     }
 
     /// The lease, as long as it holds.

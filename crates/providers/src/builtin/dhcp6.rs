@@ -26,14 +26,15 @@ mod told;
 
 use super::ra::earlier;
 use super::{EAGER, EAGER_GAP, Random};
+use alloc::vec::Vec;
 use ask::Ask;
+use core::net::Ipv6Addr;
+use core::time::Duration;
 pub use lease::Held;
 use lease::Information;
 use narrowgate_model::Time;
 use narrowgate_model::net::Address;
 use narrowgate_wire::dhcp6::{self, Refused, Request, RequestKind, status};
-use std::net::Ipv6Addr;
-use std::time::Duration;
 
 /// One client, on one device.
 pub struct Dhcp6 {
@@ -290,7 +291,7 @@ impl Dhcp6 {
 
     /// What is to be sent now, the oldest first.
     pub fn take_out(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.out)
+        core::mem::take(&mut self.out)
     }
 
     /// The lease, as long as it holds.

@@ -15,7 +15,10 @@ mod sockets;
 mod store;
 
 use crate::Provider;
+use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
 use conflict::Conflict;
+use core::net::IpAddr;
+use core::time::Duration;
 use dhcp4::{Dhcp4, Held, Phase};
 use dhcp6::{Dhcp6, Wanted};
 use narrowgate_model::config::Uplink;
@@ -23,12 +26,10 @@ use narrowgate_model::facts::{DnsFact, Origin, PortalFact};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{Facts, Mark, Server, Time};
+use narrowgate_sys::path::Path;
 use ra::{Ra, earlier};
+use rustix::fd::BorrowedFd;
 use sockets::{Needs, Sockets};
-use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
-use std::path::Path;
-use std::time::Duration;
 use store::LeaseFile;
 
 /// A source of random numbers; from outside, so that tests can say what chance does.

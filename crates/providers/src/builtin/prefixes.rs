@@ -2,12 +2,13 @@
 
 use super::ra::{Until, holds, remember, until};
 use super::slaac::{self, Secret};
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use core::net::{IpAddr, Ipv6Addr};
+use core::time::Duration;
 use narrowgate_model::facts::{AddressFact, Facts, Origin, Preference, RouteFact};
 use narrowgate_model::net::Address;
 use narrowgate_model::{Prefix, Time};
 use narrowgate_wire::ra::PrefixInfo;
-use std::net::{IpAddr, Ipv6Addr};
-use std::time::Duration;
 
 /// All prefixes of one link.
 pub(super) struct Prefixes {

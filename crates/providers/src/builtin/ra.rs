@@ -9,12 +9,17 @@
 use super::prefixes::Prefixes;
 use super::slaac::Secret;
 use super::{EAGER, EAGER_GAP, NUDGE, Random};
+use alloc::{
+    borrow::ToOwned,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::net::{IpAddr, Ipv6Addr};
+use core::time::Duration;
 use narrowgate_model::facts::{DnsFact, Facts, Nat64Fact, Origin, Preference, RouteFact};
 use narrowgate_model::net::Address;
 use narrowgate_model::{Prefix, Server, Time};
 use narrowgate_wire::ra::{RouterAdvert, packet};
-use std::net::{IpAddr, Ipv6Addr};
-use std::time::Duration;
 
 /// Everything heard on one link.
 pub struct Ra {
@@ -131,7 +136,7 @@ impl Ra {
         // Routers may keep back or slow down what they answer to the unspecified address: ask again at once.
         let first = self.link_local.is_none() && link_local.is_some();
         self.link_local = link_local;
-        self.due |= first && (std::mem::take(&mut self.early) || self.soliciting.is_some());
+        self.due |= first && (core::mem::take(&mut self.early) || self.soliciting.is_some());
         self.prefixes.on_addresses(addresses, now);
     }
 
@@ -212,7 +217,7 @@ impl Ra {
     /// A solicitation, if one is to be sent now: a whole IPv6 packet. Never with our link-layer address: our own address
     /// may still be optimistic (RFC 4429, 3.2).
     pub fn solicitation(&mut self) -> Option<Vec<u8>> {
-        let due = std::mem::take(&mut self.due);
+        let due = core::mem::take(&mut self.due);
         due.then(|| packet::solicitation(self.link_local.unwrap_or(Ipv6Addr::UNSPECIFIED), None))
     }
 

@@ -1,9 +1,9 @@
 //! Interface identifiers that are stable in one network and tell nothing in another (RFC 7217).
 
+use core::hash::Hasher;
+use core::net::{IpAddr, Ipv6Addr};
 use narrowgate_model::Prefix;
 use siphasher::sip::SipHasher24;
-use std::hash::Hasher;
-use std::net::{IpAddr, Ipv6Addr};
 
 /// Key of the pseudo-random function; must be kept as long as addresses shall stay the same.
 pub type Secret = [u8; 16];

@@ -1,6 +1,12 @@
 //! The sockets of the builtin provider: open only as long as they are needed, never a reason to stop.
 
 use super::dhcp4::{Phase, Send};
+use alloc::{
+    borrow::ToOwned,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use narrowgate_model::Mark;
 use narrowgate_model::config::Uplink;
 use narrowgate_model::net::Link;
@@ -12,7 +18,6 @@ use narrowgate_wire::ra::{self, RouterAdvert};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 /// All of them, and what went wrong with them.
 pub(super) struct Sockets {

@@ -4,14 +4,19 @@
 use super::Random;
 use super::slaac::Secret;
 use super::{dhcp4, dhcp6};
+use alloc::{
+    borrow::ToOwned,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_sys::file::{self, Sync};
+use narrowgate_sys::fs;
 use narrowgate_sys::io;
+use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_wire::dhcp4::{Reply, parse, transaction};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use rustix::fs::Mode;
 
 /// The secret of this installation, made if there is none yet. Where it cannot be kept it is good until the program
 /// ends, and the log says so.
@@ -20,8 +25,8 @@ pub(super) fn secret(dir: &Path, random: &mut Random) -> Secret {
     if let Some(secret) =
         file::read(&path).ok().and_then(|text| unhex(text.trim_ascii_end())?.try_into().ok())
     {
-        if fs::metadata(&path).is_ok_and(|m| m.permissions().mode() & 0o077 != 0) {
-            let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o600));
+        if fs::metadata(&path).is_ok_and(|about| about.mode() & 0o077 != 0) {
+            let _ = rustix::fs::chmod(&*path, Mode::from_raw_mode(0o600));
         }
         return secret;
     }
@@ -73,7 +78,7 @@ impl LeaseFile {
     fn read(&self) -> Option<(Time, Vec<u8>, bool)> {
         let text = file::text(&self.path);
         let mut lines = text.lines();
-        let [version, boot, asked, message] = std::array::from_fn(|_| lines.next().unwrap_or_default());
+        let [version, boot, asked, message] = core::array::from_fn(|_| lines.next().unwrap_or_default());
         if version != VERSION {
             return None;
         }
@@ -163,6 +168,8 @@ const REWRITE: Duration = Duration::from_secs(3600);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use narrowgate_sys::path::PathBuf;
+    use std::fs;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -180,7 +187,8 @@ mod tests {
     /// Times are the kernel's since it was started: they mean nothing after the next start, and no wall clock comes into it.
     #[test]
     fn a_lease_is_read_back_and_of_another_boot_only_its_address_and_of_another_version_nothing() {
-        let dir = std::env::temp_dir().join(format!("narrowgate-lease-test-{}", std::process::id()));
+        let dir =
+            PathBuf::from(std::env::temp_dir().join(format!("narrowgate-lease-test-{}", std::process::id())));
         let file = || LeaseFile::new(&dir, "lease", "wan");
         let load = || file().load4(MAC);
         file().keep4(&held());
@@ -215,7 +223,9 @@ mod tests {
 
     #[test]
     fn a_dhcpv6_lease_is_read_back_too_and_seldom_written() {
-        let dir = std::env::temp_dir().join(format!("narrowgate-lease6-test-{}", std::process::id()));
+        let dir = PathBuf::from(
+            std::env::temp_dir().join(format!("narrowgate-lease6-test-{}", std::process::id())),
+        );
         let mut file = LeaseFile::new(&dir, "lease6", "wan");
         let load = |now| {
             let (held, this_boot) = LeaseFile::new(&dir, "lease6", "wan").load6(MAC, now)?;

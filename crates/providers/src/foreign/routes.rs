@@ -1,11 +1,12 @@
 //! The kernel's routes over a device, but for our own and its own: what a foreign manager has put there.
 
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use narrowgate_model::facts::{Origin, Preference, RouteFact};
 use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{PROTOCOL, Prefix};
 use narrowgate_sys::io;
 use narrowgate_sys::netlink::{Protocol, Socket};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A route with the table it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +128,7 @@ fn multipath(mut bytes: &[u8]) -> Vec<Hop> {
 
 /// Attributes with their types; ends early at one that is cut off.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
+    core::iter::from_fn(move || {
         let [l0, l1, t0, t1] = *bytes.first_chunk::<4>()?;
         let len = usize::from(u16::from_ne_bytes([l0, l1]));
         let value = bytes.get(4..len)?;

@@ -4,14 +4,15 @@
 //! subscribed to, since what happens to routes alone is told to its subscribers only; its `dump` is called. All that is answered within [`PATIENCE`], or the connection is given up and another one is tried later,
 //! each time later.
 
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use core::time::Duration;
 use narrowgate_model::Time;
+use narrowgate_sys::path::PathBuf;
 use narrowgate_wire::ubus::network::{self, Interface};
 use narrowgate_wire::ubus::{self, Kind, Message};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
-use std::time::Duration;
 
 /// A connection, or the intention to have one.
 pub struct Bus {
@@ -201,7 +202,7 @@ impl Line {
 
     /// The messages that are there, up to the first that is news.
     fn take(&mut self, now: Time) -> Result<Option<News>, Lost> {
-        let mut received = std::mem::take(&mut self.received);
+        let mut received = core::mem::take(&mut self.received);
         let mut start = 0;
         let mut news = None;
         while news.is_none() {
@@ -336,7 +337,7 @@ fn names_netifd(data: &[u8]) -> bool {
 }
 
 /// Fails with EAGAIN instead of waiting where nobody takes connections up any more.
-fn connect(path: &std::path::Path) -> Result<OwnedFd, Errno> {
+fn connect(path: &narrowgate_sys::path::Path) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;

@@ -1,10 +1,11 @@
 //! netifd's interfaces become facts. Pure.
 
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use core::net::IpAddr;
+use core::time::Duration;
 use narrowgate_model::facts::{DnsFact, Origin, Preference, RouteFact};
 use narrowgate_model::{Facts, Gather, Prefix, Server, Time};
 use narrowgate_wire::ubus::network::{Interface, Route};
-use std::net::IpAddr;
-use std::time::Duration;
 
 /// Which of netifd's interfaces are the uplink.
 #[derive(Debug, Clone, Copy)]

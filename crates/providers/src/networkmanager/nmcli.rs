@@ -1,16 +1,19 @@
 //! One run of `nmcli`, without a shell, awaited by poll(2).
 
+use alloc::borrow::ToOwned;
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
 use narrowgate_model::Time;
-use std::io::{self, PipeReader, Read};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use narrowgate_sys::path::{Path, PathBuf};
+use narrowgate_sys::spawn::{Child, Program};
+use narrowgate_sys::{env, io};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 
 /// A question that is being answered; ended when dropped.
 pub(super) struct Asking {
     child: Child,
-    pipe: PipeReader,
+    pipe: OwnedFd,
     text: Vec<u8>,
     until: Time,
 }
@@ -31,13 +34,19 @@ impl Asking {
     pub(super) fn begin(program: &Path, device: &str, now: Time) -> io::Result<Asking> {
         let (pipe, end) = io::pipe()?;
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        let child = Command::new(program)
-            .args(["--terse", "--fields", FIELDS, "device", "show", device])
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .stdout(end.try_clone()?)
-            .stderr(end)
-            .spawn()?;
+        let ours = env::entries().filter_map(|entry| entry.to_str().ok()?.split_once('='));
+        let mut variables: Vec<(&str, String)> = ours
+            .filter(|(name, _)| *name != LANGUAGE)
+            .map(|(name, value)| (name, value.to_owned()))
+            .collect();
+        variables.push((LANGUAGE, "C".to_owned()));
+        let child = Program {
+            arguments: &["--terse", "--fields", FIELDS, "device", "show", device],
+            variables: &variables,
+            output: Some(end.as_fd()),
+            ..Program::new(&found(program))
+        }
+        .spawn()?;
         Ok(Asking { child, pipe, text: Vec::new(), until: now + PATIENCE })
     }
 
@@ -54,15 +63,15 @@ impl Asking {
     pub(super) fn proceed(&mut self, now: Time) -> Progress {
         let mut buffer = [0; 4096];
         loop {
-            match self.pipe.read(&mut buffer) {
+            match rustix::io::read(&self.pipe, &mut buffer) {
                 Ok(n @ 1..) if self.text.len() < MAX => {
                     self.text.extend_from_slice(buffer.get(..n).unwrap_or_default());
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
                     return if now < self.until { Progress::Waiting } else { Progress::Late };
                 }
-                _ => return Progress::Done(std::mem::take(&mut self.text)),
+                _ => return Progress::Done(core::mem::take(&mut self.text)),
             }
         }
     }
@@ -76,6 +85,21 @@ impl Drop for Asking {
     }
 }
 
+/// Where the program lies: a name alone is looked for as a shell does.
+fn found(program: &Path) -> PathBuf {
+    if !program.as_bytes().contains(&b'/') {
+        for dir in env::var("PATH").unwrap_or_default().split(':') {
+            let path = Path::new(dir).join(program);
+            if path.is_file() {
+                return path;
+            }
+        }
+    }
+    program.to_owned()
+}
+
+/// What says in which language programs speak.
+const LANGUAGE: &str = "LC_ALL";
 const FIELDS: &str = "GENERAL.STATE,GENERAL.CONNECTION,IP4.DNS,IP4.DOMAIN,IP6.DNS,IP6.DOMAIN,DHCP4,DHCP6";
 /// Longer than a loaded machine needs (12 ms), shorter than D-Bus's 25 s.
 const PATIENCE: Duration = Duration::from_secs(10);

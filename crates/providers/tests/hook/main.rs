@@ -13,10 +13,10 @@ use narrowgate_model::facts::{Origin, UplinkState};
 use narrowgate_model::{Facts, Mark};
 use narrowgate_providers::auto::Auto;
 use narrowgate_providers::{Places, Provider, hook};
+use narrowgate_sys::path::{Path, PathBuf};
 use node::{Node, now};
 use place::{Place, WAN};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 fn dir(place: &Place) -> PathBuf {
     place.state_dir().with_file_name("uplink")

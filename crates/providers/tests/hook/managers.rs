@@ -4,9 +4,9 @@ use crate::place::{self, Place, WAN};
 use crate::{dir, dns, hand_over, provider, routes, said};
 use narrowgate_model::Facts;
 use narrowgate_model::facts::UplinkState;
+use narrowgate_sys::path::{Path, PathBuf};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 const PACKAGING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/managers");

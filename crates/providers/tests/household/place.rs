@@ -209,8 +209,8 @@ impl Place {
     }
 
     /// A directory for the provider's state.
-    pub fn state_dir(&self) -> PathBuf {
-        self.dir.join("state")
+    pub fn state_dir(&self) -> narrowgate_sys::path::PathBuf {
+        self.dir.join("state").into()
     }
 
     /// The household's neighbour table takes up who announces an address.

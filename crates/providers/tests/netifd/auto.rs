@@ -7,8 +7,8 @@ use narrowgate_model::Mark;
 use narrowgate_model::config::Uplink;
 use narrowgate_providers::auto::Auto;
 use narrowgate_providers::{Places, Provider};
+use narrowgate_sys::path::PathBuf;
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// A device that this host does not have, so that the builtin provider sends nothing.
@@ -44,8 +44,9 @@ impl Place {
         fs::create_dir_all(self.netif().join("links")).unwrap();
         fs::create_dir_all(self.netif().join("leases")).unwrap();
         let file = self.netif().join("links").join(INDEX.to_string());
-        fs::write(file.with_extension("new"), text).unwrap();
-        fs::rename(file.with_extension("new"), file).unwrap();
+        let new = file.with_file_name("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, file).unwrap();
     }
 }
 

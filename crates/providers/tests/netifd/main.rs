@@ -12,8 +12,8 @@ use narrowgate_model::config::Uplink;
 use narrowgate_model::facts::{Origin, UplinkState};
 use narrowgate_providers::netifd::Netifd;
 use narrowgate_providers::{Places, Provider};
+use narrowgate_sys::path::PathBuf;
 use node::{Node, link, now};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use ubusd::{Mood, Ubusd};
@@ -27,7 +27,7 @@ impl Place {
         let id = format!("ngu{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(id);
         std::fs::create_dir(&dir).unwrap();
-        Place(dir)
+        Place(dir.into())
     }
 
     fn socket(&self) -> PathBuf {
@@ -40,7 +40,7 @@ impl Place {
     }
 
     fn ubusd(&self) -> Ubusd {
-        Ubusd::new(&self.socket())
+        Ubusd::new(self.socket().as_ref())
     }
 
     fn node(&self, uplink: &Uplink) -> Node {
@@ -373,7 +373,7 @@ fn one_that_hangs_in_its_queue_of_connections_does_not_block_us() {
     let place = Place::new();
     let listener =
         rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None).unwrap();
-    rustix::net::bind(&listener, &rustix::net::SocketAddrUnix::new(place.socket()).unwrap()).unwrap();
+    rustix::net::bind(&listener, &rustix::net::SocketAddrUnix::new(&*place.socket()).unwrap()).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
     let _first = std::os::unix::net::UnixStream::connect(place.socket()).unwrap();
     let started = now();

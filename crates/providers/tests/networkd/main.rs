@@ -12,10 +12,10 @@ use narrowgate_model::{Facts, Mark};
 use narrowgate_providers::auto::Auto;
 use narrowgate_providers::networkd;
 use narrowgate_providers::{Places, Provider};
+use narrowgate_sys::path::PathBuf;
 use node::{Node, now};
 use place::{Place, WAN};
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// A running systemd-networkd for the node; gone when dropped.

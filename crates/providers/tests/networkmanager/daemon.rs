@@ -1,9 +1,9 @@
 //! A running NetworkManager with its D-Bus daemon.
 
 use crate::place::Place;
+use narrowgate_sys::path::PathBuf;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -15,11 +15,11 @@ use narrowgate_model::facts::{Origin, UplinkState};
 use narrowgate_model::{Facts, Mark};
 use narrowgate_providers::auto::Auto;
 use narrowgate_providers::{Places, Provider, networkmanager};
+use narrowgate_sys::path::PathBuf;
 use node::{Node, now};
 use place::{Place, WAN};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// The connection of docs/networkmanager.md, for this device.

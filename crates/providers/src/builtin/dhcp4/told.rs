@@ -1,10 +1,11 @@
 //! What a lease tells: facts, and lines for `status`.
 
 use super::Dhcp4;
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use core::net::{IpAddr, Ipv4Addr};
 use narrowgate_model::facts::{AddressFact, DnsFact, Facts, Origin, Preference, RouteFact};
 use narrowgate_model::{Prefix, Server, Time};
 use narrowgate_wire::dhcp4::Lease;
-use std::net::{IpAddr, Ipv4Addr};
 
 impl Dhcp4 {
     /// Adds what the lease says to the facts.

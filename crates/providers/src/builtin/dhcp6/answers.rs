@@ -1,10 +1,11 @@
 //! What becomes of a server's answer, phase by phase (RFC 8415, 18.2.9 and 18.2.10).
 
 use super::{Dhcp6, Held, Phase, REFUSED_WAIT};
+use alloc::vec::Vec;
+use core::net::Ipv6Addr;
+use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_wire::dhcp6::{Answer, Ia, status};
-use std::net::Ipv6Addr;
-use std::time::Duration;
 
 impl Dhcp6 {
     /// An answer to what this phase has asked.

@@ -1,8 +1,8 @@
 //! A question and its repetitions (RFC 8415, 15).
 
 use super::Random;
+use core::time::Duration;
 use narrowgate_model::Time;
-use std::time::Duration;
 
 pub(super) struct Ask {
     /// 24 bits; 0: nothing is asked.

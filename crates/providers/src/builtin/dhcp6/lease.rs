@@ -2,11 +2,12 @@
 
 use super::super::prefixes::DETECTION;
 use super::super::ra::{Until, holds, until};
+use alloc::{string::String, vec::Vec};
+use core::net::{IpAddr, Ipv6Addr};
+use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_model::net::Address;
 use narrowgate_wire::dhcp6::{self, Answer};
-use std::net::{IpAddr, Ipv6Addr};
-use std::time::Duration;
 
 /// A lease.
 pub struct Held {

@@ -2,6 +2,7 @@
 
 use super::Dhcp6;
 use super::lease::{Held, Information};
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use narrowgate_model::facts::{AddressFact, DnsFact, Facts, Origin};
 use narrowgate_model::{Prefix, Server, Time};
 
