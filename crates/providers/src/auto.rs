@@ -5,9 +5,9 @@
 //! the builtin provider, which gives back what it was lent. The other way round there is no change: a manager that restarts
 //! knows nothing for a moment, and two DHCP clients on one cable are worse than none.
 
+#[cfg(any(feature = "networkd", feature = "networkmanager"))]
 use crate::foreign::is_ours;
 use crate::{Places, Provider};
-#[cfg(any(feature = "networkd", feature = "networkmanager"))]
 use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
 use core::time::Duration;
 use narrowgate_model::config::{ProviderKind, Uplink};
