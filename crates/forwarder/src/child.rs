@@ -18,11 +18,11 @@ use crate::driver::{Driver, Listening};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use narrowgate_sys::channel::{self, Received};
+use narrowgate_sys::datagrams::SendBatch;
 use narrowgate_sys::io;
 use narrowgate_sys::process::ExitCode;
 use narrowgate_sys::sandbox;
 use narrowgate_sys::signal::{Signal, Signals};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 
 /// The hidden first argument by which the program knows that it is a child.
@@ -73,32 +73,23 @@ fn serve() -> io::Result<()> {
 #[inline(never)]
 fn first_message(channel: &OwnedFd) -> io::Result<(crate::engine::Limits, bool, Vec<Listening>)> {
     let mut buffer = vec![0; MAX_MESSAGE];
-    loop {
-        poll(&mut [PollFd::new(channel, PollFlags::IN)], None)?;
-        match channel::receive(channel.as_fd(), &mut buffer)? {
-            Received::Nothing => {}
-            Received::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Received::Message(length, mut descriptors) => {
-                let message = buffer.get(..length).and_then(ToChild::decode);
-                let Some(ToChild::Start { limits, alone, mut listeners }) = message else {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "no start message of this version",
-                    ));
-                };
-                if descriptors.len() != 2 * listeners.len() || listeners.len() > MAX_LISTENERS {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "listening sockets are missing"));
-                }
-                let mut places = Vec::with_capacity(listeners.len());
-                while let (Some(addr), Some(tcp), Some(udp)) =
-                    (listeners.pop(), descriptors.pop(), descriptors.pop())
-                {
-                    places.push(Listening { addr, udp, tcp });
-                }
-                return Ok((limits, alone, places));
-            }
+    // It lies there since before this process began.
+    let Received::Message(length, mut descriptors) = channel::receive(channel.as_fd(), &mut buffer)? else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    let mut places = Vec::new();
+    if let Some(ToChild::Start { limits, alone, mut listeners }) =
+        buffer.get(..length).and_then(ToChild::decode)
+        && descriptors.len() == 2 * listeners.len()
+        && listeners.len() <= MAX_LISTENERS
+    {
+        while let (Some(addr), Some(tcp), Some(udp)) = (listeners.pop(), descriptors.pop(), descriptors.pop())
+        {
+            places.push(Listening { addr, udp, tcp, replies: SendBatch::default() });
         }
+        return Ok((limits, alone, places));
     }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "no whole start message of this version"))
 }
 
 /// ENOSYS: no such system call.

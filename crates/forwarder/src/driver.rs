@@ -15,13 +15,13 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_sys::channel::{self, Received};
-use narrowgate_sys::datagrams::ReceiveBatch;
+use narrowgate_sys::datagrams::{ReceiveBatch, SendBatch};
 use narrowgate_sys::io;
 use narrowgate_sys::signal::Signals;
 use narrowgate_sys::socket::Kind;
 use room::Room;
 use rustix::event::epoll;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::time::Timespec;
 
 /// A place to listen, as the child has it.
@@ -32,6 +32,8 @@ pub struct Listening {
     pub udp: OwnedFd,
     /// The listening TCP socket.
     pub tcp: OwnedFd,
+    /// Answers to UDP clients, which are sent together.
+    pub replies: SendBatch,
 }
 
 /// The loop of one resolver.
@@ -60,14 +62,20 @@ impl Driver {
         channel: OwnedFd,
         signals: Signals,
     ) -> io::Result<Box<Driver>> {
-        let room = Room::new(listeners)?;
-        epoll::add(&room.epoll, &channel, Token::Channel.data(), epoll::EventFlags::IN)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let watch = |fd: BorrowedFd<'_>, token: Token, flags| {
+            epoll::add(&epoll, fd, token.data(), epoll::EventFlags::IN | flags)
+        };
+        for (n, listener) in (0u8..).zip(&listeners) {
+            watch(listener.udp.as_fd(), Token::Udp(n), epoll::EventFlags::empty())?;
+            watch(listener.tcp.as_fd(), Token::Tcp(n), epoll::EventFlags::empty())?;
+        }
+        watch(channel.as_fd(), Token::Channel, epoll::EventFlags::empty())?;
         // Told once, so that it need not be read.
-        let once = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        epoll::add(&room.epoll, &signals, Token::Signal.data(), once)?;
+        watch(signals.as_fd(), Token::Signal, epoll::EventFlags::ONESHOT)?;
         Ok(Box::new(Driver {
             engine: Engine::new(limits),
-            room,
+            room: Room::new(epoll, listeners),
             channel: Some(channel),
             alone,
             told: false,
@@ -255,9 +263,7 @@ impl Driver {
     /// Tells the parent where the peers are, whether they are answered for, and which addresses wait, and the clients when that was in vain.
     #[inline(never)]
     fn see_to_withheld(&mut self, now: Time) {
-        for message in self.engine.take_told() {
-            self.tell(&message);
-        }
+        self.engine.take_told().iter().for_each(|message| self.tell(message));
         while let Some((id, addresses)) = self.room.resolved.untold() {
             self.tell(&ToParent::Resolved { id, addresses });
         }

@@ -175,11 +175,11 @@ impl Engine {
             self.counters.blocked += 1;
             return refuse(out, &client, bytes, rcode::REFUSED, Some(BLOCKED));
         };
-        let case = message::case_of(message::question_name(bytes, &query));
+        let case = message::case_of(name);
         let waiter = Waiter { client, id: query.id, case };
         let key = self.queries.key(bytes, &query, matches!(client, Client::Tcp(_)), out);
         // Letters that cannot be written again later are a question of their own.
-        if let Some(found) = self.queries.find(key, bytes, &query).filter(|_| case.is_some()) {
+        if let Some(found) = self.queries.find(key, bytes).filter(|_| case.is_some()) {
             if found.waiters.contains(&waiter) {
                 return self.counters.retries += 1;
             }
@@ -292,7 +292,7 @@ impl Engine {
     fn set_changed(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
         let Some(query) = self.queries.get_mut(index) else { return };
         // It may have come before anybody knew which names are the tunnels', and what is asked of whom.
-        let name = message::question_name(&query.message, &query.parsed);
+        let name = query.name();
         match self.upstreams.route(name).or_else(|| self.aliases.find(name)) {
             Some(set) => query.set = set,
             None => return self.block(now, index, out),

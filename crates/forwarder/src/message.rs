@@ -294,6 +294,7 @@ fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Two bytes in network order.
+#[inline(never)]
 pub(crate) fn u16_at(message: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*message.get(at..)?.first_chunk()?))
 }

@@ -31,13 +31,19 @@ struct Sock {
 #[derive(Default)]
 pub(super) struct Pool {
     sockets: Vec<Sock>,
-    /// Numbers of unused sockets, by kind.
-    free: [Vec<SlotId>; 4],
+    kinds: [Stock; 4],
     /// Of streams whose device nobody asks by any more: their numbers are for the next ones that come.
     worn: Vec<SlotId>,
-    total: [u16; 4],
-    short_of: [bool; 4],
-    asked_for: [bool; 4],
+}
+
+/// What there is of one kind.
+#[derive(Default)]
+struct Stock {
+    /// Numbers of unused sockets.
+    free: Vec<SlotId>,
+    total: u16,
+    is_short: bool,
+    asked_for: bool,
 }
 
 impl Pool {
@@ -54,12 +60,13 @@ impl Pool {
                     Some(place) => *place = sock,
                     None => self.sockets.push(sock),
                 }
-                self.free[kind as usize].push(slot);
-                self.total[kind as usize] += 1;
+                let stock = &mut self.kinds[kind as usize];
+                stock.free.push(slot);
+                stock.total += 1;
             }
         }
-        self.asked_for[kind as usize] = false;
-        self.short_of[kind as usize] = false;
+        let stock = &mut self.kinds[kind as usize];
+        (stock.asked_for, stock.is_short) = (false, false);
     }
 
     pub fn open(
@@ -79,7 +86,7 @@ impl Pool {
             device = 0; // connect(2) sees to it
         }
         let Some(slot) = self.take(kind, device) else {
-            self.short_of[kind as usize] = true;
+            self.kinds[kind as usize].is_short = true;
             return Err(CannotAsk::NoSocket);
         };
         let Some(sock) = self.sockets.get_mut(slot as usize) else { return Err(CannotAsk::NoSocket) };
@@ -93,7 +100,7 @@ impl Pool {
             Err(Errno::INPROGRESS) if kind.is_tcp() => false,
             Err(_) => {
                 let _ = connect_unspec(&sock.fd);
-                self.free[kind as usize].push(slot);
+                self.kinds[kind as usize].free.push(slot);
                 return Err(CannotAsk::Unreachable);
             }
         };
@@ -108,20 +115,21 @@ impl Pool {
 
     /// A free socket that can ask by `device`.
     fn take(&mut self, kind: Kind, device: u32) -> Option<SlotId> {
-        let free = &mut self.free[kind as usize];
+        let stock = &mut self.kinds[kind as usize];
         if !kind.is_tcp() {
-            return free.pop();
+            return stock.free.pop();
         }
-        let bound_to = |device| {
-            free.iter().position(|slot| self.sockets.get(*slot as usize).is_some_and(|s| s.device == device))
-        };
-        if let Some(at) = bound_to(device).or_else(|| bound_to(0)) {
-            return Some(free.swap_remove(at));
+        let is_bound_to =
+            |slot: u32, device| self.sockets.get(slot as usize).is_some_and(|s| s.device == device);
+        for device in [device, 0] {
+            if let Some(at) = stock.free.iter().position(|slot| is_bound_to(*slot, device)) {
+                return Some(stock.free.swap_remove(at));
+            }
         }
         // Some other device's: it may be gone, and the parent has new ones.
-        if let Some(worn) = free.pop() {
+        if let Some(worn) = stock.free.pop() {
             self.worn.push(worn);
-            self.total[kind as usize] -= 1;
+            stock.total -= 1;
         }
         None
     }
@@ -156,7 +164,7 @@ impl Pool {
             // An error that was waiting is taken too; the socket has no address any more, so this ends.
             while !matches!(recv(&sock.fd, &mut scrap, RecvFlags::DONTWAIT), Err(Errno::AGAIN)) {}
         }
-        self.free[sock.kind as usize].push(slot);
+        self.kinds[sock.kind as usize].free.push(slot);
     }
 
     pub fn is_tcp(&self, slot: SlotId) -> bool {
@@ -212,12 +220,12 @@ impl Pool {
 
     /// How many sockets of this kind to ask the parent for, if it ran out of them: as many again, up to a bound.
     pub fn wanted(&mut self, kind: Kind) -> Option<u16> {
-        let (n, most) = (kind as usize, if kind.is_tcp() { MOST_TCP } else { MOST_UDP });
-        if !self.short_of[n] || self.asked_for[n] || self.total[n] >= most {
+        let (stock, most) = (&mut self.kinds[kind as usize], if kind.is_tcp() { MOST_TCP } else { MOST_UDP });
+        if !stock.is_short || stock.asked_for || stock.total >= most {
             return None;
         }
-        self.asked_for[n] = true;
-        Some(self.total[n].max(4).min(most - self.total[n]))
+        stock.asked_for = true;
+        Some(stock.total.max(4).min(most - stock.total))
     }
 }
 

@@ -3,13 +3,12 @@
 use super::clients::Clients;
 use super::pool::Pool;
 use super::random::Random;
-use super::{Listening, Token, now};
+use super::{Listening, now};
 use crate::engine::{CannotAsk, Client, Fate, Outside, Resolved, SlotId, Transport};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use narrowgate_model::Time;
-use narrowgate_sys::datagrams::{ReceiveBatch, SendBatch};
-use narrowgate_sys::io;
+use narrowgate_sys::datagrams::ReceiveBatch;
 use narrowgate_sys::socket::Kind;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, OwnedFd};
@@ -19,8 +18,6 @@ use rustix::net::{SocketFlags, accept_with};
 pub(super) struct Room {
     pub epoll: OwnedFd,
     listeners: Vec<Listening>,
-    /// Answers to UDP clients, by listener.
-    replies: Vec<SendBatch>,
     pub pool: Pool,
     pub clients: Clients,
     pub resolved: Resolved,
@@ -30,25 +27,19 @@ pub(super) struct Room {
 }
 
 impl Room {
+    /// With an epoll that waits for the listeners already.
     #[inline(never)]
-    pub fn new(listeners: Vec<Listening>) -> io::Result<Room> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for (n, listener) in (0u8..).zip(&listeners) {
-            epoll::add(&epoll, &listener.udp, Token::Udp(n).data(), epoll::EventFlags::IN)?;
-            epoll::add(&epoll, &listener.tcp, Token::Tcp(n).data(), epoll::EventFlags::IN)?;
-        }
-        let replies = listeners.iter().map(|_| SendBatch::default()).collect();
-        Ok(Room {
+    pub fn new(epoll: OwnedFd, listeners: Vec<Listening>) -> Room {
+        Room {
             epoll,
             listeners,
-            replies,
             pool: Pool::default(),
             clients: Clients::default(),
             resolved: Resolved::default(),
             // The clock's way without a system call is found at its first use, in a place that the sandbox closes later.
             now: now(),
             random: Random::new(),
-        })
+        }
     }
 
     pub fn adopt(&mut self, kind: Kind, descriptors: Vec<OwnedFd>) {
@@ -83,9 +74,9 @@ impl Room {
 
     /// Sends the answers that were put off until the end of a round.
     pub fn flush(&mut self) {
-        for (listener, batch) in self.listeners.iter().zip(&mut self.replies) {
-            if !batch.is_empty() {
-                batch.send(listener.udp.as_fd());
+        for listener in &mut self.listeners {
+            if !listener.replies.is_empty() {
+                listener.replies.send(listener.udp.as_fd());
             }
         }
     }
@@ -98,12 +89,10 @@ impl Room {
     fn give(&mut self, client: &Client, message: &[u8]) {
         match client {
             Client::Udp { listener, from } => {
-                let listener = usize::from(*listener);
-                if let (Some(listener), Some(batch)) =
-                    (self.listeners.get(listener), self.replies.get_mut(listener))
-                    && batch.push(from, message)
+                if let Some(listener) = self.listeners.get_mut(usize::from(*listener))
+                    && listener.replies.push(from, message)
                 {
-                    batch.send(listener.udp.as_fd());
+                    listener.replies.send(listener.udp.as_fd());
                 }
             }
             Client::Tcp(id) => self.clients.reply(self.epoll.as_fd(), self.now, *id, message),

@@ -1,8 +1,8 @@
 //! What servers' answers lead to: belief or not, the next server, or the clients' reply.
 
-use super::ask::{Form, MOST_TRIES, build};
+use super::ask::{MOST_TRIES, build};
 use super::cache::give;
-use super::queries::{Outcome, Phase, Query, Try};
+use super::queries::{Form, Outcome, Phase, Query, Try};
 use super::{Engine, Outside, SlotId};
 use crate::message::{self, AnswerCookie, HEADER, Mismatch, Reason, rcode};
 use alloc::borrow::ToOwned;
@@ -22,12 +22,12 @@ impl Engine {
         let verdict = match message::check_answer(bytes, &self.scratch, &query.parsed) {
             Ok(code) => Some(code),
             // Letters that were not changed are no secret: a server may write them as it likes.
-            Err(Mismatch::Case(code)) => (!attempt.scrambled).then_some(code),
+            Err(Mismatch::Case(code)) => (!attempt.form.scrambled).then_some(code),
             Err(Mismatch::NotAnAnswer | Mismatch::Question) => return self.counters.mismatched += 1,
         };
-        let cookie = AnswerCookie::find(bytes).filter(|_| attempt.cookie);
+        let cookie = AnswerCookie::find(bytes).filter(|_| attempt.form.cookie);
         let parts = cookie.as_ref().and_then(|cookie| cookie.parts(bytes));
-        if attempt.cookie {
+        if attempt.form.cookie {
             let believed = match parts {
                 Some((ours, theirs)) => server.cookies.came(ours, theirs),
                 // Errors come from places where a server has not looked at cookies yet.
@@ -56,70 +56,69 @@ impl Engine {
         }
         self.slots.finish(slot, id, now, out);
         server.answered(now.0.saturating_sub(attempt.sent.0));
-        if attempt.tcp {
+        if attempt.form.tcp {
             server.tcp_failures = 0;
         }
+        let mut form = attempt.form;
         let Some(code) = verdict else {
             // Forged, or a server that does not keep case. Asked once more with plain letters, by a new id, both come to nothing.
             self.counters.wrong_case += 1;
             server.keeps_case = false;
-            let form = Form { scrambled: false, ..Form::of(&attempt) };
+            form.scrambled = false;
             return self.ask_again(now, index, attempt.server, form, out);
         };
         let has_edns = query.parsed.edns.is_some();
         match code {
             // BADCOOKIE: it wants to see its own, which it gave by this. The second time it gets no more of ours, but a connection.
             YXRRSET if bad_cookie => {
-                let again = query.count(attempt.server, |t| t.cookie) > 1;
-                if again {
+                if query.count(attempt.server, |t| t.form.cookie) > 1 {
                     server.cookies.give_up(now);
+                    (form.cookie, form.tcp) = (false, true);
+                } else {
+                    form.cookie = true;
                 }
-                let form = Form { cookie: !again, tcp: attempt.tcp || again, ..Form::of(&attempt) };
-                self.ask_again(now, index, attempt.server, form, out);
             }
             // The same to a query without any: it wants one now, whatever was found out before.
             YXRRSET
-                if attempt.edns
-                    && query.count(attempt.server, |t| t.cookie) == 0
+                if form.edns
+                    && query.count(attempt.server, |t| t.form.cookie) == 0
                     && query.parsed.edns.is_some_and(|edns| !message::has_cookie(&query.message, &edns))
                     && !query.parsed.signed =>
             {
                 server.cookies = Default::default();
-                let form = Form { cookie: true, ..Form::of(&attempt) };
-                self.ask_again(now, index, attempt.server, form, out);
+                form.cookie = true;
             }
-            rcode::FORMERR if attempt.cookie && !server.cookies.are_spoken() => {
+            rcode::FORMERR if form.cookie && !server.cookies.are_spoken() => {
                 server.cookies.give_up(now);
-                let form = Form { cookie: false, ..Form::of(&attempt) };
-                self.ask_again(now, index, attempt.server, form, out);
+                form.cookie = false;
+            }
+            rcode::FORMERR | rcode::NOTIMP
+                if has_edns && form.edns && !server.edns_works && !query.parsed.signed =>
+            {
+                server.dislikes_edns(now);
+                (form.edns, form.cookie) = (false, false);
             }
             rcode::NOERROR | rcode::NXDOMAIN => {
-                if has_edns && attempt.edns {
+                if has_edns && form.edns {
                     server.edns_works = true;
-                } else if has_edns && query.count(attempt.server, |t| t.edns && t.is_pending()) > 0 {
+                } else if has_edns && query.count(attempt.server, |t| t.form.edns && t.is_pending()) > 0 {
                     server.dislikes_edns(now);
                 }
                 let truncated = bytes.get(2).is_some_and(|flags| flags & 2 != 0);
-                if truncated && !attempt.tcp && query.is_for_tcp() {
+                if truncated && !form.tcp && query.is_for_tcp() {
                     return self.refused(now, index, place, bytes, Outcome::Broken, out);
                 }
                 self.set_outcome(index, place, Outcome::Answered);
-                self.deliver(now, index, bytes, true, out);
-            }
-            rcode::FORMERR | rcode::NOTIMP
-                if has_edns && attempt.edns && !server.edns_works && !query.parsed.signed =>
-            {
-                server.dislikes_edns(now);
-                let form = Form { edns: false, cookie: false, ..Form::of(&attempt) };
-                self.ask_again(now, index, attempt.server, form, out);
+                return self.deliver(now, index, bytes, true, out);
             }
             _ => {
                 if matches!(code, rcode::REFUSED | rcode::NOTIMP) {
                     server.doubt(now);
                 }
-                self.refused(now, index, place, bytes, Outcome::Refused, out);
+                return self.refused(now, index, place, bytes, Outcome::Refused, out);
             }
         }
+        self.ask_again(now, index, attempt.server, form, out);
     }
 
     /// The same server in another form.

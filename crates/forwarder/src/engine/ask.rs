@@ -1,28 +1,11 @@
 //! Asking servers: which, when, in what form; and what becomes of those that do not answer.
 
-use super::queries::{Outcome, Phase, Query, Try};
+use super::queries::{Form, Outcome, Phase, Query, Try};
 use super::servers::Server;
 use super::{CannotAsk, Engine, Outside, SlotId, Transport};
 use crate::message::{self, HEADER};
 use alloc::vec::Vec;
 use narrowgate_model::Time;
-
-/// In which form a query is sent.
-#[derive(Clone, Copy)]
-pub(super) struct Form {
-    pub edns: bool,
-    pub scrambled: bool,
-    pub tcp: bool,
-    pub cookie: bool,
-}
-
-impl Form {
-    /// The form that this one had.
-    pub fn of(attempt: &Try) -> Form {
-        let Try { edns, scrambled, tcp, cookie, .. } = *attempt;
-        Form { edns, scrambled, tcp, cookie }
-    }
-}
 
 impl Engine {
     /// The best server; and a copy to those that are due for a probe.
@@ -81,10 +64,10 @@ impl Engine {
         let takes_edns = server.takes_edns(now);
         let before = query.tries.iter().rfind(|t| t.server == number);
         // A server that never answered with EDNS may be one that drops it: try the other way in the next round.
-        let edns_failed = !server.edns_works && query.count(number, |t| t.edns) > 0;
+        let edns_failed = !server.edns_works && query.count(number, |t| t.form.edns) > 0;
         // And what came to nothing by TCP may come by UDP.
-        let tcp_first = before.map_or(server.tcp_failures < 2, |t| !t.tcp);
-        let cookie_failed = !server.cookies.are_spoken() && query.count(number, |t| t.cookie) > 0;
+        let tcp_first = before.map_or(server.tcp_failures < 2, |t| !t.form.tcp);
+        let cookie_failed = !server.cookies.are_spoken() && query.count(number, |t| t.form.cookie) > 0;
         let has_cookie = |edns| message::has_cookie(&query.message, &edns);
         let form = Form {
             edns: query.parsed.signed || takes_edns && !edns_failed,
@@ -112,18 +95,8 @@ impl Engine {
             return Err(CannotAsk::NoSocket);
         };
         let transport = if form.tcp { Transport::Tcp } else { Transport::Udp };
-        let mut attempt = Try {
-            server: number,
-            slot: 0,
-            id: 0,
-            sent: now,
-            outcome: Outcome::Broken,
-            edns: form.edns,
-            scrambled: form.scrambled,
-            tcp: form.tcp,
-            cookie: form.cookie,
-            missed: false,
-        };
+        let mut attempt =
+            Try { server: number, slot: 0, id: 0, sent: now, outcome: Outcome::Broken, form, missed: false };
         self.counters.asked += 1;
         let taken = self.slots.take(now, number, server.addr, transport, out);
         let result = match taken {
@@ -270,10 +243,10 @@ impl Engine {
                 && now.0.saturating_sub(attempt.sent.0) >= server.expected().max(grace)
             {
                 attempt.missed = true;
-                if attempt.cookie {
+                if attempt.form.cookie {
                     server.cookies.unanswered(now);
                 }
-                if attempt.tcp { server.tcp_failures += 1 } else { server.missed(now) }
+                if attempt.form.tcp { server.tcp_failures += 1 } else { server.missed(now) }
             }
         }
     }
@@ -317,12 +290,12 @@ pub(super) fn build(scratch: &mut Vec<u8>, query: &Query, attempt: &Try) {
     scratch.clear();
     scratch.extend_from_slice(&query.message);
     message::set_id(scratch, attempt.id);
-    if attempt.scrambled
+    if attempt.form.scrambled
         && let Some(name) = scratch.get_mut(HEADER..query.parsed.question_end.saturating_sub(4))
     {
         message::scramble(name, query.case);
     }
-    if let Some(edns) = query.parsed.edns.filter(|_| !attempt.edns) {
+    if let Some(edns) = query.parsed.edns.filter(|_| !attempt.form.edns) {
         scratch.drain(edns.start.min(scratch.len())..edns.end.min(scratch.len()));
         if let Some(count) = scratch.get_mut(10..).and_then(|rest| rest.first_chunk_mut()) {
             *count = u16::from_be_bytes(*count).saturating_sub(1).to_be_bytes();

@@ -31,7 +31,7 @@ impl Engine {
         {
             return false;
         }
-        let name: Box<[u8]> = message::question_name(&query.message, &parsed).into();
+        let name: Box<[u8]> = query.name().into();
         if !self.is_out_of_reach(set, &parsed) {
             self.reachable.put(&name, now.0, MOST_NAMES);
             self.tell_held(now, &name, out);
@@ -62,10 +62,10 @@ impl Engine {
     /// The name has addresses that can be reached: whoever waits for others need not.
     fn tell_held(&mut self, now: Time, name: &[u8], out: &mut dyn Outside) {
         for index in self.queries.open() {
-            let held = self.queries.get(index).is_some_and(|query| {
-                query.phase == Phase::Held
-                    && message::is_same_name(message::question_name(&query.message, &query.parsed), name)
-            });
+            let held = self
+                .queries
+                .get(index)
+                .is_some_and(|query| query.phase == Phase::Held && message::is_same_name(query.name(), name));
             if held {
                 self.no_address(now, index, out);
             }

@@ -74,7 +74,7 @@ impl Engine {
     /// The name, if this is a question for a peer's addresses.
     pub(super) fn peer_asked_for<'a>(&self, query: &'a Query) -> Option<&'a [u8]> {
         let Parsed { qtype, class, .. } = query.parsed;
-        let name = message::question_name(&query.message, &query.parsed);
+        let name = query.name();
         let addresses = class == IN && matches!(qtype, rtype::A | rtype::AAAA);
         (addresses && self.upstreams.is_peer(name)).then_some(name)
     }
@@ -95,7 +95,8 @@ impl Engine {
         } else if known.is_empty() {
             return false;
         } else {
-            let addresses: Vec<IpAddr> = known.iter().filter(wanted).copied().collect();
+            let mut addresses = Vec::new();
+            known.iter().filter(wanted).for_each(|addr| addresses.push(*addr));
             let why = (Reason::StaleAnswer, "no DNS server answers: this is what was known last");
             kept_reply(&query.message, &parsed, &addresses, STALE_SECONDS, why, &mut self.scratch);
         }

@@ -15,6 +15,7 @@ impl Names {
     }
 
     /// Notes a name, in place of the oldest one if there are `most`.
+    #[inline(never)]
     pub fn put(&mut self, name: &[u8], number: u64, most: usize) {
         let old = self.find(name).unwrap_or(if self.0.len() < most { most } else { 0 });
         if old < self.0.len() {

@@ -2,7 +2,7 @@
 
 use super::index::Index;
 use super::{Client, Outside, SlotId};
-use crate::message::{HEADER, Query as Parsed};
+use crate::message::{HEADER, Query as Parsed, is_same_name, question_name};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use narrowgate_model::Time;
@@ -38,6 +38,14 @@ pub(super) struct Try {
     pub id: u16,
     pub sent: Time,
     pub outcome: Outcome,
+    pub form: Form,
+    /// Its lateness was held against the server.
+    pub missed: bool,
+}
+
+/// In which form a query is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
     /// With the client's OPT, if there is one.
     pub edns: bool,
     /// With the letters' case changed.
@@ -45,8 +53,6 @@ pub(super) struct Try {
     pub tcp: bool,
     /// With a cookie of ours.
     pub cookie: bool,
-    /// Its lateness was held against the server.
-    pub missed: bool,
 }
 
 /// What became of it.
@@ -88,6 +94,12 @@ pub(super) struct Query {
 }
 
 impl Query {
+    /// The name that is asked for.
+    #[inline(never)]
+    pub fn name(&self) -> &[u8] {
+        question_name(&self.message, &self.parsed)
+    }
+
     /// Whether an answer may still come.
     pub fn is_pending(&self) -> bool {
         self.tries.iter().any(Try::is_pending)
@@ -141,14 +153,11 @@ impl Queries {
     }
 
     /// The query under way that asks the same, if there is one.
-    pub fn find(&mut self, key: u64, message: &[u8], parsed: &Parsed) -> Option<&mut Query> {
+    pub fn find(&mut self, key: u64, message: &[u8]) -> Option<&mut Query> {
         let index = self.by_key.get(key)?;
         let query = self.get_mut(index)?;
-        let name = HEADER..parsed.question_end.saturating_sub(4);
-        let same = message.get(2..HEADER) == query.message.get(2..HEADER)
-            && message.get(name.end..) == query.message.get(name.end..)
-            && message.get(name.clone())?.eq_ignore_ascii_case(query.message.get(name)?);
-        same.then_some(query)
+        // Bytes that differ in case where that counts have another hash.
+        is_same_name(message.get(2..)?, query.message.get(2..)?).then_some(query)
     }
 
     /// Notes a new query. Without a key no other joins it; without a waiter it is nobody's.
@@ -193,10 +202,12 @@ impl Queries {
         index
     }
 
+    #[inline(never)] // it is called in many places
     pub fn get(&self, index: u32) -> Option<&Query> {
         self.table.get(index as usize).filter(|query| query.used)
     }
 
+    #[inline(never)]
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Query> {
         self.table.get_mut(index as usize).filter(|query| query.used)
     }

@@ -42,6 +42,7 @@ struct Suspicion {
 }
 
 impl Server {
+    #[inline(never)]
     fn new(addr: SocketAddr) -> Server {
         Server {
             addr,
@@ -157,9 +158,9 @@ impl Servers {
         for server in &mut self.table {
             server.listed = false;
         }
-        let mut sets = Vec::with_capacity(upstreams.sets.len());
+        let mut sets = Vec::new();
         for set in &upstreams.sets {
-            let mut numbers: Vec<u16> = Vec::with_capacity(set.servers.len());
+            let mut numbers = Vec::new();
             for addr in set.servers.iter().take(MAX_SERVERS) {
                 let number = self.number_of(*addr);
                 if !numbers.contains(&number) {
@@ -175,10 +176,14 @@ impl Servers {
         let found = self.table.iter().position(|server| server.addr == addr);
         let free = || self.table.iter().position(Server::is_unused);
         let at = found.or_else(free).unwrap_or(self.table.len());
-        match self.table.get_mut(at) {
-            Some(server) if server.addr == addr => server.listed = true,
-            Some(server) => *server = Server::new(addr),
-            None => self.table.push(Server::new(addr)),
+        if at == self.table.len() {
+            self.table.push(Server::new(addr));
+        }
+        if let Some(server) = self.table.get_mut(at) {
+            if found.is_none() {
+                *server = Server::new(addr);
+            }
+            server.listed = true;
         }
         at as u16 // 256 sets of 16, and those in flight: far below 65536
     }
@@ -194,6 +199,7 @@ impl Servers {
         self.table.get(usize::from(number))
     }
 
+    #[inline(never)] // it is called in many places
     pub fn get_mut(&mut self, number: u16) -> Option<&mut Server> {
         self.table.get_mut(usize::from(number))
     }

@@ -66,7 +66,7 @@ impl Engine {
     pub(super) fn has_answered(&mut self, now: Time, index: u32) {
         self.vigil.last_answer = Some(now);
         let Some(query) = self.queries.get(index).filter(|_| !self.vigil.list.is_empty()) else { return };
-        let name = message::question_name(&query.message, &query.parsed);
+        let name = query.name();
         if let Some(at) = self.vigil.list.iter().position(|w| message::is_same_name(&w.name, name)) {
             let name = self.vigil.list.swap_remove(at).name;
             self.told.push(ToParent::Peer { name, answered: true });

@@ -1,6 +1,6 @@
 //! Does an answer belong to a question? (RFC 5452, 9.1: what a forger has to hit.)
 
-use super::{HEADER, Query, question_name, rcode, u16_at};
+use super::{HEADER, Query, is_same_name, rcode, u16_at};
 
 /// Why an answer is not believed. The id, port and address were compared before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,19 +29,17 @@ pub fn check_answer(answer: &[u8], sent: &[u8], query: &Query) -> Result<u8, Mis
         }
         _ => return Err(Mismatch::NotAnAnswer),
     }
-    let (Some(theirs), Some(ours)) =
-        (answer.get(HEADER..query.question_end), sent.get(HEADER..query.question_end))
-    else {
+    let question = HEADER..query.question_end;
+    let theirs = answer.get(question.clone()).and_then(<[u8]>::split_last_chunk::<4>);
+    let ours = sent.get(question).and_then(<[u8]>::split_last_chunk::<4>);
+    let (Some((their_name, their_kind)), Some((name, kind))) = (theirs, ours) else {
         return Err(Mismatch::Question);
     };
-    if theirs == ours {
-        return Ok(code);
-    }
-    let name = question_name(sent, query).len();
-    if theirs[name..] == ours[name..] && theirs[..name].eq_ignore_ascii_case(&ours[..name]) {
-        Err(Mismatch::Case(code))
-    } else {
-        Err(Mismatch::Question)
+    match their_name == name {
+        _ if their_kind != kind => Err(Mismatch::Question),
+        true => Ok(code),
+        false if is_same_name(their_name, name) => Err(Mismatch::Case(code)),
+        false => Err(Mismatch::Question),
     }
 }
 
