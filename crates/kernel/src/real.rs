@@ -100,83 +100,114 @@ impl Real {
 
     /// All links.
     pub fn links(&mut self) -> Result<Vec<Link>, Error> {
-        let dump = self.dump("links", link::RTM_GETLINK, &link::dump_request())?;
         let mut links = Vec::new();
-        for message in dump.messages().filter(|m| m.kind == link::RTM_NEWLINK) {
-            link::decode(message.body, &mut links);
-        }
+        self.read_links(&mut links)?;
         Ok(links)
     }
 
-    #[inline(never)]
-    fn rules(&mut self) -> Result<Vec<Rule>, Error> {
-        let mut rules = Vec::new();
-        for ipv6 in [false, true] {
-            match self.dump("rules", rule::RTM_GETRULE, &rule::dump_request(ipv6)) {
-                Ok(dump) => dump.messages().for_each(|m| rule::decode(m.body, &mut rules)),
-                Err(e) if ipv6 && e.errno() == Some(EAFNOSUPPORT) => {} // IPv6 is not there
-                Err(e) => return Err(e),
+    fn read_links(&mut self, links: &mut Vec<Link>) -> Result<(), Error> {
+        self.each("links", link::RTM_GETLINK, &link::dump_request(), &[], &mut |m| {
+            if m.kind == link::RTM_NEWLINK {
+                link::decode(m.body, links);
             }
-        }
-        Ok(rules)
+        })
     }
 
-    #[inline(never)]
-    fn addresses(&mut self, links: &[u32], now: Time) -> Result<Vec<Address>, Error> {
-        let dump = self.dump("addresses", address::RTM_GETADDR, &address::DUMP_REQUEST)?;
-        let mut addresses = Vec::new();
-        for address in dump.messages().filter_map(|m| address::decode(m.body, now)) {
-            if address.protocol == PROTOCOL || links.contains(&address.link) {
+    fn read_rules(&mut self, rules: &mut Vec<Rule>) -> Result<(), Error> {
+        for ipv6 in [false, true] {
+            // IPv6 may not be there.
+            let (request, fine) = (rule::dump_request(ipv6), [EAFNOSUPPORT]);
+            self.each("rules", rule::RTM_GETRULE, &request, &fine, &mut |m| rule::decode(m.body, rules))?;
+        }
+        Ok(())
+    }
+
+    fn read_addresses(
+        &mut self,
+        links: &[u32],
+        now: Time,
+        addresses: &mut Vec<Address>,
+    ) -> Result<(), Error> {
+        self.each("addresses", address::RTM_GETADDR, &address::DUMP_REQUEST, &[], &mut |m| {
+            if let Some(address) = address::decode(m.body, now)
+                && (address.protocol == PROTOCOL || links.contains(&address.link))
+            {
                 addresses.push(address);
             }
-        }
-        Ok(addresses)
+        })
     }
 
     /// One dump for each of the table, the protocol number and the devices, so that a mesh's thousands of routes stay in
     /// the kernel.
-    #[inline(never)]
-    fn routes(&mut self, watched: &Watched) -> Result<Vec<Route>, Error> {
-        let mut filters = vec![route::Filter::Table(watched.table), route::Filter::Protocol(PROTOCOL)];
+    fn read_routes(&mut self, watched: &Watched, routes: &mut Vec<Route>) -> Result<(), Error> {
+        self.read_routes_by(route::Filter::Table(watched.table), routes)?;
+        self.read_routes_by(route::Filter::Protocol(PROTOCOL), routes)?;
         for link in &watched.links {
-            filters.push(route::Filter::Device(*link));
-        }
-        let mut routes = Vec::new();
-        for filter in filters {
-            for ipv6 in [false, true] {
-                match self.dump("routes", route::RTM_GETROUTE, &route::dump_request(ipv6, filter)) {
-                    Ok(dump) => dump.messages().for_each(|m| route::decode(m.body, &mut routes)),
-                    // The table is not there yet, or the device not any more.
-                    Err(e) if matches!(e.errno(), Some(ENOENT | ENODEV)) => {}
-                    Err(e) if ipv6 && e.errno() == Some(EAFNOSUPPORT) => {}
-                    Err(e) => return Err(e),
-                }
-            }
+            self.read_routes_by(route::Filter::Device(*link), routes)?;
         }
         routes.retain(|r| watched.wants(r));
-        narrowgate_model::sort::sort(&mut routes);
+        narrowgate_model::sort::sort(routes);
         routes.dedup();
-        Ok(routes)
+        Ok(())
     }
 
-    fn dump(&mut self, what: &str, kind: u16, body: &[u8]) -> Result<netlink::Dump, Error> {
-        self.route.dump(kind, body).map_err(|e| Error::refused(format_args!("reading {what}"), &e))
+    fn read_routes_by(&mut self, filter: route::Filter, routes: &mut Vec<Route>) -> Result<(), Error> {
+        for ipv6 in [false, true] {
+            // The table is not there yet, the device not any more, or IPv6 not at all.
+            let (request, fine) = (route::dump_request(ipv6, filter), [ENOENT, ENODEV, EAFNOSUPPORT]);
+            self.each("routes", route::RTM_GETROUTE, &request, &fine, &mut |m| {
+                route::decode(m.body, routes);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Hands on what the kernel answers to a dump request; nothing where it is refused with one of these errors.
+    #[inline(never)]
+    fn each(
+        &mut self,
+        what: &str,
+        kind: u16,
+        body: &[u8],
+        fine: &[i32],
+        take: &mut dyn FnMut(netlink::Message<'_>),
+    ) -> Result<(), Error> {
+        match self.route.dump(kind, body) {
+            Ok(dump) => dump.messages().for_each(take),
+            Err(e) if fine.contains(&e.errno) => {}
+            Err(e) => return Err(Error::refused(format_args!("reading {what}"), &e)),
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, scope: &Scope, now: Time, observed: &mut Observed) -> Result<(), Error> {
+        self.read_links(&mut observed.links)?;
+        let mut watched = Watched { table: scope.table, links: Vec::new() };
+        for link in &observed.links {
+            if scope.devices.contains(&link.name) {
+                watched.links.push(link.index);
+            }
+        }
+        let anew = self.watched.as_ref().is_some_and(|before| before.links != watched.links);
+        self.events.watch_sysctls(anew, &scope.sysctls);
+        for path in &scope.sysctls {
+            if let Some(value) = sysctl::read(path)? {
+                observed.sysctls.insert(path.clone(), value);
+            }
+        }
+        self.read_rules(&mut observed.rules)?;
+        self.read_addresses(&watched.links, now, &mut observed.addresses)?;
+        self.read_routes(&watched, &mut observed.routes)?;
+        nft::observe(&mut self.nft)?.guard(self.nft.port(), &mut observed.guard);
+        self.watched = Some(watched);
+        Ok(())
     }
 }
 
 impl Kernel for Real {
     fn observe(&mut self, scope: &Scope, now: Time) -> Result<Observed, Error> {
-        let mut observed = Observed { links: self.links()?, ..Observed::default() };
-        let indexes = observed.links.iter().filter(|l| scope.devices.contains(&l.name)).map(|l| l.index);
-        let watched = Watched { table: scope.table, links: indexes.gather() };
-        let anew = self.watched.as_ref().is_some_and(|before| before.links != watched.links);
-        self.events.watch_sysctls(anew, &scope.sysctls);
-        observed.sysctls = sysctl::read_all(&scope.sysctls)?;
-        observed.rules = self.rules()?;
-        observed.addresses = self.addresses(&watched.links, now)?;
-        observed.routes = self.routes(&watched)?;
-        observed.guard = nft::observe(&mut self.nft)?.guard(self.nft.port());
-        self.watched = Some(watched);
+        let mut observed = Observed::default();
+        self.read(scope, now, &mut observed)?;
         Ok(observed)
     }
 

@@ -6,7 +6,6 @@
 
 use crate::cgroup::asm::{EXIT, If, Label, Op, Reg, finish, jump_if_by, load, op, op_by, place, store};
 use alloc::vec::Vec;
-use narrowgate_model::Gather;
 use narrowgate_model::nft::{Action, Chain, Ruleset};
 use narrowgate_sys::bpf::{self, Hook, Insn};
 use narrowgate_sys::link;
@@ -47,18 +46,23 @@ impl Gates {
     /// Takes the program off where this guard has no chain for it, or one with another bit, so that it stops nothing. The devices that
     /// have none yet, with the bit.
     pub fn keep(&mut self, guard: &Ruleset) -> Vec<(u32, u32)> {
-        let mut chains = guard.tables.iter().flat_map(|t| &t.chains);
-        let seen = chains.find(|c| c.name == Chain::SEEN);
-        let bit = seen.and_then(|c| match c.rules.first()?.action {
-            Action::SetMark { value, .. } => Some(value),
-            _ => None,
+        let mut seen = None;
+        for table in &guard.tables {
+            seen = seen.or(table.chains.iter().find(|chain| chain.name == Chain::SEEN));
+        }
+        let bit = seen.and_then(|chain| chain.rules.first()).map_or(0, |rule| match rule.action {
+            Action::SetMark { value, .. } => value,
+            _ => 0,
         });
-        let bit = bit.unwrap_or(0);
-        let devices = seen.map_or(&[][..], |c| &c.devices);
-        let indexes: Vec<u32> = devices.iter().filter_map(|name| link::index_of(name).ok()).gather();
-        self.list.retain(|gate| gate.bit == bit && indexes.contains(&gate.index));
-        let bare = |index: &u32| !self.list.iter().any(|gate| gate.index == *index);
-        indexes.into_iter().filter(bare).map(|index| (index, bit)).gather()
+        let mut wanted = Vec::new();
+        for name in seen.map_or(&[][..], |chain| &chain.devices) {
+            if let Ok(index) = link::index_of(name) {
+                wanted.push((index, bit));
+            }
+        }
+        self.list.retain(|gate| wanted.contains(&(gate.index, gate.bit)));
+        wanted.retain(|(index, _)| !self.list.iter().any(|gate| gate.index == *index));
+        wanted
     }
 }
 

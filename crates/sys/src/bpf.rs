@@ -221,18 +221,15 @@ pub fn attached(cgroup: BorrowedFd<'_>, hook: Hook) -> io::Result<Vec<OwnedFd>> 
     Ok(programs)
 }
 
-/// The name that a program was loaded with.
-///
-/// # Errors
-/// EBADF, EINVAL when the descriptor is no program.
-pub fn name_of(program: BorrowedFd<'_>) -> io::Result<String> {
+/// Whether a program was loaded with this name, 15 bytes at most.
+pub fn is_called(program: BorrowedFd<'_>, name: &str) -> bool {
     // struct bpf_prog_info; its name is at byte 64, since Linux 4.15.
-    let mut info = [0u64; 10];
-    let mut attr = InfoAttr { fd: program.as_raw_fd(), len: 80, info: info.as_mut_ptr() as u64 };
+    let mut info = Info { before: [0; 8], name: [0; 16] };
+    let pointer = core::ptr::from_mut(&mut info).expose_provenance();
+    let mut attr = InfoAttr { fd: program.as_raw_fd(), len: 80, info: pointer as u64 };
     // SAFETY: `info` points to `len` bytes.
-    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) }?;
-    let name = info.iter().skip(8).flat_map(|word| word.to_ne_bytes());
-    Ok(name.take_while(|byte| *byte != 0).map(char::from).collect())
+    let told = unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) };
+    told.is_ok() && info.name == object_name(name)
 }
 
 fn object_name(name: &str) -> [u8; 16] {
@@ -245,7 +242,15 @@ fn object_name(name: &str) -> [u8; 16] {
 /// `A` is the kernel's structure for `command`, and what its pointers point to is valid for what the command does.
 unsafe fn bpf<A>(command: libc::c_long, attr: &mut A) -> io::Result<i32> {
     // SAFETY: the attributes are valid for their size; the rest is the caller's promise.
-    let got = unsafe { libc::syscall(libc::SYS_bpf, command, core::ptr::from_mut(attr), size_of::<A>()) };
+    unsafe { call(command, core::ptr::from_mut(attr).cast(), size_of::<A>()) }
+}
+
+/// # Safety
+/// As [`bpf`]; `attr` is valid for `len` bytes.
+#[inline(never)]
+unsafe fn call(command: libc::c_long, attr: *mut libc::c_void, len: usize) -> io::Result<i32> {
+    // SAFETY: it is the caller's promise.
+    let got = unsafe { libc::syscall(libc::SYS_bpf, command, attr, len) };
     if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got as i32) }
 }
 
@@ -325,6 +330,12 @@ struct IdAttr {
     id: u32,
     next_id: u32,
     flags: u32,
+}
+
+#[repr(C)]
+struct Info {
+    before: [u64; 8],
+    name: [u8; 16],
 }
 
 #[repr(C)]

@@ -167,22 +167,22 @@ pub const REST: Insn = insn(0, Reg::R0, Reg::R0, 0, 0);
 /// Ends the program with what is in R0.
 pub const EXIT: Insn = insn(LEAVE, Reg::R0, Reg::R0, 0, 0);
 
-/// The program, its jumps resolved, with the descriptor of its map. A jump to a label that is not placed behind it goes nowhere (to the next
-/// instruction) and is a mistake in the program; the tests look for it.
+/// The program, its jumps resolved, with the descriptor of its map. A jump to a label that is not placed behind it goes beyond the
+/// end and is a mistake in the program; the tests look for it, and the verifier.
 pub fn finish(mut program: Vec<Insn>, map: i32) -> Vec<Insn> {
     // From the end on: how many instructions follow, and at each label did.
     let mut following = 0;
-    let mut places: [Option<i16>; Label::Last as usize] = Default::default();
+    let mut places = [NOWHERE; Label::Last as usize];
     for insn in program.iter_mut().rev() {
         let place = usize::try_from(insn.offset).ok().and_then(|label| places.get_mut(label));
         if insn.code == PLACE {
-            place.into_iter().for_each(|place| *place = Some(following));
+            place.into_iter().for_each(|place| *place = following);
             continue;
         }
         if matches!(insn.code & 7, 5 | 6) && !matches!(insn.code, CALL | LEAVE) {
-            let place = place.and_then(|place| *place);
-            debug_assert!(place.is_some(), "a jump to a label that was not placed");
-            insn.offset = place.map_or(0, |place| following - place);
+            let place = place.map_or(NOWHERE, |place| *place);
+            debug_assert!(place != NOWHERE, "a jump to a label that was not placed");
+            insn.offset = following.wrapping_sub(place);
         } else if insn.code == WIDE {
             insn.constant = map;
         }
@@ -198,6 +198,7 @@ const fn insn(code: u8, to: Reg, from: Reg, offset: i16, constant: i32) -> Insn 
     Insn { code, registers, offset, constant }
 }
 
+const NOWHERE: i16 = -1;
 const CALL: u8 = 0x85;
 const LEAVE: u8 = 0x95;
 const WIDE: u8 = 0x18;

@@ -14,20 +14,14 @@
 //! datagram of an unconnected socket to a link-local server (ENETUNREACH): the kernel has bound it to the server's link
 //! before a program sees it, and ::1 is not there. glibc's stub connects, and is served.
 
+use super::Programs;
 use super::asm::{
     EXIT, Helper, If, Label, Op, REST, Reg, advance, advance_by, call, copy, finish, jump, jump_if,
     jump_if_by, jump_if_null, load, map, op, op_by, place, shift_right, store, store_wide,
 };
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use core::net::{IpAddr, SocketAddr};
 use narrowgate_sys::bpf::{Hook, Insn};
-
-/// Where DNS goes, for each family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Resolvers {
-    pub(super) v4: Option<SocketAddrV4>,
-    pub(super) v6: Option<SocketAddrV6>,
-}
 
 /// The hooks that this file has a program for.
 pub(super) const HOOKS: [Hook; 8] = [
@@ -43,7 +37,7 @@ pub(super) const HOOKS: [Hook; 8] = [
 
 /// The program for a hook of [`HOOKS`]. `map` is the descriptor of a map of [`KEY_SIZE`] and [`VALUE_SIZE`].
 #[inline(never)]
-pub(super) fn program(hook: Hook, resolvers: Resolvers, map: i32) -> Vec<Insn> {
+pub(super) fn program(hook: Hook, programs: &Programs, map: i32) -> Vec<Insn> {
     use Hook::{Connect4, Connect6, Getpeername4, Recvmsg4, Recvmsg6, Sendmsg4, Sendmsg6};
     let v4 = matches!(hook, Connect4 | Sendmsg4 | Recvmsg4 | Getpeername4);
     let fields: &[_] = if v4 { &[(ADDRESS4, 12)] } else { &[(8, 0), (12, 4), (16, 8), (20, 12)] };
@@ -57,8 +51,8 @@ pub(super) fn program(hook: Hook, resolvers: Resolvers, map: i32) -> Vec<Insn> {
         may_change: hook == Connect6,
     };
     match hook {
-        Connect4 | Connect6 | Sendmsg4 | Sendmsg6 => writer.outward(resolvers),
-        _ => writer.inward(resolvers, matches!(hook, Recvmsg4 | Recvmsg6)),
+        Connect4 | Connect6 | Sendmsg4 | Sendmsg6 => writer.outward(programs),
+        _ => writer.inward(programs, matches!(hook, Recvmsg4 | Recvmsg6)),
     }
     writer.add(const { &[place(Label::Allow), op(Op::Mov, Reg::R0, 1), EXIT] });
     // The verifier wants no code that is never reached.
@@ -87,7 +81,7 @@ impl Writer {
 
     /// connect and sendmsg: remembers where it was to go, and sends it to the resolver.
     #[inline(never)]
-    fn outward(&mut self, resolvers: Resolvers) {
+    fn outward(&mut self, programs: &Programs) {
         self.add(
             const {
                 &[
@@ -103,19 +97,19 @@ impl Writer {
             },
         );
         // What the process sends to the resolver itself takes its place in the queue too.
-        self.jump_if_resolver(resolvers);
+        self.jump_if_resolver(programs);
         self.read_address();
         self.remember();
-        self.redirect(resolvers);
+        self.redirect(programs);
     }
 
     /// recvmsg and getpeername: if that is the resolver, puts the server in its place that was asked.
     #[inline(never)]
-    fn inward(&mut self, resolvers: Resolvers, receives: bool) {
-        if resolvers.v4.is_none() && (self.v4 || resolvers.v6.is_none()) {
+    fn inward(&mut self, programs: &Programs, receives: bool) {
+        if programs.resolver4.is_none() && (self.v4 || programs.resolver6.is_none()) {
             return; // this family's DNS is refused
         }
-        self.jump_if_resolver(resolvers);
+        self.jump_if_resolver(programs);
         self.add(const { &LOOK_UP });
         self.add(const { &LOOK_UP_AGAIN });
         self.add(const { &[jump_if_null(Reg::R0, Label::Allow), copy(VALUE, Reg::R0)] });
@@ -283,8 +277,8 @@ impl Writer {
     }
 
     /// Sends it to the resolver of its family.
-    fn redirect(&mut self, resolvers: Resolvers) {
-        let (v4, v6) = (resolvers.v4.map(SocketAddr::V4), resolvers.v6.map(SocketAddr::V6));
+    fn redirect(&mut self, programs: &Programs) {
+        let (v4, v6) = (programs.resolver4.map(SocketAddr::V4), programs.resolver6.map(SocketAddr::V6));
         if self.may_change {
             // An IPv6 socket may connect to an IPv4 address, written ::ffff:a.b.c.d; the family it meant is kept
             // where that can be, since it may have bound itself to an address of that family.
@@ -330,9 +324,10 @@ impl Writer {
 
     /// Goes on only if the context shows a resolver: an IPv6 socket sees an IPv4 address as ::ffff:a.b.c.d. Or if somebody has jumped
     /// to where it does.
-    fn jump_if_resolver(&mut self, resolvers: Resolvers) {
-        let v6 = resolvers.v6.filter(|_| !self.v4);
-        for address in [resolvers.v4.map(SocketAddr::V4), v6.map(SocketAddr::V6)].into_iter().flatten() {
+    fn jump_if_resolver(&mut self, programs: &Programs) {
+        let v6 = programs.resolver6.filter(|_| !self.v4);
+        for address in [programs.resolver4.map(SocketAddr::V4), v6.map(SocketAddr::V6)].into_iter().flatten()
+        {
             for (field, part) in self.parts(address) {
                 self.add(&[
                     load(Reg::R1, CONTEXT, field),

@@ -9,13 +9,13 @@ mod dns;
 mod mark;
 mod service;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{SocketAddrV4, SocketAddrV6};
-use dns::Resolvers;
-use narrowgate_model::{Gather, Mark};
-use narrowgate_sys::bpf::{self, Hook, LoadError};
+use narrowgate_model::Mark;
+use narrowgate_sys::bpf::{self, Hook, Insn, LoadError};
 use narrowgate_sys::io;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -45,39 +45,39 @@ pub struct Attached {
 /// # Errors
 /// Without CAP_BPF and CAP_NET_ADMIN, or on a kernel without CONFIG_CGROUP_BPF. Nothing is attached then.
 #[inline(never)]
-pub fn attach(cgroup: BorrowedFd<'_>, programs: &Programs) -> Result<Attached, AttachError> {
+pub fn attach(cgroup: BorrowedFd<'_>, programs: &Programs) -> Result<Attached, Box<AttachError>> {
     // All are loaded before the first is attached, so that a refusal changes nothing.
-    let programs = load(programs)?;
-    let mut attached = Attached { programs: Vec::new() };
+    let mut new = Attached { programs: Vec::new() };
+    load(programs, &mut new.programs)?;
     let old = ours(cgroup)?;
-    for (hook, program) in programs {
-        if let Err(error) = bpf::attach(cgroup, program.as_fd(), hook) {
-            attached.detach(cgroup);
-            return Err(AttachError { what: "attach to the cgroup", error, log: String::new() });
+    for (count, (hook, program)) in new.programs.iter().enumerate() {
+        if let Err(error) = bpf::attach(cgroup, program.as_fd(), *hook) {
+            new.programs.truncate(count);
+            new.detach(cgroup);
+            return Err(failed("attach to the cgroup", error));
         }
-        attached.programs.push((hook, program));
     }
     // Old and new together do what the new ones do, so the order leaves no gap.
-    Attached { programs: old }.detach(cgroup);
-    Ok(attached)
+    old.detach(cgroup);
+    Ok(new)
 }
 
 /// Takes our programs off a cgroup, whoever attached them. Returns how many there were.
 ///
 /// # Errors
 /// Without CAP_NET_ADMIN.
-pub fn detach(cgroup: BorrowedFd<'_>) -> Result<usize, AttachError> {
-    let programs = ours(cgroup)?;
-    let count = programs.len();
-    Attached { programs }.detach(cgroup);
+pub fn detach(cgroup: BorrowedFd<'_>) -> Result<usize, Box<AttachError>> {
+    let ours = ours(cgroup)?;
+    let count = ours.programs.len();
+    ours.detach(cgroup);
     Ok(count)
 }
 
 impl Attached {
     /// Takes the programs off again. One that is gone already is no error.
     pub fn detach(self, cgroup: BorrowedFd<'_>) {
-        for (hook, program) in self.programs {
-            if let Err(error) = bpf::detach(cgroup, program.as_fd(), hook)
+        for (hook, program) in &self.programs {
+            if let Err(error) = bpf::detach(cgroup, program.as_fd(), *hook)
                 && error.kind() != io::ErrorKind::NotFound
             {
                 log::warn!("cgroup: a program at {hook:?} stays attached: {error}");
@@ -100,62 +100,68 @@ pub struct AttachError {
 impl fmt::Display for AttachError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {}: {}", self.what, self.error)?;
-        match self.log.trim_end().lines().last() {
-            Some(line) => write!(f, " ({line})"),
-            None => Ok(()),
+        match self.log.trim_end().rsplit('\n').next() {
+            Some(line) if !line.is_empty() => write!(f, " ({line})"),
+            _ => Ok(()),
         }
     }
 }
 
 impl core::error::Error for AttachError {}
 
-#[inline(never)]
-fn load(programs: &Programs) -> Result<Vec<(Hook, OwnedFd)>, AttachError> {
+#[cold]
+fn failed(what: &'static str, error: io::Error) -> Box<AttachError> {
+    Box::new(AttachError { what, error, log: String::new() })
+}
+
+fn load(programs: &Programs, loaded: &mut Vec<(Hook, OwnedFd)>) -> Result<(), Box<AttachError>> {
     let _unlimited = bpf::Unlimited::new();
-    let mut loaded = Vec::new();
     if let Some(mark) = programs.mark {
-        let hook = Hook::SocketCreate;
-        loaded.push((hook, bpf::load(hook, NAME, &mark::program(mark)).map_err(refused)?));
-        for hook in mark::LATE_HOOKS {
-            match bpf::load(hook, NAME, &mark::late(mark)) {
-                Ok(program) => loaded.push((hook, program)),
-                // Before Linux 5.12 bpf_setsockopt was not for all of these hooks.
-                Err(LoadError { error, .. }) => {
-                    log::info!("cgroup: Multipath TCP sockets stay unmarked, {hook:?}: {error}");
+        load_one(Hook::SocketCreate, &mark::program(mark), loaded)?;
+        for hook in &mark::LATE_HOOKS {
+            // Before Linux 5.12 bpf_setsockopt was not for all of these hooks.
+            if let Err(refused) = load_one(*hook, &mark::late(mark), loaded) {
+                log::info!("cgroup: Multipath TCP sockets stay unmarked, {hook:?}: {}", refused.error);
+            }
+        }
+    }
+    if programs.resolver4.is_some() || programs.resolver6.is_some() {
+        // The programs keep the map when this descriptor is closed.
+        let map = bpf::lru_hash(NAME, dns::KEY_SIZE, dns::VALUE_SIZE, dns::SOCKETS)
+            .map_err(|error| failed("make a BPF map", error))?;
+        for hook in &dns::HOOKS {
+            load_one(*hook, &dns::program(*hook, programs, map.as_raw_fd()), loaded)?;
+        }
+    }
+    Ok(())
+}
+
+fn load_one(hook: Hook, program: &[Insn], loaded: &mut Vec<(Hook, OwnedFd)>) -> Result<(), Box<AttachError>> {
+    match bpf::load(hook, NAME, program) {
+        Ok(program) => {
+            loaded.push((hook, program));
+            Ok(())
+        }
+        Err(LoadError { error, log }) => {
+            Err(Box::new(AttachError { what: "load a BPF program", error, log }))
+        }
+    }
+}
+
+/// The programs of that name attached to this cgroup itself.
+fn ours(cgroup: BorrowedFd<'_>) -> Result<Attached, Box<AttachError>> {
+    let mut programs = Vec::new();
+    for hooks in [&[Hook::SocketCreate, Hook::Bind4, Hook::Bind6][..], &dns::HOOKS] {
+        for hook in hooks {
+            let attached = bpf::attached(cgroup, *hook);
+            for program in attached.map_err(|error| failed("ask for the cgroup's programs", error))? {
+                if bpf::is_called(program.as_fd(), NAME) {
+                    programs.push((*hook, program));
                 }
             }
         }
     }
-    let resolvers = Resolvers { v4: programs.resolver4, v6: programs.resolver6 };
-    if resolvers.v4.is_some() || resolvers.v6.is_some() {
-        // The programs keep the map when this descriptor is closed.
-        let map = bpf::lru_hash(NAME, dns::KEY_SIZE, dns::VALUE_SIZE, dns::SOCKETS)
-            .map_err(|error| AttachError { what: "make a BPF map", error, log: String::new() })?;
-        for hook in dns::HOOKS {
-            let program = dns::program(hook, resolvers, map.as_raw_fd());
-            loaded.push((hook, bpf::load(hook, NAME, &program).map_err(refused)?));
-        }
-    }
-    Ok(loaded)
-}
-
-fn refused(LoadError { error, log }: LoadError) -> AttachError {
-    AttachError { what: "load a BPF program", error, log }
-}
-
-/// The programs of that name attached to this cgroup itself.
-fn ours(cgroup: BorrowedFd<'_>) -> Result<Vec<(Hook, OwnedFd)>, AttachError> {
-    let mut found = Vec::new();
-    for hook in [Hook::SocketCreate, Hook::Bind4, Hook::Bind6].into_iter().chain(dns::HOOKS) {
-        let programs = bpf::attached(cgroup, hook).map_err(|error| AttachError {
-            what: "ask for the cgroup's programs",
-            error,
-            log: String::new(),
-        })?;
-        let ours = programs.into_iter().filter(|fd| bpf::name_of(fd.as_fd()).is_ok_and(|name| name == NAME));
-        ours.map(|program| (hook, program)).add_to(&mut found);
-    }
-    Ok(found)
+    Ok(Attached { programs })
 }
 
 #[cfg(test)]

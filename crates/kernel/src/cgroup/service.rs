@@ -2,7 +2,7 @@
 //! The programs are attached to it whenever it is a new one.
 
 use super::{AttachError, Attached, Programs, attach};
-use alloc::string::String;
+use alloc::boxed::Box;
 use narrowgate_sys::cgroup::{self, Tree, Watch};
 use narrowgate_sys::io;
 use narrowgate_sys::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ impl Service {
     ///
     /// # Errors
     /// When the programs cannot be attached. The next call tries again.
-    pub fn refresh(&mut self) -> Result<Seen, AttachError> {
+    pub fn refresh(&mut self) -> Result<Seen, Box<AttachError>> {
         self.watch.drain();
         loop {
             // The watch first, then the look: what changes between is told.
@@ -92,7 +92,7 @@ impl Service {
     ///
     /// # Errors
     /// As [`refresh`](Self::refresh); then the old programs stay.
-    pub fn set_programs(&mut self, programs: Programs) -> Result<(), AttachError> {
+    pub fn set_programs(&mut self, programs: Programs) -> Result<(), Box<AttachError>> {
         if let Some(current) = &mut self.current
             && self.programs != programs
         {
@@ -134,6 +134,6 @@ impl AsFd for Service {
     }
 }
 
-fn failed(error: io::Error) -> AttachError {
-    AttachError { what: "look at the cgroup", error, log: String::new() }
+fn failed(error: io::Error) -> Box<AttachError> {
+    super::failed("look at the cgroup", error)
 }

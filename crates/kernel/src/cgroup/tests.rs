@@ -92,10 +92,10 @@ fn attaching_again_replaces_and_detaching_leaves_nothing() {
     let cgroup = place.open();
     attach(cgroup.as_fd(), &everything("1")).expect("attached");
     assert_eq!(place.mark(), 1);
-    assert_eq!(ours(cgroup.as_fd()).expect("asked").len(), 13);
+    assert_eq!(ours(cgroup.as_fd()).expect("asked").programs.len(), 13);
     attach(cgroup.as_fd(), &marking("6/7")).expect("attached");
     assert_eq!(place.mark(), 6, "1 would be left if the first were");
-    assert_eq!(ours(cgroup.as_fd()).expect("asked").len(), 5);
+    assert_eq!(ours(cgroup.as_fd()).expect("asked").programs.len(), 5);
     assert_eq!(detach(cgroup.as_fd()).expect("asked"), 5);
     assert_eq!(place.mark(), 0);
     assert_eq!(detach(cgroup.as_fd()).expect("asked"), 0);

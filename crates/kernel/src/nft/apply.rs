@@ -81,30 +81,28 @@ pub(super) fn transaction(
             Ok(()) => return Ok(()),
             Err(error) => {
                 let culprit = error.index.and_then(|i| culprit(requests.get(i)?));
-                let culprit = culprit.map_or(String::new(), |name| format!(", {name}"));
-                return Err(refused(what, &culprit, &error));
+                return Err(refused(what, &culprit.unwrap_or_default(), &error));
             }
         }
     }
 }
 
-/// What a message of the transaction is about: the table, and the chain, rule or counter.
-#[inline(never)]
+/// What a message of the transaction is about, behind a comma: the table, and the chain, rule or counter.
+#[cold]
 fn culprit(message: Message<'_>) -> Option<String> {
     let (family, attributes) = ours(message.body)?;
-    let kind = message.kind & 0xff;
-    let (what, name) = match kind {
+    let (what, name) = match message.kind & 0xff {
         NEWCHAIN | DELCHAIN => (" chain ", CHAIN_NAME),
         NEWRULE => (" chain ", RULE_CHAIN),
         NEWOBJ | DELOBJ => (" counter ", OBJECT_NAME),
         NEWSET | DELSET | NEWSETELEM | DELSETELEM => (" set ", SET_NAME),
-        _ => return Some(format!("table {}", family_name(family))),
+        _ => ("", 0),
     };
     let name = text(find(attributes, name).unwrap_or_default());
-    let mut words = format!("table {}{what}{name}", family_name(family));
-    if kind == NEWRULE {
-        let comment = find(attributes, RULE_USERDATA).and_then(decode_comment).unwrap_or_default();
-        words += &format!(" rule \"{comment}\"");
+    let mut words = format!(", table {}{what}{name}", family_name(family));
+    if message.kind & 0xff == NEWRULE {
+        let comment = find(attributes, RULE_USERDATA).and_then(decode_comment);
+        words += &format!(" rule \"{}\"", comment.unwrap_or_default());
     }
     Some(words)
 }

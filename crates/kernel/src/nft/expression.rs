@@ -123,9 +123,8 @@ impl List<'_> {
         let family = nf_proto(if to.is_ipv6() { IpVersion::V6 } else { IpVersion::V4 });
         let (address, len) = octets(to.ip());
         let address = address.get(..len).unwrap_or_default();
-        for (register, data) in [(REG_1, address), (REG_2, &to.port().to_be_bytes()[..])] {
-            self.expression("immediate", &[(IMMEDIATE_REGISTER, register)], &[(IMMEDIATE_DATA, data)]);
-        }
+        self.immediate(REG_1, address);
+        self.immediate(REG_2, &to.port().to_be_bytes());
         let numbers = [
             (NAT_TYPE, NAT_DNAT),
             (NAT_FAMILY, family.into()),
@@ -207,6 +206,10 @@ impl List<'_> {
     fn mask(&mut self, mask: &[u8], xor: &[u8]) {
         let numbers = [(BITWISE_FROM, REG_1), (BITWISE_TO, REG_1), (BITWISE_LEN, mask.len() as u32)];
         self.expression("bitwise", &numbers, &[(BITWISE_MASK, mask), (BITWISE_XOR, xor)]);
+    }
+
+    fn immediate(&mut self, register: u32, data: &[u8]) {
+        self.expression("immediate", &[(IMMEDIATE_REGISTER, register)], &[(IMMEDIATE_DATA, data)]);
     }
 
     fn verdict(&mut self, code: u32) {

@@ -11,6 +11,7 @@ use crate::Error;
 use alloc::string::String;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::mem::take;
 use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{ChainPrint, Family};
 use narrowgate_model::state::ObservedGuard;
@@ -51,51 +52,22 @@ pub(crate) struct SeenChain {
 
 /// Reads all there is of our tables.
 pub(crate) fn observe(socket: &mut Socket) -> Result<Seen, Error> {
-    read(socket).map_err(|e| refused("reading", "", &e))
-}
-
-impl Seen {
-    /// The model's view of it. `port` is our socket's.
-    #[inline(never)]
-    pub(crate) fn guard(self, port: u32) -> ObservedGuard {
-        let all = |test: &dyn Fn(&SeenTable) -> bool| !self.tables.is_empty() && self.tables.iter().all(test);
-        let owned = all(&|t| t.owner == Some(port));
-        let persistent = all(&|t| t.flags & PERSIST != 0);
-        let mut chains = Vec::new();
-        for table in self.tables {
-            let family = table.family;
-            let mut show =
-                |name, devices, comments| chains.push(ChainPrint { family, name, devices, comments });
-            for chain in table.chains {
-                show(chain.name, chain.devices, chain.comments);
-            }
-            for set in table.sets {
-                let mut comments = Vec::new();
-                for element in set.elements.iter().filter(|e| e.time.is_none()) {
-                    comments.push(element.addr.to_string());
-                }
-                narrowgate_model::sort::sort(&mut comments);
-                show(set.name, Vec::new(), comments);
-            }
-        }
-        narrowgate_model::sort::sort(&mut chains);
-        ObservedGuard { chains, owned, persistent }
+    let mut seen = Seen::default();
+    match read(socket, &mut seen) {
+        Ok(()) => Ok(seen),
+        Err(e) => Err(refused("reading", "", &e)),
     }
 }
 
-#[inline(never)]
-fn read(socket: &mut Socket) -> Result<Seen, netlink::Error> {
-    let mut seen = Seen { generation: generation(socket)?, tables: Vec::new() };
+fn read(socket: &mut Socket, seen: &mut Seen) -> Result<(), netlink::Error> {
+    seen.generation = generation(socket)?;
     each(socket, GETTABLE, &[0; HEADER_LEN], &mut |family, attributes| {
         let flags = be32(attributes, TABLE_FLAGS).unwrap_or(0);
         let owner = be32(attributes, TABLE_OWNER).filter(|_| flags & OWNER != 0);
         let (chains, counters, sets) = (Vec::new(), Vec::new(), Vec::new());
         seen.tables.push(SeenTable { family, flags, owner, chains, counters, sets });
     })?;
-    for table in &mut seen.tables {
-        read_contents(socket, table)?;
-    }
-    Ok(seen)
+    seen.tables.iter_mut().try_for_each(|table| read_contents(socket, table))
 }
 
 /// All that is in one table. Asked for by the table's name alone, the kernel would stop at the first family that has it.
@@ -106,13 +78,36 @@ fn read_contents(socket: &mut Socket, table: &mut SeenTable) -> Result<(), netli
     begin(&mut question, family, NFT_TABLE);
     each(socket, GETCHAIN, &question, &mut |_, attributes| chains.push(decode_chain(attributes)))?;
     each(socket, GETRULE, &question, &mut |_, attributes| decode_rule(attributes, chains))?;
+    sets::read(socket, &mut question, &mut table.sets)?;
     question.put_number(OBJECT_TYPE, OBJECT_COUNTER.to_be());
-    each(socket, GETOBJ, &question, &mut |_, attributes| counters.push(decode_counter(family, attributes)))?;
-    table.sets = sets::read(socket, family)?;
-    Ok(())
+    each(socket, GETOBJ, &question, &mut |_, attributes| counters.push(decode_counter(family, attributes)))
 }
 
 impl Seen {
+    /// The model's view of it. `port` is our socket's.
+    pub(crate) fn guard(mut self, port: u32, guard: &mut ObservedGuard) {
+        (guard.owned, guard.persistent) = (!self.tables.is_empty(), !self.tables.is_empty());
+        for table in &mut self.tables {
+            let family = table.family;
+            guard.owned &= table.owner == Some(port);
+            guard.persistent &= table.flags & PERSIST != 0;
+            let mut show =
+                |name, devices, comments| guard.chains.push(ChainPrint { family, name, devices, comments });
+            for chain in &mut table.chains {
+                show(take(&mut chain.name), take(&mut chain.devices), take(&mut chain.comments));
+            }
+            for set in &mut table.sets {
+                let mut comments = Vec::new();
+                for element in set.elements.iter().filter(|e| e.time.is_none()) {
+                    comments.push(element.addr.to_string());
+                }
+                narrowgate_model::sort::sort(&mut comments);
+                show(take(&mut set.name), Vec::new(), comments);
+            }
+        }
+        narrowgate_model::sort::sort(&mut guard.chains);
+    }
+
     /// The sets of a table; none if there is no such table.
     pub(super) fn sets_of(&self, family: Family) -> &[SeenSet] {
         self.tables.iter().find(|t| t.family == family).map_or(&[], |t| &t.sets)

@@ -6,13 +6,12 @@
 use super::observe::Seen;
 use super::{
     DATA_VALUE, DELSET, DELSETELEM, GETSET, GETSETELEM, LIST_ELEMENT, NEWSET, NEWSETELEM, SET_NAME, be32,
-    be64, begin, each, message, observe, transaction,
+    be64, each, message, observe, transaction,
 };
 use crate::Error;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
-use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{Family, IpVersion, Set, Table};
 use narrowgate_sys::netlink::{self, NESTED, NLM_F_CREATE, Put, Requests, Socket, attributes, find, text};
 
@@ -83,43 +82,48 @@ fn add_to(
             new.push(fresh);
         }
     }
-    change(requests, DELSETELEM, family, name, &old);
-    change(requests, NEWSETELEM, family, name, &new);
+    change(requests, DELSETELEM, family, name, &old, &|_| true);
+    change(requests, NEWSETELEM, family, name, &new, &|_| true);
 }
 
 /// Makes the sets of a table those that are wanted. `kept` tells whether it is the one that was seen; its rules are gone by now.
 /// A set that is not there yet gets what a set of that name has in another table: families come and go with devices.
 #[inline(never)]
 pub(super) fn set(requests: &mut Requests, wanted: &Table, all: &Seen, kept: bool) {
-    let seen = all.sets_of(wanted.family);
-    let fits = |set: &Set, old: &SeenSet| old.name == set.name && old.version == Some(set.version);
-    for old in seen.iter().filter(|old| kept && !wanted.sets.iter().any(|set| fits(set, old))) {
-        message(requests, DELSET, 0, wanted.family).put_text(SET_NAME, &old.name);
+    let family = wanted.family;
+    let seen = all.sets_of(family);
+    for old in seen {
+        if kept && !wanted.sets.iter().any(|set| old.fits(set)) {
+            message(requests, DELSET, 0, family).put_text(SET_NAME, &old.name);
+        }
     }
     for (id, set) in (1..).zip(&wanted.sets) {
-        let old = seen.iter().find(|old| fits(set, old));
-        let anywhere = all.tables.iter().flat_map(|t| &t.sets).find(|other| fits(set, other));
-        let there = old.or(anywhere).map_or(&[][..], |old| &old.elements);
+        let old = seen.iter().find(|old| old.fits(set));
+        let anywhere = || all.tables.iter().find_map(|t| t.sets.iter().find(|other| other.fits(set)));
+        let there = old.or_else(anywhere).map_or(&[][..], |old| &old.elements);
         let stays = kept && old.is_some();
         let always = |e: &Element| set.elements.contains(&e.addr);
         if stays {
             // What is to change its kind goes first.
-            let wrong = pick(there, &|e| always(e) == e.time.is_some());
-            change(requests, DELSETELEM, wanted.family, set.name, &wrong);
+            change(requests, DELSETELEM, family, set.name, there, &|e| always(e) == e.time.is_some());
         } else {
-            new_set(requests, wanted.family, set, id);
-            let others = pick(there, &|e| !always(e) && e.time.is_some());
-            change(requests, NEWSETELEM, wanted.family, set.name, &others);
+            new_set(requests, family, set, id);
+            let others = |e: &Element| !always(e) && e.time.is_some();
+            change(requests, NEWSETELEM, family, set.name, there, &others);
         }
-        let permanent: Vec<Element> =
-            set.elements.iter().map(|addr| Element { addr: *addr, time: None }).collect();
-        let missing = pick(&permanent, &|e| !stays || !there.contains(e));
-        change(requests, NEWSETELEM, wanted.family, set.name, &missing);
+        let mut permanent = Vec::new();
+        for addr in &set.elements {
+            permanent.push(Element { addr: *addr, time: None });
+        }
+        let missing = |e: &Element| !stays || !there.contains(e);
+        change(requests, NEWSETELEM, family, set.name, &permanent, &missing);
     }
 }
 
-fn pick(elements: &[Element], wanted: &dyn Fn(&Element) -> bool) -> Vec<Element> {
-    elements.iter().filter(|e| wanted(e)).copied().collect()
+impl SeenSet {
+    fn fits(&self, wanted: &Set) -> bool {
+        self.name == wanted.name && self.version == Some(wanted.version)
+    }
 }
 
 fn new_set(requests: &mut Requests, family: Family, set: &Set, id: u32) {
@@ -139,14 +143,23 @@ fn new_set(requests: &mut Requests, family: Family, set: &Set, id: u32) {
     body.close(desc);
 }
 
-/// Adds or deletes elements, so many a message that a message's length can be written.
-fn change(requests: &mut Requests, what: u16, family: Family, set: &str, elements: &[Element]) {
+/// Adds or deletes those of the elements that are wanted, so many a message that a message's length can be written.
+#[inline(never)]
+fn change(
+    requests: &mut Requests,
+    what: u16,
+    family: Family,
+    set: &str,
+    elements: &[Element],
+    wanted: &dyn Fn(&Element) -> bool,
+) {
     let adds = what == NEWSETELEM;
-    for some in elements.chunks(256) {
+    let mut elements = elements.iter().filter(|e| wanted(e)).peekable();
+    while elements.peek().is_some() {
         let body = message(requests, what, if adds { NLM_F_CREATE } else { 0 }, family);
         body.put_text(SET_NAME, set);
         let list = body.open(LIST_ELEMENTS | NESTED);
-        for element in some {
+        for element in elements.by_ref().take(256) {
             let start = body.open(LIST_ELEMENT | NESTED);
             let key = body.open(ELEMENT_KEY | NESTED);
             body.put_ip(DATA_VALUE, element.addr);
@@ -163,18 +176,20 @@ fn change(requests: &mut Requests, what: u16, family: Family, set: &str, element
     }
 }
 
-/// The sets of a table of ours, with all their elements.
-pub(super) fn read(socket: &mut Socket, family: Family) -> Result<Vec<SeenSet>, netlink::Error> {
-    let mut question = Vec::new();
-    begin(&mut question, family, NFT_TABLE);
-    let mut sets = Vec::new();
-    each(socket, GETSET, &question, &mut |_, attributes| sets.extend(decode_set(attributes)))?;
-    for set in &mut sets {
-        let mut question = question.clone();
+/// The sets of a table of ours, with all their elements. `question` names the table.
+pub(super) fn read(
+    socket: &mut Socket,
+    question: &mut Vec<u8>,
+    sets: &mut Vec<SeenSet>,
+) -> Result<(), netlink::Error> {
+    each(socket, GETSET, question, &mut |_, attributes| sets.extend(decode_set(attributes)))?;
+    let len = question.len();
+    for set in sets {
         question.put_text(SET_NAME, &set.name);
-        each(socket, GETSETELEM, &question, &mut |_, attributes| decode_elements(attributes, set))?;
+        each(socket, GETSETELEM, question, &mut |_, attributes| decode_elements(attributes, set))?;
+        question.truncate(len);
     }
-    Ok(sets)
+    Ok(())
 }
 
 pub(super) fn decode_set(attributes: &[u8]) -> Option<SeenSet> {

@@ -33,7 +33,8 @@ fn without_persist_a_table_has_no_flags_and_outlives_its_socket_all_the_same() {
     assert_eq!(flags(&mut socket), [(Family::Inet, 0)], "and no table in netdev");
     drop(socket);
     let mut socket = Socket::open(Protocol::Netfilter).unwrap();
-    let guard = observe(&mut socket).unwrap().guard(socket.port());
+    let mut guard = narrowgate_model::state::ObservedGuard::default();
+    observe(&mut socket).unwrap().guard(socket.port(), &mut guard);
     assert_eq!((guard.chains.len(), guard.owned, guard.persistent), (1, false, false));
     set(&mut socket, OLD, &ruleset()).unwrap();
     remove(&mut socket).unwrap();

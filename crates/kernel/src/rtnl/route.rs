@@ -89,11 +89,26 @@ pub(crate) fn decode(body: &[u8], routes: &mut Vec<Route>) {
         source: None,
         protocol,
     };
+    let hops = read(rest, &mut route);
+    if matches!(route.kind, RouteKind::Unreachable | RouteKind::Other(6 | 8 | 9)) {
+        route.link = None; // IPv6 shows these over lo
+    }
+    if hops.is_empty() {
+        routes.push(route);
+    } else {
+        decode_hops(hops, &route, routes);
+    }
+}
+
+/// The attributes but for the next hops, which it returns.
+#[inline(never)] // into the frame of the above, a local variable for each field and much copying
+fn read<'a>(rest: &'a [u8], route: &mut Route) -> &'a [u8] {
+    let ipv6 = route.dst.is_ipv6();
     let mut hops: &[u8] = &[];
     for (kind, value) in attributes(rest) {
         let (addr, number) = (of_family(ipv6, value), number(value));
         match kind {
-            RTA_DST => route.dst = addr.map_or(route.dst, |addr| Prefix::new(addr, dst_len)),
+            RTA_DST => route.dst.addr = addr.unwrap_or(route.dst.addr),
             RTA_GATEWAY => route.via = addr,
             RTA_VIA => route.via = route.via.or_else(|| decode_via(value)),
             RTA_OIF => route.link = number,
@@ -104,14 +119,7 @@ pub(crate) fn decode(body: &[u8], routes: &mut Vec<Route>) {
             _ => {}
         }
     }
-    if matches!(route.kind, RouteKind::Unreachable | RouteKind::Other(6 | 8 | 9)) {
-        route.link = None; // IPv6 shows these over lo
-    }
-    if hops.is_empty() {
-        routes.push(route);
-    } else {
-        decode_hops(hops, &route, routes);
-    }
+    hops
 }
 
 /// `RTA_MULTIPATH`: an array of `struct rtnexthop`, each with attributes.

@@ -1,6 +1,7 @@
 //! Routing policy rules (`RTM_*RULE`).
 
 use super::{family, is_ipv6, of_family, unspecified};
+use alloc::string::String;
 use alloc::vec::Vec;
 use narrowgate_model::Prefix;
 use narrowgate_model::net::{FwMark, Rule, RuleAction, Selector};
@@ -40,35 +41,20 @@ pub(crate) fn encode(body: &mut Vec<u8>, rule: &Rule) {
     body.put_number(FRA_PRIORITY, rule.priority);
     body.put(FRA_PROTOCOL, &[rule.protocol]);
     let (mark, mask) = (selector.mark.map(|mark| mark.value), selector.mark.map(|mark| mark.mask));
-    let numbers = [
-        target,
-        mark.map(|value| (FRA_FWMARK, value)),
-        mask.map(|mask| (FRA_FWMASK, mask)),
-        rule.suppress_prefix_len.map(|len| (FRA_SUPPRESS_PREFIXLEN, len)),
-    ];
-    for (kind, number) in numbers.into_iter().flatten() {
-        body.put_number(kind, number);
-    }
-    for (kind, prefix) in [(FRA_DST, selector.dst), (FRA_SRC, selector.src)] {
-        // A prefix of length 0 has no attribute: the kernel has no such selector.
-        if let Some(prefix) = prefix.filter(|p| p.len > 0) {
-            body.put_ip(kind, prefix.addr);
-        }
-    }
-    for (kind, name) in [(FRA_IIFNAME, &selector.iif), (FRA_OIFNAME, &selector.oif)] {
-        if let Some(name) = name {
-            body.put_text(kind, name);
-        }
-    }
+    let (target, number) = target.map_or((FRA_TABLE, None), |(kind, number)| (kind, Some(number)));
+    put_number(body, target, number);
+    put_number(body, FRA_FWMARK, mark);
+    put_number(body, FRA_FWMASK, mask);
+    put_number(body, FRA_SUPPRESS_PREFIXLEN, rule.suppress_prefix_len);
+    put_prefix(body, FRA_DST, &selector.dst);
+    put_prefix(body, FRA_SRC, &selector.src);
+    put_name(body, FRA_IIFNAME, &selector.iif);
+    put_name(body, FRA_OIFNAME, &selector.oif);
     if let Some(protocol) = selector.ip_proto {
         body.put(FRA_IP_PROTO, &[protocol]);
     }
-    for (kind, ports) in [(FRA_SPORT_RANGE, selector.sport), (FRA_DPORT_RANGE, selector.dport)] {
-        if let Some((start, end)) = ports {
-            let ([s0, s1], [e0, e1]) = (start.to_ne_bytes(), end.to_ne_bytes());
-            body.put(kind, &[s0, s1, e0, e1]);
-        }
-    }
+    put_ports(body, FRA_SPORT_RANGE, selector.sport);
+    put_ports(body, FRA_DPORT_RANGE, selector.dport);
     if let Some((start, end)) = selector.uid {
         let range = body.open(FRA_UID_RANGE);
         body.extend_from_slice(&start.to_ne_bytes());
@@ -80,6 +66,38 @@ pub(crate) fn encode(body: &mut Vec<u8>, rule: &Rule) {
     }
     if selector.l3mdev {
         body.put(FRA_L3MDEV, &[1]);
+    }
+}
+
+#[inline(never)]
+fn put_number(body: &mut Vec<u8>, kind: u16, number: Option<u32>) {
+    if let Some(number) = number {
+        body.put_number(kind, number);
+    }
+}
+
+/// A prefix of length 0 has no attribute: the kernel has no such selector.
+#[inline(never)]
+fn put_prefix(body: &mut Vec<u8>, kind: u16, prefix: &Option<Prefix>) {
+    if let Some(prefix) = prefix
+        && prefix.len > 0
+    {
+        body.put_ip(kind, prefix.addr);
+    }
+}
+
+#[inline(never)]
+fn put_name(body: &mut Vec<u8>, kind: u16, name: &Option<String>) {
+    if let Some(name) = name {
+        body.put_text(kind, name);
+    }
+}
+
+#[inline(never)]
+fn put_ports(body: &mut Vec<u8>, kind: u16, ports: Option<(u16, u16)>) {
+    if let Some((start, end)) = ports {
+        let ([s0, s1], [e0, e1]) = (start.to_ne_bytes(), end.to_ne_bytes());
+        body.put(kind, &[s0, s1, e0, e1]);
     }
 }
 
