@@ -49,6 +49,11 @@ pub struct Word {
 }
 
 impl Word {
+    /// One to be read into.
+    const fn empty() -> Word {
+        Word { text: String::new(), place: Place::START, cut: false }
+    }
+
     /// A word that stands nowhere, for [`write()`].
     pub fn new(text: impl Into<String>) -> Word {
         Word { text: text.into(), place: Place::START, cut: false }
@@ -102,27 +107,37 @@ pub enum Value<'a> {
 impl Section {
     /// Whether `name` stands for anything.
     pub fn has(&self, name: &str) -> bool {
-        self.value(name).is_some()
+        !self.words(name).is_empty()
     }
 
     /// What `name` stands for. A later `option` replaces everything ahead of it; an empty one deletes.
     pub fn value(&self, name: &str) -> Option<Value<'_>> {
+        let words = self.words(name);
+        match words.as_slice() {
+            [] => None,
+            [word] if !self.is_list(name) => Some(Value::One(word)),
+            _ => Some(Value::Many(words)),
+        }
+    }
+
+    /// Whether the last word of this `name` was a `list`.
+    pub(crate) fn is_list(&self, name: &str) -> bool {
+        self.settings.iter().rfind(|s| s.name.text == name).is_some_and(|s| s.list)
+    }
+
+    /// The values that count.
+    #[inline(never)]
+    pub(crate) fn words(&self, name: &str) -> Vec<&Word> {
         let mut words = Vec::new();
-        let mut many = false;
         for setting in self.settings.iter().filter(|s| s.name.text == name) {
-            many = setting.list;
-            if !many {
+            if !setting.list {
                 words.clear();
             }
-            if many || !setting.value.text.is_empty() {
+            if setting.list || !setting.value.text.is_empty() {
                 words.push(&setting.value);
             }
         }
-        match words.as_slice() {
-            [] => None,
-            [word] if !many => Some(Value::One(word)),
-            _ => Some(Value::Many(words)),
-        }
+        words
     }
 }
 

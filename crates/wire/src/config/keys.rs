@@ -2,7 +2,7 @@
 
 use super::Reader;
 use super::values::Checked;
-use crate::uci::{Section, Setting, Value, Word, shown};
+use crate::uci::{Section, Setting, Word, shown};
 use alloc::string::String;
 use alloc::vec::Vec;
 use narrowgate_model::Gather;
@@ -160,16 +160,15 @@ impl Reader<'_> {
     /// Puts an option's value, or a list's values, into `entry`, without those that are wrong, which are reported. An `option` is
     /// read as a list with spaces between, as most of OpenWrt does.
     pub(super) fn values(&mut self, section: &Section, key: Key, entry: &mut dyn Entry) {
-        let list = key.is_list();
-        match section.value(key.name()) {
-            Some(Value::One(word)) if !list => self.value(key, word, &word.text, entry),
-            Some(Value::One(word)) => {
-                word.text.split_ascii_whitespace().for_each(|part| self.value(key, word, part, entry));
+        let name = key.name();
+        for word in section.words(name) {
+            match (section.is_list(name), key.is_list()) {
+                (false, true) => {
+                    word.text.split_ascii_whitespace().for_each(|part| self.value(key, word, part, entry));
+                }
+                (true, false) => return, // reported by `setting`
+                _ => self.value(key, word, &word.text, entry),
             }
-            Some(Value::Many(words)) if list => {
-                words.into_iter().for_each(|word| self.value(key, word, &word.text, entry));
-            }
-            _ => {} // nothing, or reported by `setting`
         }
     }
 

@@ -129,7 +129,8 @@ impl Parser<'_> {
     fn line(&mut self) -> Result<(), Refused> {
         loop {
             self.command()?;
-            if let Some(extra) = self.word()? {
+            let mut extra = Word::empty();
+            if self.word(&mut extra)? {
                 return Err(self.refuse(
                     extra.place,
                     format_args!(
@@ -181,17 +182,12 @@ impl Parser<'_> {
         let place = self.cursor.place;
         self.unnamed = false;
         let command = self.cursor.take_while(|c| !matches!(c, ' ' | '\t' | '\n'));
-        match command {
-            "package" | "p" => self.package(place),
-            "config" | "c" => {
-                let current = self.config(place);
-                self.current = Current::Refused;
-                self.current = current?;
-                Ok(())
-            }
-            "option" | "o" => self.setting(place, false),
-            "list" | "l" => self.setting(place, true),
-            _ => {
+        let known = ["package", "config", "option", "list"];
+        match known.iter().position(|known| *known == command || known.get(..1) == Some(command)) {
+            Some(0) => self.package(place),
+            Some(1) => self.config(place),
+            Some(n) => self.setting(place, n == 3),
+            None => {
                 let mend = match command.as_bytes() {
                     [b'/', b'/', ..] | [b'-', b'-', ..] => "begin a comment with #",
                     _ => "a line begins with config, option, list, package or #",
@@ -202,7 +198,8 @@ impl Parser<'_> {
     }
 
     fn package(&mut self, place: Place) -> Result<(), Refused> {
-        let name = self.needed(place, "package", "its name", format_args!("package narrowgate"))?;
+        let mut name = Word::empty();
+        self.needed(&mut name, place, "package", "its name", format_args!("package narrowgate"))?;
         if !name.text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
             return Err(self.bad_name(&name, "package", "letters, digits, _ and -"));
         }
@@ -211,36 +208,40 @@ impl Parser<'_> {
     }
 
     #[inline(never)]
-    fn config(&mut self, place: Place) -> Result<Current, Refused> {
-        let kind = self.needed(place, "config", "its type", format_args!("config uplink 'wan'"))?;
+    fn config(&mut self, place: Place) -> Result<(), Refused> {
+        self.current = Current::Refused; // unless it turns out to be right
+        let mut kind = Word::empty();
+        self.needed(&mut kind, place, "config", "its type", format_args!("config uplink 'wan'"))?;
         if !kind.text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(self.bad_name(&kind, "section's type", "printable ASCII characters without spaces"));
         }
-        let name = self.word()?;
-        self.unnamed = name.is_none();
-        let name = name.filter(|w| !w.text.is_empty());
-        if let Some(name) = name.as_ref().filter(|n| !is_name(&n.text)) {
-            return Err(self.bad_name(name, "section", "letters, digits and _"));
+        let mut name = Word::empty();
+        self.unnamed = !self.word(&mut name)?;
+        if !is_name(&name.text) {
+            return Err(self.bad_name(&name, "section", "letters, digits and _"));
         }
         self.blocks += 1;
-        if let Some(name) = &name {
-            let same_name = |s: &Section| s.name.as_ref().is_some_and(|n| n.text == name.text);
-            let all = self.names == Names::OfAll;
-            let known = |s: &Section| same_name(s) && (all || s.kind.text == kind.text);
-            if let Some(at) = self.file.sections.iter().position(known) {
-                let first =
-                    self.file.sections.get(at).map(|s| &s.kind).filter(|first| first.text != kind.text);
-                let Some(first) = first else { return Ok(Current::At(at)) };
+        let all = self.names == Names::OfAll;
+        for (at, known) in self.file.sections.iter().enumerate() {
+            let same_name = known.name.as_ref().is_some_and(|n| n.text == name.text);
+            let same_kind = known.kind.text == kind.text;
+            if same_name && same_kind {
+                self.current = Current::At(at);
+                return Ok(());
+            }
+            if same_name && all {
                 let lines = format!(
                     "`{}`: line {} has a section of this name and the type {}, and for libuci a name has one type\n\
                      give one of them another name",
-                    name.text, first.place.line, first.text
+                    name.text, known.kind.place.line, known.kind.text
                 );
                 return Err(self.refuse(name.place, format_args!("{lines}")));
             }
         }
+        self.current = Current::At(self.file.sections.len());
+        let name = (!name.text.is_empty()).then_some(name);
         self.file.sections.push(Section { kind, name, settings: Vec::new(), refused: false });
-        Ok(Current::At(self.file.sections.len() - 1))
+        Ok(())
     }
 
     fn setting(&mut self, place: Place, list: bool) -> Result<(), Refused> {
@@ -254,20 +255,20 @@ impl Parser<'_> {
                 ),
             ));
         }
-        let name =
-            self.needed(place, command, "a name and a value", format_args!("{command} name 'value'"))?;
+        let mut name = Word::empty();
+        let example = format_args!("{command} name 'value'");
+        self.needed(&mut name, place, command, "a name and a value", example)?;
         if !is_name(&name.text) {
             return Err(self.bad_name(&name, command, "letters, digits and _"));
         }
-        let Some(value) = self.word()? else {
+        let mut value = Word::empty();
+        if !self.word(&mut value)? {
+            let name = &name.text;
             return Err(self.refuse(
                 place,
-                format_args!(
-                    "{command} {}: the value is missing\nwrite: {command} {} 'value'",
-                    name.text, name.text
-                ),
+                format_args!("{command} {name}: the value is missing\nwrite: {command} {name} 'value'"),
             ));
-        };
+        }
         if let Current::At(at) = self.current
             && let Some(section) = self.file.sections.get_mut(at)
         {
@@ -276,18 +277,19 @@ impl Parser<'_> {
         Ok(())
     }
 
+    /// Reads a word that has to be there.
     fn needed(
         &mut self,
+        word: &mut Word,
         place: Place,
         command: &str,
         what: &str,
         example: fmt::Arguments<'_>,
-    ) -> Result<Word, Refused> {
-        match self.word()? {
-            Some(word) if !word.text.is_empty() => Ok(word),
-            _ => Err(self
-                .refuse(place, format_args!("{command}: {what} is missing\nwrite, for instance: {example}"))),
+    ) -> Result<(), Refused> {
+        if self.word(word)? && !word.text.is_empty() {
+            return Ok(());
         }
+        Err(self.refuse(place, format_args!("{command}: {what} is missing\nwrite, for instance: {example}")))
     }
 
     fn bad_name(&mut self, word: &Word, whose: &str, allowed: &str) -> Refused {
@@ -300,15 +302,16 @@ impl Parser<'_> {
         )
     }
 
-    /// The next word of this command; `None` at its end.
-    fn word(&mut self) -> Result<Option<Word>, Refused> {
+    /// Reads the next word of this command; false at its end.
+    #[inline(never)]
+    fn word(&mut self, word: &mut Word) -> Result<bool, Refused> {
         loop {
             self.cursor.skip_while(is_blank);
             if !self.cursor.skip_continuation() {
                 break;
             }
         }
-        let mut word = Word { text: String::new(), place: self.cursor.place, cut: false };
+        word.place = self.cursor.place;
         let mut quoted = false;
         let mut bare = true;
         loop {
@@ -336,7 +339,7 @@ impl Parser<'_> {
         if bare && !word.text.is_empty() {
             self.bare_end = Some(self.cursor.place);
         }
-        Ok((quoted || !word.text.is_empty()).then_some(word))
+        Ok(quoted || !word.text.is_empty())
     }
 
     fn quoted(&mut self, quote: char, text: &mut String) -> Result<(), Refused> {
