@@ -6,7 +6,7 @@
 use crate::sort::sort;
 use crate::{Gather, Prefix};
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, SocketAddr};
@@ -286,7 +286,7 @@ impl Ruleset {
 
 impl Set {
     fn print(&self, family: Family) -> ChainPrint {
-        let mut comments: Vec<String> = self.elements.iter().map(IpAddr::to_string).gather();
+        let mut comments: Vec<String> = self.elements.iter().map(|addr| format!("{addr}")).gather();
         sort(&mut comments);
         ChainPrint { family, name: self.name.to_owned(), devices: Vec::new(), comments }
     }

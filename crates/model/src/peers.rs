@@ -23,7 +23,8 @@ pub fn renew(known: &mut Vec<IpAddr>, found: &[IpAddr]) -> bool {
     let mut new: Vec<IpAddr> = Vec::new();
     for addr in found.iter().filter(|addr| is_host(addr)) {
         let fits = new.first().is_none_or(|first| first.is_ipv6() == addr.is_ipv6());
-        if fits && let Err(place) = new.binary_search(addr) {
+        let place = new.iter().take_while(|known| *known < addr).count();
+        if fits && new.get(place) != Some(addr) {
             new.insert(place, *addr);
         }
     }

@@ -263,19 +263,18 @@ pub(super) fn group(text: &str) -> Checked<Group> {
 /// Of the cgroup v2 tree, absolute from its mount point.
 pub(super) fn cgroup(text: &str) -> Checked<String> {
     const MEND: &str = "write the VPN's own cgroup, such as /system.slice/vpn.service";
-    let Some(path) = text.strip_prefix('/') else {
+    if !text.starts_with('/') {
         return no("the path of a cgroup begins with /", MEND);
-    };
-    let path = path.strip_suffix('/').unwrap_or(path);
-    if path.is_empty() {
+    }
+    let path = text.strip_suffix('/').unwrap_or(text);
+    if path.len() < 2 {
         return no("the root of all cgroups holds every process, and all of them would be marked", MEND);
     }
-    if path.split('/').any(|part| part.is_empty() || is_one_of(". ..", part))
-        || path.chars().any(char::is_control)
-    {
+    let mut parts = path.split('/').skip(1);
+    if parts.any(|part| part.is_empty() || is_one_of(". ..", part)) || path.chars().any(char::is_control) {
         return no("a path with an empty part, . or .. can lead anywhere", MEND);
     }
-    Ok(format!("/{path}"))
+    Ok(path.to_owned())
 }
 
 /// `host`, `host:port`, `addr`, `[addr]:port`.
@@ -285,7 +284,7 @@ pub(super) fn peer(text: &str) -> Checked<Peer> {
         return peer_at(addr, None);
     }
     let (host, port) = match cut_last(text, b':') {
-        Some((host, n)) if !text.ends_with(']') => (host, Some(port(n, MEND)?)),
+        Some((host, n)) if text.as_bytes().last() != Some(&b']') => (host, Some(port(n, MEND)?)),
         _ => (text, None),
     };
     if let Some(addr) = host.strip_prefix('[') {

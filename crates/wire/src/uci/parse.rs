@@ -26,6 +26,7 @@ pub fn parse(text: &str, names: Names) -> (File, Vec<Mistake>) {
             file: File::default(),
             current: Current::None,
             blocks: 0,
+            at: Place::START,
             unclosed: &unclosed,
             endless: None,
             suspect: None,
@@ -53,6 +54,8 @@ struct Parser<'a> {
     file: File,
     current: Current,
     blocks: u32,
+    /// Where the command begins, or what of it is refused.
+    at: Place,
     /// Quotes that are known never to be closed: their lines are passed over.
     unclosed: &'a [Place],
     /// One more of them.
@@ -80,27 +83,24 @@ struct Refused;
 impl Parser<'_> {
     /// Notes a mistake; `lines` as [`Mistake::new`] has them.
     #[inline(never)]
-    fn refuse(&mut self, place: Place, lines: fmt::Arguments<'_>) -> Refused {
-        self.mistakes.push(Mistake::new(place, lines));
+    fn refuse(&mut self, lines: fmt::Arguments<'_>) -> Refused {
+        self.mistakes.push(Mistake::new(self.at, lines));
         Refused
     }
 
     fn acceptable(&mut self, text: &str) -> bool {
         if text.starts_with('\u{feff}') {
-            self.refuse(
-                Place::START,
-                format_args!("byte order mark: UCI text begins with a command\nsave the file without it"),
-            );
+            self.refuse(format_args!(
+                "byte order mark: UCI text begins with a command\nsave the file without it"
+            ));
             self.cursor.bump();
         }
         if !text.as_bytes().contains(&0) {
             return true;
         }
         self.cursor.skip_while(|c| c != '\0');
-        self.refuse(
-            self.cursor.place,
-            format_args!("zero byte: this is no text file\nrestore the file from a backup"),
-        );
+        self.at = self.cursor.place;
+        self.refuse(format_args!("zero byte: this is no text file\nrestore the file from a backup"));
         false
     }
 
@@ -131,14 +131,12 @@ impl Parser<'_> {
             self.command()?;
             let mut extra = Word::empty();
             if self.word(&mut extra)? {
-                return Err(self.refuse(
-                    extra.place,
-                    format_args!(
-                        "`{}`: too many words in this command\n\
-                         quote a value that contains spaces, or remove the word",
-                        shown(&extra.text)
-                    ),
-                ));
+                self.at = extra.place;
+                return Err(self.refuse(format_args!(
+                    "`{}`: too many words in this command\n\
+                     quote a value that contains spaces, or remove the word",
+                    shown(&extra.text)
+                )));
             }
             if self.cursor.peek() != Some(';') {
                 return Ok(()); // the line's end, the text's end, or a comment
@@ -154,8 +152,8 @@ impl Parser<'_> {
     /// the line is refused, so that a text never means one thing there and another here.
     #[inline(never)]
     fn separator(&mut self) -> Result<(), Refused> {
-        let place = self.cursor.place;
-        let (touches, unnamed) = (self.bare_end == Some(place), core::mem::take(&mut self.unnamed));
+        self.at = self.cursor.place;
+        let (touches, unnamed) = (self.bare_end == Some(self.at), core::mem::take(&mut self.unnamed));
         self.cursor.bump();
         match touches || unnamed {
             true => self.cursor.skip_while(is_blank),
@@ -175,31 +173,32 @@ impl Parser<'_> {
             ),
             Some(_) => return Ok(()),
         };
-        Err(self.refuse(place, format_args!("{what}\n{mend}")))
+        Err(self.refuse(format_args!("{what}\n{mend}")))
     }
 
     fn command(&mut self) -> Result<(), Refused> {
-        let place = self.cursor.place;
+        self.at = self.cursor.place;
         self.unnamed = false;
         let command = self.cursor.take_while(|c| !matches!(c, ' ' | '\t' | '\n'));
-        let known = ["package", "config", "option", "list"];
-        match known.iter().position(|known| *known == command || known.get(..1) == Some(command)) {
-            Some(0) => self.package(place),
-            Some(1) => self.config(place),
-            Some(n) => self.setting(place, n == 3),
+        let is_it = |known: &str| known == command || known.get(..1) == Some(command);
+        match "package config option list".split(' ').position(is_it) {
+            Some(0) => self.package(),
+            Some(1) => self.config(),
+            Some(2) => self.setting("option", false),
+            Some(_) => self.setting("list", true),
             None => {
                 let mend = match command.as_bytes() {
                     [b'/', b'/', ..] | [b'-', b'-', ..] => "begin a comment with #",
                     _ => "a line begins with config, option, list, package or #",
                 };
-                Err(self.refuse(place, format_args!("`{}`: unknown command\n{mend}", shown(command))))
+                Err(self.refuse(format_args!("`{}`: unknown command\n{mend}", shown(command))))
             }
         }
     }
 
-    fn package(&mut self, place: Place) -> Result<(), Refused> {
+    fn package(&mut self) -> Result<(), Refused> {
         let mut name = Word::empty();
-        self.needed(&mut name, place, "package", "its name", format_args!("package narrowgate"))?;
+        self.needed(&mut name, format_args!("package: its name"), format_args!("package narrowgate"))?;
         if !name.text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
             return Err(self.bad_name(&name, "package", "letters, digits, _ and -"));
         }
@@ -208,10 +207,10 @@ impl Parser<'_> {
     }
 
     #[inline(never)]
-    fn config(&mut self, place: Place) -> Result<(), Refused> {
+    fn config(&mut self) -> Result<(), Refused> {
         self.current = Current::Refused; // unless it turns out to be right
         let mut kind = Word::empty();
-        self.needed(&mut kind, place, "config", "its type", format_args!("config uplink 'wan'"))?;
+        self.needed(&mut kind, format_args!("config: its type"), format_args!("config uplink 'wan'"))?;
         if !kind.text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(self.bad_name(&kind, "section's type", "printable ASCII characters without spaces"));
         }
@@ -223,19 +222,24 @@ impl Parser<'_> {
         self.blocks += 1;
         let all = self.names == Names::OfAll;
         for (at, known) in self.file.sections.iter().enumerate() {
-            let same_name = known.name.as_ref().is_some_and(|n| n.text == name.text);
-            let same_kind = known.kind.text == kind.text;
-            if same_name && same_kind {
+            if known.name.as_ref().is_none_or(|known| known.text != name.text) {
+                continue;
+            }
+            if known.kind.text == kind.text {
                 self.current = Current::At(at);
                 return Ok(());
             }
-            if same_name && all {
-                let lines = format!(
-                    "`{}`: line {} has a section of this name and the type {}, and for libuci a name has one type\n\
-                     give one of them another name",
-                    name.text, known.kind.place.line, known.kind.text
+            if all {
+                let mistake = Mistake::new(
+                    name.place,
+                    format_args!(
+                        "`{}`: line {} has a section of this name and the type {}, and for libuci a name has one type\n\
+                         give one of them another name",
+                        name.text, known.kind.place.line, known.kind.text
+                    ),
                 );
-                return Err(self.refuse(name.place, format_args!("{lines}")));
+                self.mistakes.push(mistake);
+                return Err(Refused);
             }
         }
         self.current = Current::At(self.file.sections.len());
@@ -244,62 +248,55 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn setting(&mut self, place: Place, list: bool) -> Result<(), Refused> {
-        let command = if list { "list" } else { "option" };
+    #[inline(never)]
+    fn setting(&mut self, command: &str, list: bool) -> Result<(), Refused> {
         if matches!(self.current, Current::None) {
-            return Err(self.refuse(
-                place,
-                format_args!(
-                    "{command}: no section is open yet, so it belongs to nothing\n\
-                     begin a section ahead of it, such as: config uplink 'wan'"
-                ),
-            ));
+            return Err(self.refuse(format_args!(
+                "{command}: no section is open yet, so it belongs to nothing\n\
+                 begin a section ahead of it, such as: config uplink 'wan'"
+            )));
         }
-        let mut name = Word::empty();
+        let mut setting = Setting { list, name: Word::empty(), value: Word::empty(), block: self.blocks };
         let example = format_args!("{command} name 'value'");
-        self.needed(&mut name, place, command, "a name and a value", example)?;
+        self.needed(&mut setting.name, format_args!("{command}: a name and a value"), example)?;
+        let name = &setting.name;
         if !is_name(&name.text) {
-            return Err(self.bad_name(&name, command, "letters, digits and _"));
+            return Err(self.bad_name(name, command, "letters, digits and _"));
         }
-        let mut value = Word::empty();
-        if !self.word(&mut value)? {
+        if !self.word(&mut setting.value)? {
             let name = &name.text;
-            return Err(self.refuse(
-                place,
-                format_args!("{command} {name}: the value is missing\nwrite: {command} {name} 'value'"),
-            ));
+            return Err(self.refuse(format_args!(
+                "{command} {name}: the value is missing\nwrite: {command} {name} 'value'"
+            )));
         }
         if let Current::At(at) = self.current
             && let Some(section) = self.file.sections.get_mut(at)
         {
-            section.settings.push(Setting { list, name, value, block: self.blocks });
+            section.settings.push(setting);
         }
         Ok(())
     }
 
     /// Reads a word that has to be there.
+    #[inline(never)]
     fn needed(
         &mut self,
         word: &mut Word,
-        place: Place,
-        command: &str,
-        what: &str,
+        what: fmt::Arguments<'_>,
         example: fmt::Arguments<'_>,
     ) -> Result<(), Refused> {
         if self.word(word)? && !word.text.is_empty() {
             return Ok(());
         }
-        Err(self.refuse(place, format_args!("{command}: {what} is missing\nwrite, for instance: {example}")))
+        Err(self.refuse(format_args!("{what} is missing\nwrite, for instance: {example}")))
     }
 
     fn bad_name(&mut self, word: &Word, whose: &str, allowed: &str) -> Refused {
-        self.refuse(
-            word.place,
-            format_args!(
-                "`{}`: no name for a {whose}: it may have {allowed}\nchoose another name",
-                shown(&word.text)
-            ),
-        )
+        self.at = word.place;
+        self.refuse(format_args!(
+            "`{}`: no name for a {whose}: it may have {allowed}\nchoose another name",
+            shown(&word.text)
+        ))
     }
 
     /// Reads the next word of this command; false at its end.
@@ -374,13 +371,11 @@ impl Parser<'_> {
     }
 
     fn never_closed(&mut self, place: Place, quote: char) -> Refused {
-        self.refuse(
-            place,
-            format_args!(
-                "{quote}: this quote is never closed, so the value goes on to the end of the file\n\
-                 close it with {quote} at the end of the value"
-            ),
-        )
+        self.at = place;
+        self.refuse(format_args!(
+            "{quote}: this quote is never closed, so the value goes on to the end of the file\n\
+             close it with {quote} at the end of the value"
+        ))
     }
 
     fn escaped(&mut self, text: &mut String) {
