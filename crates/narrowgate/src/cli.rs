@@ -1,10 +1,13 @@
 //! The command line: the global options, before or behind the command word, and the way to the command.
 
 use crate::commands::{self, Command};
-use std::ffi::{OsStr, OsString};
-use std::fmt::Write;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use narrowgate_sys::eprintln;
+use narrowgate_sys::path::{Path, PathBuf};
+use narrowgate_sys::process::ExitCode;
 
 /// Exit code for a wrong command line or config.
 pub const USAGE: u8 = 2;
@@ -38,16 +41,16 @@ enum Asked {
 }
 
 /// Runs what the arguments ask for; the first is the name the program was called by.
-pub fn main(args: Vec<OsString>) -> ExitCode {
+pub fn main(args: Vec<PathBuf>) -> ExitCode {
     let (name, args) = match args.split_first() {
-        Some((name, args)) => (name.as_os_str(), args),
-        None => (OsStr::new("narrowgate"), &[][..]),
+        Some((name, args)) => (name.as_path(), args),
+        None => (Path::new("narrowgate"), &[][..]),
     };
-    match std::path::Path::new(name).file_name().and_then(OsStr::to_str) {
+    match name.file_name().and_then(Path::to_str) {
         Some("gluon-wan-dns") => return commands::exec::gluon_wan("gluon-wan-dns", args),
         Some("gluon-wan") => return commands::exec::gluon_wan("gluon-wan", args),
         _ if args.first().is_some_and(|a| a == narrowgate_forwarder::child::ARGUMENT) => {
-            return narrowgate_forwarder::child::main().into();
+            return narrowgate_forwarder::child::main();
         }
         _ => {}
     }
@@ -66,11 +69,11 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 /// Takes the global options out of the arguments; `rest` is what else stands behind the command word.
-fn parse(args: &[OsString], globals: &mut Globals, rest: &mut Vec<OsString>) -> Result<Asked, String> {
+fn parse(args: &[PathBuf], globals: &mut Globals, rest: &mut Vec<PathBuf>) -> Result<Asked, String> {
     let mut command: Option<&'static Command> = None;
     let mut at = 0;
     while let Some(arg) = args.get(at) {
-        let is_option = arg.as_encoded_bytes().starts_with(b"-");
+        let is_option = arg.as_bytes().starts_with(b"-");
         if command.is_some_and(|c| arg == "--" || (c.stops_at_word && !is_option)) {
             break;
         }
@@ -108,9 +111,9 @@ enum Taken {
 }
 
 /// Takes one global option at `at`, `--name VALUE` or `--name=VALUE`, if there is one.
-fn global(globals: &mut Globals, args: &[OsString], at: &mut usize) -> Result<Taken, String> {
+fn global(globals: &mut Globals, args: &[PathBuf], at: &mut usize) -> Result<Taken, String> {
     let Some(arg) = args.get(*at) else { return Ok(Taken::No) };
-    let bytes = arg.as_encoded_bytes();
+    let bytes = arg.as_bytes();
     let (name, inline) = match bytes.iter().position(|b| *b == b'=') {
         Some(cut) if bytes.starts_with(b"--") => (&bytes[..cut], Some(&bytes[cut + 1..])),
         _ => (bytes, None),
@@ -124,13 +127,13 @@ fn global(globals: &mut Globals, args: &[OsString], at: &mut usize) -> Result<Ta
         _ => return Ok(Taken::No),
     };
     let value = match inline {
-        Some(value) => std::os::unix::ffi::OsStrExt::from_bytes(value),
+        Some(value) => Path::from_bytes(value),
         None => {
             *at += 1;
-            args.get(*at).map(OsString::as_os_str).unwrap_or_default()
+            args.get(*at).map(PathBuf::as_path).unwrap_or_default()
         }
     };
-    if OsStr::is_empty(value) {
+    if value.is_empty() {
         return Err(format!("option {} needs a value", String::from_utf8_lossy(name)));
     }
     *target = value.into();
@@ -158,11 +161,11 @@ fn overview() -> String {
 
 /// Prints to stdout; a reader that has gone away is no error of ours.
 pub fn print_out(text: &str) {
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    let _ = narrowgate_sys::io::stdout(text.as_bytes());
 }
 
 /// Refuses arguments that a command does not take: `Some` is the exit code to leave with.
-pub fn no_more_arguments(command: &str, args: &[OsString]) -> Option<ExitCode> {
+pub fn no_more_arguments(command: &str, args: &[PathBuf]) -> Option<ExitCode> {
     let arg = args.first()?;
     eprintln!(
         "narrowgate: {command}: unexpected argument '{}'; see narrowgate {command} --help",
@@ -176,7 +179,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<(&'static str, Globals, Vec<String>), String> {
-        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let args: Vec<PathBuf> = line.split(' ').map(PathBuf::from).collect();
         let (mut g, mut rest) = (Globals::default(), Vec::new());
         match parse(&args, &mut g, &mut rest)? {
             Asked::Run(c) => Ok((c.name, g, rest.iter().map(|a| a.display().to_string()).collect())),

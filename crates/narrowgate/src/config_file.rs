@@ -1,9 +1,13 @@
 //! The config file on disk, and Gluon's beside it.
 
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use narrowgate_model::{Config, Gather};
+use narrowgate_sys::path::Path;
+use narrowgate_sys::{fs, io};
 use narrowgate_wire::config::{self, Problem};
-use std::io::{self, Read};
-use std::path::Path;
+use rustix::fd::AsFd;
+use rustix::fs::OFlags;
 
 /// Gluon's own file, looked for in the directory of ours.
 pub const GLUON: &str = "gluon-wan-dnsmasq";
@@ -76,10 +80,10 @@ fn text(path: &Path, name: &str) -> Result<String, String> {
 }
 
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    const MOST: u64 = 256 << 10; // nobody writes so much config: it is a device, or a mistake
+    const MOST: usize = 256 << 10; // nobody writes so much config: it is a device, or a mistake
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MOST {
+    io::read_to_end(fs::open(path, OFlags::RDONLY, 0)?.as_fd(), MOST + 1, &mut bytes)?;
+    match bytes.len() > MOST {
         true => Err(io::Error::other("it is larger than a config can be")),
         false => Ok(bytes),
     }
@@ -104,7 +108,7 @@ fn utf8(name: &str, bytes: Vec<u8>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
+    use narrowgate_sys::path::PathBuf;
 
     /// A directory of this test's own, removed with it.
     struct Dir(PathBuf);
@@ -113,7 +117,7 @@ mod tests {
         fn new(name: &str) -> Dir {
             let path = std::env::temp_dir().join(format!("narrowgate-config-{}-{name}", std::process::id()));
             std::fs::create_dir_all(&path).unwrap();
-            Dir(path)
+            Dir(path.into())
         }
 
         fn file(&self, name: &str, content: &[u8]) -> PathBuf {

@@ -1,6 +1,9 @@
 //! narrowgate keeps a foreign uplink for the tunnel alone. This is the program: the command line and what each command does.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+extern crate alloc;
+
 mod cli;
 mod commands;
 mod config_file;
@@ -20,5 +23,5 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
         let _ = writeln!(std::io::stderr(), "narrowgate: {info}");
     }));
-    cli::main(std::env::args_os().gather())
+    cli::main(std::env::args_os().map(Into::into).gather()).into()
 }

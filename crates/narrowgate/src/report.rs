@@ -2,6 +2,8 @@
 
 pub mod json;
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use json::part;
 
 part! {

@@ -4,13 +4,15 @@
 //! that resolver's sockets. `control` is the socket that `status` asks. `uplink` is where hooks of other network managers hand
 //! over what they know.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
 use narrowgate_model::state::Before;
 use narrowgate_sys::file::{self, Sync};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use narrowgate_sys::path::{Path, PathBuf};
+use narrowgate_sys::{fs, io};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 
 /// The runtime directory of one node.
 #[derive(Debug, Clone)]
@@ -26,8 +28,8 @@ pub struct Lock {
 
 impl RuntimeDir {
     /// The directory at `path`; not made yet.
-    pub fn new(path: &Path) -> RuntimeDir {
-        RuntimeDir { path: path.to_owned() }
+    pub fn new(path: impl AsRef<Path>) -> RuntimeDir {
+        RuntimeDir { path: path.as_ref().to_owned() }
     }
 
     /// A file in it.
@@ -41,15 +43,11 @@ impl RuntimeDir {
     /// A sentence: the directory cannot be made, or another daemon holds the lock.
     pub fn lock(&self) -> Result<Lock, String> {
         let dir = self.path.display();
-        std::fs::create_dir_all(&self.path)
+        fs::create_dir_all(&self.path)
             .map_err(|e| format!("runtime directory {dir}: {e}; give another with --runtime-dir"))?;
         let path = self.file("lock");
-        let file = rustix::fs::open(
-            &path,
-            OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC,
-            Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH,
-        )
-        .map_err(|e| format!("{}: {e}", path.display()))?;
+        let file = fs::open(&path, OFlags::CREATE | OFlags::RDWR, file::EVERYBODY)
+            .map_err(|e| format!("{}: {e}", path.display()))?;
         if let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error != Errno::WOULDBLOCK {
                 return Err(format!("{}: cannot be locked: {error}", path.display()));
@@ -62,9 +60,8 @@ impl RuntimeDir {
         }
         // The number is for people: a full file system shall not keep the guard from being set.
         let _ = rustix::fs::ftruncate(&file, 0);
-        let mut file = std::fs::File::from(file);
-        let _ = writeln!(file, "{}", std::process::id());
-        Ok(Lock { _file: file.into() })
+        let _ = io::write_all(file.as_fd(), format!("{}\n", narrowgate_sys::process::id()).as_bytes());
+        Ok(Lock { _file: file })
     }
 
     /// What a run before this one remembered; nothing if there was none or its format is another.
@@ -80,17 +77,17 @@ impl RuntimeDir {
     /// Removes all that a clean exit leaves behind; the lock file last, the directory if it is empty then.
     pub fn clean(&self) {
         for name in ["before", "control", "lock"] {
-            let _ = std::fs::remove_file(self.file(name));
+            let _ = fs::remove_file(self.file(name));
         }
         // What hooks of other network managers have handed over is theirs to remove.
-        let _ = std::fs::remove_dir(self.file("uplink"));
-        let _ = std::fs::remove_dir(&self.path);
+        let _ = fs::remove_dir(self.file("uplink"));
+        let _ = fs::remove_dir(&self.path);
     }
 }
 
 /// Writes a file that lives as long as the boot; a reader sees the old one or the new one, whole.
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
-    Ok(file::replace(path, text.as_bytes(), file::EVERYBODY, Sync::DoNotWait)?)
+    file::replace(path, text.as_bytes(), file::EVERYBODY, Sync::DoNotWait)
 }
 
 const HEADER: &str = "narrowgate before 1";

@@ -1,17 +1,16 @@
 //! A file that is watched by inotify(7). Its directory is, in fact: the file is replaced by rename, may be absent, and may come later.
 
+use alloc::borrow::ToOwned;
+use core::mem::MaybeUninit;
+use narrowgate_sys::io;
+use narrowgate_sys::path::{Path, PathBuf};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// See the module's head. The descriptor is readable when something has happened in the directory.
 #[derive(Debug)]
 pub struct FileWatch {
-    name: OsString,
+    name: PathBuf,
     inotify: OwnedFd,
 }
 
@@ -28,7 +27,7 @@ impl FileWatch {
     /// The kernel's: its directory is not there, or there are no more watches to be had.
     pub fn new(path: &Path, what: WatchFlags) -> io::Result<FileWatch> {
         let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            Some(folder) if !folder.is_empty() => folder,
             _ => Path::new("."),
         };
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
@@ -42,9 +41,9 @@ impl FileWatch {
         let mut reader = inotify::Reader::new(&self.inotify, &mut space);
         let mut changed = false;
         while let Ok(event) = reader.next() {
-            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+            let name = event.file_name().map(|name| Path::from_bytes(name.to_bytes()));
             // Without a name: events were lost. Then anything may have happened.
-            changed |= name.is_none_or(|name| name == self.name);
+            changed |= name.is_none_or(|name| *name == self.name);
         }
         changed
     }

@@ -1,15 +1,15 @@
 //! The words behind a command, one after the other: `--name VALUE`, `--name=VALUE`, letters behind one dash, `--`, and what is no option.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use alloc::string::String;
+use narrowgate_sys::path::{Path, PathBuf};
 
 /// What is still to be read.
 pub struct Words<'a> {
-    rest: &'a [OsString],
+    rest: &'a [PathBuf],
     /// Letters of the option word that was read last.
     letters: &'a [u8],
     /// What stood behind its `=`, until somebody has asked for it.
-    inline: Option<&'a OsStr>,
+    inline: Option<&'a Path>,
     /// The option that was read last, as the user knows it.
     option: String,
     /// There was a `--`.
@@ -21,12 +21,12 @@ pub enum Word<'a> {
     /// An option: [`Words::option`] is its name.
     Option,
     /// No option.
-    Other(&'a OsString),
+    Other(&'a PathBuf),
 }
 
 impl<'a> Words<'a> {
     /// At the first of these.
-    pub fn new(words: &'a [OsString]) -> Words<'a> {
+    pub fn new(words: &'a [PathBuf]) -> Words<'a> {
         Words { rest: words, letters: &[], inline: None, option: String::new(), no_more: false }
     }
 
@@ -52,7 +52,7 @@ impl<'a> Words<'a> {
             [b'-', b'-', name @ ..] if !self.no_more => {
                 let end = name.iter().position(|b| *b == b'=').unwrap_or(name.len());
                 let (name, value) = name.split_at(end);
-                self.inline = value.get(1..).map(OsStr::from_bytes);
+                self.inline = value.get(1..).map(Path::from_bytes);
                 Ok(Some(self.known("--", name)))
             }
             [b'-', letters @ ..] if !self.no_more && !letters.is_empty() => {
@@ -79,7 +79,7 @@ impl<'a> Words<'a> {
     ///
     /// # Errors
     /// There is none.
-    pub fn value(&mut self) -> Result<&'a OsStr, String> {
+    pub fn value(&mut self) -> Result<&'a Path, String> {
         if let Some(value) = self.inline.take() {
             return Ok(value);
         }
@@ -100,8 +100,8 @@ impl<'a> Words<'a> {
     }
 
     /// All that are left, whatever they look like.
-    pub fn rest(&mut self) -> &'a [OsString] {
-        std::mem::take(&mut self.rest)
+    pub fn rest(&mut self) -> &'a [PathBuf] {
+        core::mem::take(&mut self.rest)
     }
 
     /// That the word read last is none that the command knows.
@@ -119,7 +119,7 @@ mod tests {
 
     /// The words as they are understood, where `--x`, `-x` take no value and `--v` does.
     fn read(line: &[&str]) -> Result<Vec<String>, String> {
-        let args: Vec<OsString> = line.iter().map(OsString::from).collect();
+        let args: Vec<PathBuf> = line.iter().map(PathBuf::from).collect();
         let (mut words, mut read) = (Words::new(&args), Vec::new());
         while let Some(word) = words.next()? {
             match word {
@@ -156,7 +156,7 @@ mod tests {
         ] {
             assert_eq!(read(line).unwrap_err(), message);
         }
-        let args = ["--v".into(), OsString::from(OsStr::from_bytes(b"\xff"))];
+        let args = ["--v".into(), PathBuf::from(Path::from_bytes(b"\xff"))];
         let mut words = Words::new(&args);
         assert!(matches!(words.next(), Ok(Some(Word::Option))));
         assert!(words.text().is_err());

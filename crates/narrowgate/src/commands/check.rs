@@ -2,12 +2,13 @@
 
 use crate::cli::{self, USAGE, print_out};
 use crate::config_file;
-use std::ffi::OsString;
-use std::path::Path;
-use std::process::ExitCode;
+use alloc::vec::Vec;
+use narrowgate_sys::eprintln;
+use narrowgate_sys::path::{Path, PathBuf};
+use narrowgate_sys::process::ExitCode;
 
 /// Exit 0 and one line on stdout if the config is fine; exit 2 and a line for every mistake on stderr if it is not.
-pub fn main(config: &Path, args: &[OsString]) -> ExitCode {
+pub fn main(config: &Path, args: &[PathBuf]) -> ExitCode {
     if let Some(code) = cli::no_more_arguments("check", args) {
         return code;
     }
@@ -33,8 +34,8 @@ mod tests {
     fn the_exit_code_says_whether_the_config_is_fine() {
         let dir = std::env::temp_dir().join(format!("narrowgate-check-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("narrowgate");
-        let code = |text: &str, args: &[OsString]| {
+        let path = PathBuf::from(dir.join("narrowgate"));
+        let code = |text: &str, args: &[PathBuf]| {
             std::fs::write(&path, text).unwrap();
             main(&path, args)
         };

@@ -6,22 +6,24 @@ mod options;
 mod preload;
 
 use crate::cli::{Globals, print_out};
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use narrowgate_kernel::cgroup::{self, Programs};
 use narrowgate_sys::cgroup::{Group, Tree};
-use narrowgate_sys::path::Path;
+use narrowgate_sys::path::{Path, PathBuf};
+use narrowgate_sys::process::ExitCode;
 use narrowgate_sys::{io, process};
 use options::{Options, Via};
-use std::ffi::OsString;
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::AsFd;
-use std::process::ExitCode;
+use rustix::fd::AsFd;
 
 pub use options::{HELP, VALUE_OPTIONS};
 
 /// Runs the command with the arguments behind the word `exec`. Returns only when the command was not started: 2 usage,
 /// 1 it cannot be marked, 126 it cannot be executed, 127 it is not there.
-pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
+pub fn main(globals: &Globals, args: &[PathBuf]) -> ExitCode {
     let mut options = Options::new(Vec::new());
     match options::parse(args, &mut options) {
         Ok(false) => {}
@@ -42,7 +44,7 @@ pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
 
 /// `gluon-wan-dns CMD…` and `gluon-wan CMD…`, Gluon's wrappers: the command gets the mesh VPN's group, as it always did, and its
 /// sockets the mark. What cannot be marked is started all the same, and told: without the mark it gets as far as the guard.
-pub fn gluon_wan(name: &'static str, args: &[OsString]) -> ExitCode {
+pub fn gluon_wan(name: &'static str, args: &[PathBuf]) -> ExitCode {
     if args.is_empty() {
         let refusal = refuse(format_args!("usage: no command; write {name} COMMAND [ARGUMENT…]"));
         return fail(name, &refusal, 2);
@@ -264,13 +266,13 @@ impl Identity {
 }
 
 /// Becomes the command. Its exit codes are those of env(1).
-fn start(name: &str, command: &[OsString], set: &[(&str, &Path)]) -> ExitCode {
+fn start(name: &str, command: &[PathBuf], set: &[(&str, &Path)]) -> ExitCode {
     let error = process::exec(command, set);
     let (mend, code) = match error.kind() {
         io::ErrorKind::NotFound => ("write a program's path, or one that PATH finds", 127),
         _ => ("see that it is a program, and may be executed", 126),
     };
-    let thing = command.first().map(OsString::as_os_str).unwrap_or_default().display();
+    let thing = command.first().map(PathBuf::as_path).unwrap_or_default().display();
     fail(name, &refuse(format_args!("{thing}: {error}; {mend}")), code)
 }
 

@@ -3,22 +3,26 @@
 mod arguments;
 mod resolv_file;
 
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use arguments::{Arguments, Source};
+use core::fmt::Display;
 use narrowgate_forwarder::engine::{Limits, Set, UplinkState, Upstreams};
 use narrowgate_forwarder::parent::{Event, Listener, Resolver, resolve};
 use narrowgate_model::{Gather, Mark, Server};
+use narrowgate_sys::eprintln;
+use narrowgate_sys::path::PathBuf;
+use narrowgate_sys::process::ExitCode;
 use narrowgate_sys::signal::{Signal, Signals};
 use narrowgate_sys::socket;
 use resolv_file::ResolvFile;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
-use std::ffi::OsString;
-use std::fmt::Display;
-use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 /// Runs until SIGTERM or SIGINT. `args` are those after the word `forward`.
-pub fn main(args: &[OsString]) -> ExitCode {
+pub fn main(args: &[PathBuf]) -> ExitCode {
     let (error, code) = match Arguments::parse(args) {
         Ok(arguments) => match run(&arguments) {
             Ok(()) => return ExitCode::SUCCESS,
@@ -82,9 +86,9 @@ fn said(thing: &dyn Display, what: &dyn Display) -> String {
 /// Where a program was started with libpacketmark, we may be started in its place: the library does not reach our system calls.
 fn mark_from_environment() -> Result<Option<Mark>, String> {
     const NAME: &str = "LIBPACKETMARK_MARK";
-    match std::env::var(NAME) {
-        Err(_) => Ok(None),
-        Ok(text) => match text.parse() {
+    match narrowgate_sys::env::var(NAME) {
+        None => Ok(None),
+        Some(text) => match text.parse() {
             Ok(mark) => Ok(Some(mark)),
             Err(error) => Err(said(&format_args!("{NAME}={text}"), &error)),
         },

@@ -8,8 +8,8 @@ pub mod sockets;
 pub mod status;
 
 use crate::cli::Globals;
-use std::ffi::OsString;
-use std::process::ExitCode;
+use narrowgate_sys::path::PathBuf;
+use narrowgate_sys::process::ExitCode;
 
 /// A command word, how it is used, and what runs it.
 pub struct Command {
@@ -24,7 +24,7 @@ pub struct Command {
     /// The first word that is no option ends the options (`exec`).
     pub stops_at_word: bool,
     /// Runs it with the arguments behind the word, the global options taken out.
-    pub run: fn(&Globals, &[OsString]) -> ExitCode,
+    pub run: fn(&Globals, &[PathBuf]) -> ExitCode,
 }
 
 /// All commands, in the order of the overview.

@@ -1,11 +1,11 @@
 //! `narrowgate run`: the daemon, see [`crate::daemon`].
 
 use crate::cli::{Globals, no_more_arguments};
-use std::ffi::OsString;
-use std::process::ExitCode;
+use narrowgate_sys::path::PathBuf;
+use narrowgate_sys::process::ExitCode;
 
 /// Runs the command.
-pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
+pub fn main(globals: &Globals, args: &[PathBuf]) -> ExitCode {
     if let Some(exit) = no_more_arguments("run", args) {
         return exit;
     }

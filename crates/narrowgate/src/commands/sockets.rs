@@ -13,13 +13,17 @@ use crate::cli::{Globals, USAGE, print_out};
 use crate::config_file;
 use crate::report::{SocketReport, SocketsReport, json};
 use crate::runtime::RuntimeDir;
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::{self, Write as _};
+use core::net::SocketAddr;
 use narrowgate_kernel::sockets::{self, InetSocket, Transport};
 use narrowgate_kernel::{Kernel, Real, Scope};
 use narrowgate_model::state::Observed;
 use narrowgate_model::{Config, Gather, Time};
-use std::fmt::{self, Write as _};
-use std::net::SocketAddr;
-use std::process::ExitCode;
+use narrowgate_sys::eprintln;
+use narrowgate_sys::process::ExitCode;
 use verdict::{Place, Seen, Verdict};
 
 /// Runs the command. Exit 1 if there is an unmarked socket that sends to the uplink.

@@ -3,19 +3,27 @@
 use crate::cli::{Globals, no_more_arguments, print_out};
 use crate::report::{Report, json};
 use crate::runtime::RuntimeDir;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+use core::time::Duration;
 use narrowgate_model::Gather;
-use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::io::Read;
-use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
-use std::time::Duration;
+use narrowgate_sys::eprintln;
+use narrowgate_sys::path::{Path, PathBuf};
+use narrowgate_sys::process::ExitCode;
+use narrowgate_sys::{
+    fs,
+    io::{self, ErrorKind},
+};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// Runs the command.
-pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
+pub fn main(globals: &Globals, args: &[PathBuf]) -> ExitCode {
     let mut format: fn(&str, &Report) -> String = |_, report| table(report);
     if args.iter().any(|arg| arg == "--sockets") {
-        let others: Vec<OsString> =
+        let others: Vec<PathBuf> =
             args.iter().filter(|arg| *arg != "--sockets" && *arg != "--json").cloned().gather();
         let json = args.iter().any(|arg| arg == "--json");
         return no_more_arguments("status", &others).unwrap_or_else(|| super::sockets::main(globals, json));
@@ -47,19 +55,29 @@ pub fn main(globals: &Globals, args: &[OsString]) -> ExitCode {
 fn ask(globals: &Globals) -> Result<(String, Report), String> {
     let path = RuntimeDir::new(&globals.runtime_dir).file("control");
     let shown = path.display();
-    let mut stream = UnixStream::connect(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => format!(
+    let stream = connect(&path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => format!(
             "no daemon answers at {shown}; start `narrowgate run`, or say --runtime-dir. \
              What a killed one left standing, `nft list ruleset` and `ip rule` show"
         ),
         _ => format!("{shown}: {e}"),
     })?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| format!("{shown}: {e}"))?;
-    let mut json = String::new();
-    stream.read_to_string(&mut json).map_err(|e| format!("{shown}: the daemon does not answer: {e}"))?;
+    let mut answer = Vec::new();
+    let json = io::read_to_end(stream.as_fd(), usize::MAX, &mut answer)
+        .and_then(|()| fs::text(answer))
+        .map_err(|e| format!("{shown}: the daemon does not answer: {e}"))?;
     let report = json::read(&json)
         .ok_or_else(|| format!("{shown}: the daemon's answer is not that of this version; restart it"))?;
     Ok((json, report))
+}
+
+/// Whoever listens there has 5 s for each part of its answer.
+fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let stream = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&stream, &SocketAddrUnix::new(path)?)?;
+    sockopt::set_socket_timeout(&stream, Timeout::Recv, Some(Duration::from_secs(5)))?;
+    Ok(stream)
 }
 
 fn table(report: &Report) -> String {

@@ -24,7 +24,7 @@ impl Gluon {
     /// Watches Gluon's config, which lies beside ours.
     pub fn new(config: &Path) -> Gluon {
         let theirs = config.with_file_name(config_file::GLUON);
-        let watch = FileWatch::new(theirs.as_ref(), DONE)
+        let watch = FileWatch::new(&theirs, DONE)
             .map_err(|error| log::info!("{}: not watched: {error}; SIGHUP reads it again", theirs.display()));
         Gluon { file: PathBuf::from(FILE), signs: SIGNS, written: None, watch: watch.ok() }
     }
@@ -50,7 +50,7 @@ impl Gluon {
             return;
         }
         let there = fs::read(&self.file).is_ok_and(|there| there == text.as_bytes());
-        if !there && let Err(error) = replace(self.file.as_ref(), &text) {
+        if !there && let Err(error) = replace(&self.file, &text) {
             log::warn!(
                 "{}: {error}: who reads it does not hear of the WAN's DNS servers",
                 self.file.display()

@@ -28,6 +28,7 @@ use control::Control;
 use narrowgate_kernel::Real;
 use narrowgate_model::{Config, Gather, Time};
 use narrowgate_sys::path::Path;
+use narrowgate_sys::process::ExitCode;
 use narrowgate_sys::signal::{Signal, Signals};
 use reconcile::Reconciler;
 use resolvers::Resolvers;
@@ -35,7 +36,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::AsFd;
 use services::Services;
 use std::fmt::Arguments;
-use std::process::ExitCode;
 use std::time::Duration;
 use uplinks::Uplinks;
 

@@ -1,6 +1,9 @@
 //! The report as JSON (RFC 8259): one walk over the fields, which writes them or reads what it has written itself. So the reader need
 //! not understand all of JSON: what is not to the byte as the writer of this version has it is refused.
 
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 /// What a report is made of.
 pub trait Part {
     /// Writes itself, or becomes what is read.
@@ -151,7 +154,7 @@ impl Walk<'_> {
         let len = self.rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let (digits, rest) = self.rest.split_at_checked(len).unwrap_or_default();
         self.rest = rest;
-        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+        let number = core::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
         self.wrong |= number.is_none();
         number.unwrap_or_default()
     }

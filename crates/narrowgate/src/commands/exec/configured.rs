@@ -4,7 +4,9 @@ use super::options::Options;
 use super::{Refusal, refuse};
 use crate::cli::Globals;
 use crate::config_file;
-use std::io::ErrorKind;
+use narrowgate_sys::fs;
+use narrowgate_sys::io::ErrorKind;
+use rustix::fs::OFlags;
 
 /// Fills in what the options leave open. A config is not needed: where none is, or this user may not read it, the defaults stay.
 ///
@@ -17,7 +19,7 @@ pub(super) fn fill(options: &mut Options, globals: &Globals) -> Result<(), Refus
     }
     let path = &globals.config;
     if *path == Globals::default().config
-        && let Err(error) = std::fs::File::open(path)
+        && let Err(error) = fs::open(path, OFlags::RDONLY, 0)
         && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
     {
         return Ok(());

@@ -2,10 +2,12 @@
 
 use super::{Refusal, refuse};
 use crate::words::{Word, Words};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 use narrowgate_model::{Mark, ParseMarkError};
-use std::ffi::OsString;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use narrowgate_sys::path::PathBuf;
 
 /// What `narrowgate exec --help` prints.
 pub const HELP: &str = "\
@@ -59,12 +61,12 @@ pub(super) struct Options {
     pub(super) best_effort: bool,
     pub(super) verbose: bool,
     /// Never empty.
-    pub(super) command: Vec<OsString>,
+    pub(super) command: Vec<PathBuf>,
 }
 
 impl Options {
     /// The defaults, for a command.
-    pub(super) fn new(command: Vec<OsString>) -> Options {
+    pub(super) fn new(command: Vec<PathBuf>) -> Options {
         Options {
             via: Via::Auto,
             group: None,
@@ -87,7 +89,7 @@ impl Options {
 }
 
 /// Reads the arguments into `options`; whether help is wanted in place of a command. The first one that is no option begins the command.
-pub(super) fn parse(args: &[OsString], options: &mut Options) -> Result<bool, Refusal> {
+pub(super) fn parse(args: &[PathBuf], options: &mut Options) -> Result<bool, Refusal> {
     let mut words = Words::new(args);
     while let Some(word) = words.next().map_err(usage)? {
         if let Word::Other(program) = word {
@@ -165,7 +167,7 @@ mod tests {
     use super::*;
 
     fn options(line: &str) -> Result<Options, String> {
-        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let args: Vec<PathBuf> = line.split_whitespace().map(PathBuf::from).collect();
         let mut options = Options::new(Vec::new());
         match parse(&args, &mut options) {
             Ok(false) => Ok(options),

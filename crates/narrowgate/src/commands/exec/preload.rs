@@ -3,14 +3,11 @@
 
 use super::options::Options;
 use super::{Refusal, refuse};
+use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_sys::process::{self, CAP_NET_ADMIN, CAP_NET_RAW};
-use rustix::fs::{Mode, OFlags};
-use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use narrowgate_sys::{env, fs, io};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::OFlags;
 
 /// What a preload misses in any program, in words.
 pub(super) const MISSED: &str =
@@ -19,7 +16,7 @@ pub(super) const MISSED: &str =
 /// How the command gets the library.
 pub(super) struct Plan {
     pub(super) library: PathBuf,
-    pub(super) ld_preload: OsString,
+    pub(super) ld_preload: PathBuf,
 }
 
 /// Finds the library, and refuses a command that it would not mark, unless `--best-effort`. `uid` is the command's user;
@@ -41,10 +38,10 @@ pub(super) fn plan(options: &Options, uid: Option<u32>) -> Result<Plan, Refusal>
             }
         }
     }
-    let mut ld_preload = library.clone().into_os_string();
-    if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
-        ld_preload.push(":");
-        ld_preload.push(others);
+    let mut ld_preload = library.clone();
+    if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
+        ld_preload.append(":");
+        ld_preload.append(others);
     }
     Ok(Plan { library, ld_preload })
 }
@@ -52,11 +49,9 @@ pub(super) fn plan(options: &Options, uid: Option<u32>) -> Result<Plan, Refusal>
 fn library(given: Option<&Path>) -> Result<PathBuf, Refusal> {
     let found = match given {
         // The command may be started elsewhere.
-        Some(path) => {
-            Some(std::env::current_dir().unwrap_or_default().join(path)).filter(|path| path.is_file())
-        }
+        Some(path) => Some(env::current_dir().unwrap_or_default().join(path)).filter(|path| path.is_file()),
         None => {
-            let itself = std::env::current_exe().unwrap_or_default();
+            let itself = env::current_exe().unwrap_or_default();
             let places = [itself.parent(), Some(Path::new("/usr/lib")), Some(Path::new("/usr/local/lib"))];
             places.into_iter().flatten().find_map(|place| {
                 let path = place.join("libpacketmark.so");
@@ -91,14 +86,14 @@ fn may_mark(uid: Option<u32>) -> Result<(), Refusal> {
 }
 
 /// The file that execvp would run.
-fn find(command: &OsStr) -> Option<PathBuf> {
+fn find(command: &Path) -> Option<PathBuf> {
     if command.as_bytes().contains(&b'/') {
         return Some(command.into());
     }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let path = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     for directory in path.as_bytes().split(|byte| *byte == b':') {
-        let file = Path::new(OsStr::from_bytes(directory)).join(command);
-        if file.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0) {
+        let file = Path::from_bytes(directory).join(command);
+        if fs::metadata(&file).is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0) {
             return Some(file);
         }
     }
@@ -107,8 +102,8 @@ fn find(command: &OsStr) -> Option<PathBuf> {
 
 /// Whether the loader will load the library into a program: `Err` in it says why not. The outer error is the file's.
 fn reach(path: &Path, library: &Path, depth: u8) -> io::Result<Result<(), &'static str>> {
-    let file = open(path)?;
-    if rustix::fs::fstat(&file)?.st_mode & 0o6000 != 0 {
+    let file = fs::open(path, OFlags::RDONLY, 0)?;
+    if fs::metadata_of(file.as_fd())?.mode() & 0o6000 != 0 {
         return Ok(Err("setuid or setgid: the loader ignores LD_PRELOAD for it"));
     }
     let mut start = [0u8; 256];
@@ -117,26 +112,18 @@ fn reach(path: &Path, library: &Path, depth: u8) -> io::Result<Result<(), &'stat
     if let Some(script) = start.strip_prefix(b"#!") {
         let line = script.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
         let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-        return if depth < 4 {
-            reach(Path::new(OsStr::from_bytes(interpreter)), library, depth + 1)
-        } else {
-            Ok(Ok(()))
-        };
+        return if depth < 4 { reach(Path::from_bytes(interpreter), library, depth + 1) } else { Ok(Ok(())) };
     }
     let Some(elf) = Elf::parse(start) else { return Ok(Ok(())) };
     if !elf.has_interpreter(&file) {
         return Ok(Err("a static program: there is no loader to load the library"));
     }
     let mut header = [0u8; 64];
-    let len = rustix::io::pread(open(library)?, &mut header, 0)?;
+    let len = rustix::io::pread(fs::open(library, OFlags::RDONLY, 0)?, &mut header, 0)?;
     match Elf::parse(header.get(..len).unwrap_or_default()) {
         Some(library) if library.kind() == elf.kind() => Ok(Ok(())),
         _ => Ok(Err("a program of another machine than the library's")),
     }
-}
-
-fn open(path: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// The header of an ELF file (elf(5)): as much as tells where the program headers are.
@@ -193,6 +180,7 @@ mod tests {
     #[test]
     fn a_dynamic_program_is_reached() {
         let itself = std::env::current_exe().expect("this test is a file");
+        let itself = PathBuf::from(itself);
         assert_eq!(reach(&itself, &itself, 0).expect("can be read"), Ok(()));
     }
 

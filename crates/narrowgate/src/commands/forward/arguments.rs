@@ -2,12 +2,14 @@
 
 use super::said;
 use crate::words::{Word, Words};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Display;
+use core::net::SocketAddr;
 use narrowgate_forwarder::child::MAX_LISTENERS;
 use narrowgate_model::{Mark, ParseServerError, Server};
-use std::ffi::OsString;
-use std::fmt::Display;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use narrowgate_sys::path::PathBuf;
 
 /// What was asked for.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub(super) enum Source {
 
 impl Arguments {
     /// From the words after `forward`; the error is for the user.
-    pub fn parse(args: &[OsString]) -> Result<Arguments, String> {
+    pub fn parse(args: &[PathBuf]) -> Result<Arguments, String> {
         let mut listen: Vec<SocketAddr> = Vec::new();
         let mut servers: Vec<Server> = Vec::new();
         let (mut mark, mut file, mut cache) = (None, None, 0);
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, String> {
-        Arguments::parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+        Arguments::parse(&line.split_whitespace().map(PathBuf::from).collect::<Vec<_>>())
     }
 
     #[test]

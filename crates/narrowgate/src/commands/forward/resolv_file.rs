@@ -2,11 +2,14 @@
 
 use super::said;
 use crate::watch::{DONE, FileWatch};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Display;
 use narrowgate_model::Server;
+use narrowgate_sys::path::{Path, PathBuf};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::inotify::WatchFlags;
-use std::fmt::Display;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
 
 /// See the module's head.
 pub(super) struct ResolvFile {
@@ -31,7 +34,7 @@ impl ResolvFile {
     /// The servers as they stand there now. Read again only after a change.
     pub fn servers(&mut self) -> &[Server] {
         if self.watch.changed() || self.servers.is_none() {
-            match std::fs::read(&self.path) {
+            match narrowgate_sys::fs::read(&self.path) {
                 Ok(bytes) => self.servers = Some(nameservers(&String::from_utf8_lossy(&bytes))),
                 // Gone: the servers are as they were, for a file that is written anew is away for a moment.
                 Err(error) => {
@@ -82,7 +85,7 @@ mod tests {
     fn a_file_may_come_late_be_replaced_and_go() {
         let folder = std::env::temp_dir().join(format!("narrowgate-resolv-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("resolv.conf");
+        let path = PathBuf::from(folder.join("resolv.conf"));
         let mut file = ResolvFile::watch(&path).unwrap();
         assert!(file.servers().is_empty());
         std::fs::write(&path, "nameserver 192.0.2.1\n").unwrap();

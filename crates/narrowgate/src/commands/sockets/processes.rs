@@ -3,13 +3,15 @@
 
 use super::verdict::Want;
 use crate::runtime::RuntimeDir;
+use alloc::string::String;
+use alloc::vec::Vec;
 use narrowgate_forwarder::child;
 use narrowgate_model::Config;
 use narrowgate_model::config::{Group, Via};
 use narrowgate_model::sort::sort;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use narrowgate_sys::fs;
+use narrowgate_sys::io::{self, ErrorKind};
+use narrowgate_sys::path::PathBuf;
 
 /// A tunnel or a resolver.
 pub struct Owner<'a> {
@@ -77,7 +79,7 @@ pub fn find<'a>(
     }
     let mut processes = Vec::new();
     let all = numbers("/proc").unwrap_or_default();
-    let ours = network(std::process::id());
+    let ours = network(narrowgate_sys::process::id());
     for (index, owner) in owners.iter().enumerate() {
         let before = processes.len();
         for pid in all.iter().copied().filter(|pid| owner.has(*pid)) {
@@ -129,8 +131,8 @@ fn sockets(pid: u32) -> io::Result<Vec<(i32, u64)>> {
 /// The names in a directory that are numbers, in their order.
 fn numbers(directory: &str) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        if let Some(number) = entry?.file_name().to_str().and_then(number) {
+    for name in fs::names_in(directory)? {
+        if let Some(number) = name.to_str().and_then(number) {
             found.push(number);
         }
     }

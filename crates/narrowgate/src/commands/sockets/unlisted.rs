@@ -2,10 +2,10 @@
 //! have no port yet. A copy of the descriptor is asked for what the list would have told; the socket notices nothing of it.
 
 use super::verdict::Seen;
+use core::net::SocketAddr;
 use narrowgate_sys::{process, socket};
+use rustix::fd::AsFd;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketType, sockopt};
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
 
 /// The socket behind a descriptor of another process; `None` if it is of a family that has no mark to be looked at (or
 /// gone, or the kernel, before 5.6, gives no copies).
@@ -17,7 +17,7 @@ pub fn look(pid: u32, number: i32, inode: u64) -> Option<Seen> {
     let mark = socket::mark_of(copy.as_fd()).ok()?;
     let domain = sockopt::socket_domain(&copy).ok()?;
     if domain == AddressFamily::PACKET {
-        let device = packet_device(&std::fs::read_to_string("/proc/net/packet").ok()?, inode);
+        let device = packet_device(&narrowgate_sys::fs::read_to_string("/proc/net/packet").ok()?, inode);
         return Some(Seen { protocol: "packet", device, mark, ..Seen::default() });
     }
     if ![AddressFamily::INET, AddressFamily::INET6].contains(&domain) {

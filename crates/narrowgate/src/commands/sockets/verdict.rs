@@ -4,12 +4,14 @@
 //! to networks that other devices have routes to. An unmarked one that goes to the uplink's networks, or to where only a default
 //! route leads, is dropped by the guard or, worse for the tunnel, sent into the tunnel itself.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
 use narrowgate_model::config::Config;
 use narrowgate_model::net::RouteKind;
 use narrowgate_model::state::Observed;
 use narrowgate_model::{Mark, Prefix};
 use narrowgate_policy::lookup::{self, Flow, Tables};
-use std::net::{IpAddr, SocketAddr};
 
 /// A socket, wherever it was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
