@@ -121,9 +121,10 @@ fn note_route_event(events: &mut Events, message: &Message<'_>, watched: Option<
         address::RTM_NEWADDR | address::RTM_DELADDR => events.addresses = true,
         rule::RTM_NEWRULE | rule::RTM_DELRULE => events.rules = true,
         route::RTM_NEWROUTE | route::RTM_DELROUTE if !events.routes => {
-            let mut routes = Vec::new();
-            route::decode(message.body, &mut routes);
-            events.routes = watched.is_none_or(|w| routes.iter().any(|r| w.wants(r)));
+            events.routes = watched.is_none();
+            route::decode(message.body, &mut |route| {
+                events.routes |= watched.is_some_and(|watched| watched.wants(&route));
+            });
         }
         _ => {}
     }

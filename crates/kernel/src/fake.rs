@@ -316,7 +316,7 @@ impl Kernel for Fake {
         self.steps.push(step.clone());
         let failed = |errno: i32| {
             Error::io(
-                format_args!("{}", crate::describe(step)),
+                format_args!("{}", crate::Described(step)),
                 &narrowgate_sys::io::Error::from_raw_os_error(errno),
             )
         };

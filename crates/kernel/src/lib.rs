@@ -28,11 +28,10 @@ pub use fake::Fake;
 pub use nft::{Capabilities, Counter, SetSize};
 pub use real::Real;
 
-use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use narrowgate_model::Time;
-use narrowgate_model::net::{Route, Rule};
 use narrowgate_model::state::{Observed, Step};
 
 /// What to look at. Links, rules and our tables in nftables are always looked at, and whatever has our protocol number.
@@ -57,19 +56,24 @@ pub trait Kernel {
 }
 
 /// What a step does, for an error.
-fn describe(step: &Step) -> String {
-    let route = |r: &Route| format!("route {} metric {} in table {}", r.dst, r.metric, r.table);
-    let rule = |r: &Rule| format!("IPv{} rule {}", if r.ipv6 { 6 } else { 4 }, r.priority);
-    match step {
-        Step::SetLink { name, up } => format!("switching {name} {}", if *up { "on" } else { "off" }),
-        Step::AddAddress(a) => format!("adding address {} to device {}", a.prefix, a.link),
-        Step::RemoveAddress(a) => format!("removing address {} from device {}", a.prefix, a.link),
-        Step::AddRoute(r) => format!("adding {}", route(r)),
-        Step::RemoveRoute(r) => format!("removing {}", route(r)),
-        Step::AddRule(r) => format!("adding {}", rule(r)),
-        Step::RemoveRule(r) => format!("removing {}", rule(r)),
-        Step::SetGuard(_) => "loading the guard".to_owned(),
-        Step::RemoveGuard => "removing the guard".to_owned(),
-        Step::SetSysctl { path, .. } => format!("setting sysctl {path}"),
+struct Described<'a>(&'a Step);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if matches!(self.0, Step::AddRoute(_) | Step::AddRule(_)) { "adding" } else { "removing" };
+        match self.0 {
+            Step::SetLink { name, up } => write!(f, "switching {name} {}", if *up { "on" } else { "off" }),
+            Step::AddAddress(a) => write!(f, "adding address {} to device {}", a.prefix, a.link),
+            Step::RemoveAddress(a) => write!(f, "removing address {} from device {}", a.prefix, a.link),
+            Step::AddRoute(r) | Step::RemoveRoute(r) => {
+                write!(f, "{verb} route {} metric {} in table {}", r.dst, r.metric, r.table)
+            }
+            Step::AddRule(r) | Step::RemoveRule(r) => {
+                write!(f, "{verb} IPv{} rule {}", if r.ipv6 { 6 } else { 4 }, r.priority)
+            }
+            Step::SetGuard(_) => f.write_str("loading the guard"),
+            Step::RemoveGuard => f.write_str("removing the guard"),
+            Step::SetSysctl { path, .. } => write!(f, "setting sysctl {path}"),
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::events::{EventSockets, Events, Watched};
 use crate::nft::{self, Capabilities, Counter, SetSize};
 use crate::renamed::Gates;
 use crate::rtnl::{address, link, route, rule};
-use crate::{Error, Kernel, Scope, describe, sysctl};
+use crate::{Described, Error, Kernel, Scope, sysctl};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use narrowgate_model::net::{Address, Link, Route, Rule};
@@ -140,23 +140,30 @@ impl Real {
     /// One dump for each of the table, the protocol number and the devices, so that a mesh's thousands of routes stay in
     /// the kernel.
     fn read_routes(&mut self, watched: &Watched, routes: &mut Vec<Route>) -> Result<(), Error> {
-        self.read_routes_by(route::Filter::Table(watched.table), routes)?;
-        self.read_routes_by(route::Filter::Protocol(PROTOCOL), routes)?;
+        self.read_routes_by(route::Filter::Table(watched.table), watched, routes)?;
+        self.read_routes_by(route::Filter::Protocol(PROTOCOL), watched, routes)?;
         for link in &watched.links {
-            self.read_routes_by(route::Filter::Device(*link), routes)?;
+            self.read_routes_by(route::Filter::Device(*link), watched, routes)?;
         }
-        routes.retain(|r| watched.wants(r));
-        narrowgate_model::sort::sort(routes);
-        routes.dedup();
+        narrowgate_model::sort::sort_by_key(routes, |route| (route.table, route.dst, route.metric));
         Ok(())
     }
 
-    fn read_routes_by(&mut self, filter: route::Filter, routes: &mut Vec<Route>) -> Result<(), Error> {
+    fn read_routes_by(
+        &mut self,
+        filter: route::Filter,
+        watched: &Watched,
+        routes: &mut Vec<Route>,
+    ) -> Result<(), Error> {
         for ipv6 in [false, true] {
             // The table is not there yet, the device not any more, or IPv6 not at all.
             let (request, fine) = (route::dump_request(ipv6, filter), [ENOENT, ENODEV, EAFNOSUPPORT]);
             self.each("routes", route::RTM_GETROUTE, &request, &fine, &mut |m| {
-                route::decode(m.body, routes);
+                route::decode(m.body, &mut |route| {
+                    if watched.wants(&route) && !routes.contains(&route) {
+                        routes.push(route);
+                    }
+                });
             })?;
         }
         Ok(())
@@ -230,11 +237,11 @@ impl Kernel for Real {
             }
             Step::AddRule(r) | Step::RemoveRule(r) if r.selector.unknown => {
                 let cause = format_args!("it has selectors that we do not know");
-                Err(Error::other(format_args!("{}", describe(step)), None, cause))
+                Err(Error::other(format_args!("{}", Described(step)), None, cause))
             }
-            _ => {
-                self.apply_rtnl(step, now).map_err(|e| Error::refused(format_args!("{}", describe(step)), &e))
-            }
+            _ => self
+                .apply_rtnl(step, now)
+                .map_err(|e| Error::refused(format_args!("{}", Described(step)), &e)),
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn write(path: &str, value: &str) -> Result<(), Error> {
 
 fn place(path: &str) -> Result<String, Error> {
     // Device names come into these paths, and "." and ".." are no device names.
-    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    if path.as_bytes().split(|byte| *byte == b'/').any(|part| matches!(part, b"" | b"." | b"..")) {
         return Err(Error::other(
             format_args!("sysctl \"{path}\""),
             None,

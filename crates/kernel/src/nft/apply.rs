@@ -88,7 +88,7 @@ pub(super) fn transaction(
 }
 
 /// What a message of the transaction is about, behind a comma: the table, and the chain, rule or counter.
-#[cold]
+#[inline(never)]
 fn culprit(message: Message<'_>) -> Option<String> {
     let (family, attributes) = ours(message.body)?;
     let (what, name) = match message.kind & 0xff {
@@ -170,7 +170,7 @@ fn set_counters(requests: &mut Requests, wanted: &Table, seen: Option<&SeenTable
 /// Whether a chain that is there can stay and only needs other rules, and perhaps another policy.
 fn fits(family: Family, wanted: &Chain, seen: &SeenChain) -> bool {
     seen.name == wanted.name
-        && seen.kind == chain_type(wanted.kind)
+        && chain_type(wanted.kind).bytes().next() == Some(seen.kind)
         && seen.hook == hook(family, wanted.hook)
         && seen.priority == wanted.priority
         && wanted.devices.iter().all(|device| seen.devices.contains(device))
@@ -193,7 +193,7 @@ fn set_policy<'a>(requests: &'a mut Requests, family: Family, chain: &Chain) -> 
 fn new_rule(requests: &mut Requests, family: Family, chain: &str, rule: &Rule) {
     let body = message(requests, NEWRULE, NLM_F_CREATE | NLM_F_APPEND, family);
     body.put_text(RULE_CHAIN, chain);
-    body.put(RULE_USERDATA, &encode_comment(&rule.comment()));
+    put_comment(body, &rule.comment());
     let list = body.open(RULE_EXPRESSIONS | NESTED);
     expression::encode(body, family, rule);
     body.close(list);
@@ -210,13 +210,14 @@ impl Seen {
     }
 }
 
-fn encode_comment(text: &str) -> Vec<u8> {
+fn put_comment(body: &mut Vec<u8>, text: &str) {
     let text = text.as_bytes();
     let text = text.get(..MAX_COMMENT).unwrap_or(text);
-    let mut data = vec![USERDATA_COMMENT, text.len() as u8 + 1];
-    data.extend_from_slice(text);
-    data.push(0);
-    data
+    let data = body.open(RULE_USERDATA);
+    body.extend_from_slice(&[USERDATA_COMMENT, text.len() as u8 + 1]);
+    body.extend_from_slice(text);
+    body.push(0);
+    body.close(data);
 }
 
 fn chain_type(kind: ChainKind) -> &'static str {

@@ -11,7 +11,6 @@ use crate::Error;
 use alloc::string::String;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::mem::take;
 use narrowgate_model::NFT_TABLE;
 use narrowgate_model::nft::{ChainPrint, Family};
 use narrowgate_model::state::ObservedGuard;
@@ -39,8 +38,8 @@ pub(crate) struct SeenTable {
 #[derive(Debug, Default)]
 pub(crate) struct SeenChain {
     pub name: String,
-    /// `filter`, `nat`; empty for a chain without a hook.
-    pub kind: String,
+    /// First letter of `filter`, `nat` or `route`; 0 for a chain without a hook.
+    pub kind: u8,
     pub hook: u32,
     pub priority: i32,
     /// `NF_DROP` or `NF_ACCEPT`.
@@ -91,18 +90,17 @@ impl Seen {
             let family = table.family;
             guard.owned &= table.owner == Some(port);
             guard.persistent &= table.flags & PERSIST != 0;
-            let mut show =
-                |name, devices, comments| guard.chains.push(ChainPrint { family, name, devices, comments });
-            for chain in &mut table.chains {
-                show(take(&mut chain.name), take(&mut chain.devices), take(&mut chain.comments));
+            while let Some(SeenChain { name, devices, comments, .. }) = table.chains.pop() {
+                guard.chains.push(ChainPrint { family, name, devices, comments });
             }
-            for set in &mut table.sets {
+            while let Some(set) = table.sets.pop() {
                 let mut comments = Vec::new();
                 for element in set.elements.iter().filter(|e| e.time.is_none()) {
                     comments.push(element.addr.to_string());
                 }
                 narrowgate_model::sort::sort(&mut comments);
-                show(take(&mut set.name), Vec::new(), comments);
+                let devices = Vec::new();
+                guard.chains.push(ChainPrint { family, name: set.name, devices, comments });
             }
         }
         narrowgate_model::sort::sort(&mut guard.chains);
@@ -140,7 +138,7 @@ fn decode_chain(of_chain: &[u8]) -> SeenChain {
     narrowgate_model::sort::sort(&mut devices);
     SeenChain {
         name: text(value(CHAIN_NAME)),
-        kind: text(value(CHAIN_TYPE)),
+        kind: value(CHAIN_TYPE).first().copied().unwrap_or(0),
         hook: be32(hook, HOOK_NUMBER).unwrap_or(0),
         priority: be32(hook, HOOK_PRIORITY).unwrap_or(0) as i32,
         policy: be32(of_chain, CHAIN_POLICY).unwrap_or(0),

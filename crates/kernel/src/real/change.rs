@@ -44,9 +44,12 @@ impl Real {
         let mut there = Vec::new();
         let request = route::dump_request(true, route::Filter::Table(new.table));
         for message in self.route.dump(route::RTM_GETROUTE, &request)?.messages() {
-            route::decode(message.body, &mut there);
+            route::decode(message.body, &mut |route| {
+                if same_ipv6_route(&route, new) {
+                    there.push(route);
+                }
+            });
         }
-        there.retain(|r| same_ipv6_route(r, new));
         if there.iter().any(|r| r == new) {
             return Ok(());
         }

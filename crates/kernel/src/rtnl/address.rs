@@ -30,10 +30,11 @@ pub(crate) fn encode_new(body: &mut Vec<u8>, address: &Address, now: Time) {
     let preferred = lifetime(address.preferred_until, now).min(valid);
     encode_delete(body, address);
     body.put_number(IFA_FLAGS, flags);
-    let mut lifetimes = [0; 16];
-    lifetimes[..4].copy_from_slice(&preferred.to_ne_bytes());
-    lifetimes[4..8].copy_from_slice(&valid.to_ne_bytes());
-    body.put(IFA_CACHEINFO, &lifetimes);
+    let lifetimes = body.open(IFA_CACHEINFO);
+    for number in [preferred, valid, 0, 0] {
+        body.extend_from_slice(&number.to_ne_bytes());
+    }
+    body.close(lifetimes);
     if address.protocol != 0 {
         body.put(IFA_PROTO, &[address.protocol]);
     }

@@ -72,8 +72,8 @@ pub(crate) fn encode(body: &mut Vec<u8>, route: &Route, delete: bool) {
     }
 }
 
-/// The routes of an `RTM_NEWROUTE`: several if it has several next hops, none if it is a cached one or of another family.
-pub(crate) fn decode(body: &[u8], routes: &mut Vec<Route>) {
+/// Hands on the routes of an `RTM_NEWROUTE`: several if it has several next hops, none if it is a cached one or of another family.
+pub(crate) fn decode(body: &[u8], take: &mut dyn FnMut(Route)) {
     let Some((header, rest)) = body.split_first_chunk::<HEADER_LEN>() else { return };
     let [family, dst_len, _, _, table, protocol, _, kind_of_it, f0, f1, f2, f3] = *header;
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
@@ -94,9 +94,9 @@ pub(crate) fn decode(body: &[u8], routes: &mut Vec<Route>) {
         route.link = None; // IPv6 shows these over lo
     }
     if hops.is_empty() {
-        routes.push(route);
+        take(route);
     } else {
-        decode_hops(hops, &route, routes);
+        decode_hops(hops, &route, take);
     }
 }
 
@@ -123,7 +123,7 @@ fn read<'a>(rest: &'a [u8], route: &mut Route) -> &'a [u8] {
 }
 
 /// `RTA_MULTIPATH`: an array of `struct rtnexthop`, each with attributes.
-fn decode_hops(mut hops: &[u8], common: &Route, routes: &mut Vec<Route>) {
+fn decode_hops(mut hops: &[u8], common: &Route, take: &mut dyn FnMut(Route)) {
     while let Some(header) = hops.first_chunk::<RTNEXTHOP_LEN>() {
         let [l0, l1, flags, _, i0, i1, i2, i3] = *header;
         let len = usize::from(u16::from_ne_bytes([l0, l1]));
@@ -138,7 +138,7 @@ fn decode_hops(mut hops: &[u8], common: &Route, routes: &mut Vec<Route>) {
                 _ => {}
             }
         }
-        routes.push(route);
+        take(route);
         hops = hops.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
 }

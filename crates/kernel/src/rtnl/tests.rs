@@ -16,7 +16,7 @@ proptest! {
         let _ = (decoded(link::decode, &body), decoded(rule::decode, &body));
         let _ = address::decode(&body, NOW);
         let mut routes = Vec::new();
-        route::decode(&body, &mut routes);
+        route::decode(&body, &mut |route| routes.push(route));
         // No hop is shorter than its header.
         prop_assert!(routes.len() <= 1 + body.len() / 8);
     }
@@ -27,7 +27,7 @@ proptest! {
         route::encode(&mut body, &wanted, false);
         for encoded in [&body, &oracle::route(&wanted, false)] {
             let mut seen = Vec::new();
-            route::decode(encoded, &mut seen);
+            route::decode(encoded, &mut |route| seen.push(route));
             prop_assert_eq!(&seen[..], std::slice::from_ref(&wanted));
             prop_assert_eq!(content(encoded, 12), content(&body, 12));
         }

@@ -1,21 +1,22 @@
 //! `struct inet_diag_req_v2` and `struct inet_diag_msg` (linux/inet_diag.h): bytes only, no socket.
 
 use super::{InetSocket, Transport};
+use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use narrowgate_sys::netlink::{find, number};
 
 pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
 /// The body of a dump request: sockets in any state.
-pub(super) fn request(transport: Transport, ipv6: bool) -> [u8; REQUEST_LEN] {
-    let mut request = [0; REQUEST_LEN];
-    request[0] = if ipv6 { AF_INET6 } else { AF_INET };
-    request[1] = match transport {
+pub(super) fn request(transport: Transport, ipv6: bool) -> Vec<u8> {
+    let family = if ipv6 { AF_INET6 } else { AF_INET };
+    let protocol = match transport {
         Transport::Tcp => 6,
         Transport::Udp => 17,
         Transport::Raw => 255,
     };
-    request[4..8].copy_from_slice(&[0xff; 4]);
+    let mut request = vec![family, protocol, 0, 0, 0xff, 0xff, 0xff, 0xff];
+    request.resize(REQUEST_LEN, 0);
     request
 }
 

@@ -1,6 +1,7 @@
 //! Who else writes a sysctl. No netlink message tells of it; inotify(7) does, for writers that see the same `/proc`. One in
 //! another container is found out with the next event of another kind.
 
+use alloc::ffi::CString;
 use alloc::string::String;
 use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,9 +28,12 @@ impl Watch {
     #[inline(never)]
     pub(crate) fn add(&self, paths: &[String]) {
         let Some(fd) = &self.fd else { return };
-        for place in paths.iter().filter_map(|path| super::place(path).ok()) {
-            if let Err(error) = inotify::add_watch(fd, &place, WatchFlags::MODIFY) {
-                log::debug!("watching {}: {error}", place);
+        for path in paths {
+            let Some(place) = super::place(path).ok().and_then(|place| CString::new(place).ok()) else {
+                continue;
+            };
+            if let Err(error) = inotify::add_watch(fd, &*place, WatchFlags::MODIFY) {
+                log::debug!("watching {path}: {error}");
             }
         }
     }

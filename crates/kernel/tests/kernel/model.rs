@@ -75,7 +75,9 @@ fn summary(observed: &Observed) -> Summary {
         .collect();
     addresses.sort();
     let up = observed.links.iter().any(|l| l.name == "wan" && l.up);
-    (addresses, observed.routes.clone(), observed.rules.clone(), up)
+    let mut routes = observed.routes.clone();
+    routes.sort();
+    (addresses, routes, observed.rules.clone(), up)
 }
 
 /// Steps of a little world in which they get in each other's way.

@@ -198,19 +198,16 @@ impl core::error::Error for Error {}
 
 /// `struct nlmsghdr`: its last two are the sequence number and the port.
 fn push_header(bytes: &mut Vec<u8>, len: u32, kind: u16, flags: u16, numbers: [u32; 2]) {
-    let mut header = [0; HEADER_LEN];
-    header[..4].copy_from_slice(&len.to_ne_bytes());
-    header[4..6].copy_from_slice(&kind.to_ne_bytes());
-    header[6..8].copy_from_slice(&flags.to_ne_bytes());
-    header[8..12].copy_from_slice(&numbers[0].to_ne_bytes());
-    header[12..].copy_from_slice(&numbers[1].to_ne_bytes());
-    bytes.extend_from_slice(&header);
+    let ([k0, k1], [f0, f1]) = (kind.to_ne_bytes(), flags.to_ne_bytes());
+    for word in [len, u32::from_ne_bytes([k0, k1, f0, f1]), numbers[0], numbers[1]] {
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
 }
 
 /// Writes a number in the host's byte order.
 fn put(bytes: &mut [u8], at: usize, number: u32) {
-    if let Some(place) = bytes.get_mut(at..at + 4) {
-        place.copy_from_slice(&number.to_ne_bytes());
+    if let Some(place) = bytes.get_mut(at..).and_then(|bytes| bytes.first_chunk_mut()) {
+        *place = number.to_ne_bytes();
     }
 }
 
