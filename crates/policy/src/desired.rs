@@ -120,6 +120,7 @@ pub(crate) struct Known<'a> {
     pub dead: bool,
 }
 
+#[inline(never)]
 fn uplinks<'a>(inputs: &Inputs<'a>) -> Vec<Known<'a>> {
     let observed = inputs.observed;
     let known = |config: &'a Uplink| {
@@ -154,6 +155,7 @@ pub(crate) fn manages(uplink: &Uplink) -> bool {
 }
 
 /// Only what the kernel has: a device that is not there has no sysctls, a kernel without IPv6 none of IPv6.
+#[inline(never)]
 fn sysctls(config: &Config, uplinks: &[Known<'_>], observed: &Observed) -> ByName<String> {
     let mut wanted = ByName::new();
     let mut want = |path: String, value: &str| {
@@ -181,6 +183,7 @@ fn path_of(family: &str, device: &str, name: &str) -> String {
     ["net/", family, "/conf/", device, "/", name].concat()
 }
 
+#[inline(never)]
 fn addresses(uplinks: &[Known<'_>], now: Time) -> Vec<Address> {
     let mut wanted: Vec<Address> = Vec::new();
     for uplink in uplinks {

@@ -7,6 +7,7 @@
 use crate::rules::{collide, is_twin};
 use crate::teardown::{remove_address, remove_route, remove_rule};
 use alloc::vec::Vec;
+use core::ptr;
 use narrowgate_model::Gather;
 use narrowgate_model::net::{Address, Link, Route, RouteKind, Rule};
 use narrowgate_model::state::{Desired, Observed, Step};
@@ -54,6 +55,7 @@ pub fn diff(desired: &Desired, observed: &Observed, now: Time) -> Vec<Step> {
 
 /// Our tables are set again when they differ, and when nobody owns them: a process before us has died, so we adopt them.
 /// Tables without `persist` and without an owner are those of a kernel that knows neither.
+#[inline(never)]
 fn guard(desired: &Desired, observed: &Observed, plan: &mut Vec<Step>) {
     let is = &observed.guard.chains; // each once, as among those that are wanted
     let wanted = desired.ruleset.fingerprint();
@@ -63,6 +65,7 @@ fn guard(desired: &Desired, observed: &Observed, plan: &mut Vec<Step>) {
     }
 }
 
+#[inline(never)]
 fn rules(desired: &Desired, observed: &Observed, plan: &mut Vec<Step>) {
     // Which of the observed rules stay: each that is wanted, once, and no twin that a foreign rule has got behind.
     let mut stays = Vec::new();
@@ -95,6 +98,7 @@ fn overtaken(rules: &[Rule], n: usize) -> bool {
 }
 
 /// Ours, and not wanted any more or not as it is.
+#[inline(never)]
 fn stale_addresses<'a>(desired: &Desired, observed: &'a Observed) -> Vec<&'a Address> {
     let wanted =
         |is: &Address| desired.addresses.iter().any(|want| same_address(is, want) && !immutable(is, want));
@@ -103,6 +107,7 @@ fn stale_addresses<'a>(desired: &Desired, observed: &'a Observed) -> Vec<&'a Add
 
 /// What is stale goes backwards, secondary addresses before the primary one of their network. With the primary one the
 /// kernel removes the others that are left, so on a device that is `shaken` all IPv4 addresses are set again.
+#[inline(never)]
 fn addresses(
     desired: &Desired,
     observed: &Observed,
@@ -114,20 +119,20 @@ fn addresses(
     stale.iter().rev().for_each(|a| remove_address(plan, a));
     for want in &desired.addresses {
         let shaken = !want.prefix.is_ipv6() && shaken.contains(&want.link);
-        let there = |is: &&Address| is.link == want.link && is.prefix.addr == want.prefix.addr;
-        let mut there = observed.addresses.iter().filter(there).filter(|is| !stale.contains(is));
-        let good = |is: &Address| !is_ours(observed, is) || same_address(is, want) && is_fresh(is, want, now);
-        let is_good = there.any(good);
-        if !is_good || shaken && !foreign_has(observed, want) {
+        // An address that somebody else has set there is as good as ours, and not ours to change.
+        let (mut good, mut foreign) = (false, false);
+        for is in &observed.addresses {
+            if is.link == want.link && is.prefix.addr == want.prefix.addr {
+                let ours = is_ours(observed, is);
+                let stays = !stale.iter().any(|stale| ptr::eq(*stale, is));
+                foreign |= !ours;
+                good |= stays && (!ours || same_address(is, want) && is_fresh(is, want, now));
+            }
+        }
+        if !good || shaken && !foreign {
             plan.push(Step::AddAddress(want.clone()));
         }
     }
-}
-
-/// An address that somebody else has set there is as good as ours, and not ours to change.
-fn foreign_has(observed: &Observed, want: &Address) -> bool {
-    let there = |is: &&Address| is.link == want.link && is.prefix.addr == want.prefix.addr;
-    observed.addresses.iter().filter(there).any(|is| !is_ours(observed, is))
 }
 
 /// Kernels before 5.18 keep no protocol with an address; there the missing prefix route is the hint. Newer ones give one to
@@ -194,7 +199,10 @@ fn remove_routes(
     }
     for is in observed.routes.iter().filter(|r| r.protocol == PROTOCOL && which(r)) {
         let done = |step: &Step| matches!(step, Step::RemoveRoute(r) if r == is);
-        if !wanted.iter().any(|w| same_route(is, w)) && !replaced.contains(&is) && !plan.iter().any(done) {
+        if !wanted.iter().any(|w| same_route(is, w))
+            && !replaced.iter().any(|r| ptr::eq(*r, is))
+            && !plan.iter().any(done)
+        {
             remove_route(plan, is);
         }
     }

@@ -17,6 +17,7 @@ use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Table};
 
 /// The table of the family `netdev`; none while there is no device to hook it to. With `absent` it waits for those that are
 /// not there: else a device that comes, or gets its name back, could send before we have seen it.
+#[inline(never)]
 pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], absent: bool) -> Option<Table> {
     let present = || uplinks.iter().filter(|u| absent || u.link.is_some());
     present().next()?;

@@ -20,6 +20,7 @@ use narrowgate_model::nft::{Action, Chain, ChainKind, Family, Hook, IpVersion, M
 use narrowgate_model::{Config, Mark};
 
 /// The tables of the families `inet` and `arp`.
+#[inline(never)]
 pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>], links: &[Link]) -> Vec<Table> {
     let devices = scope_devices(config);
     let mut input = Rules::new(config, Place::Inet);

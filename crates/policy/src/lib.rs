@@ -3,6 +3,8 @@
 //! Read in the order of the flow: `desired` (with `routes`, `rules`, `guard`, `strict`, `egress`), `diff`, `teardown`; `upstreams` is what
 //! the forwarder gets. [`lookup`] and [`verdict`] are models of what the kernel then does with a packet: the tests prove the
 //! policy by them, and `explain` tells people by them. What every rule of the guard is for: docs/policy.md.
+//!
+//! What has a hundred values at hand is `inline(never)`: in a frame of its own offsets are short, and the program is smaller.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

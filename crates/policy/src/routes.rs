@@ -16,6 +16,7 @@ use narrowgate_model::state::Observed;
 use narrowgate_model::{Config, Facts, PROTOCOL, Prefix, Time};
 
 /// All routes that should be there. Those over a device that is off are for [`crate::diff`] to leave out.
+#[inline(never)]
 pub(crate) fn desired(config: &Config, uplinks: &[Known<'_>], observed: &Observed, now: Time) -> Vec<Route> {
     let mut table = Wan { number: config.table, observed, routes: Vec::new() };
     let mut order: Vec<&Known<'_>> = uplinks.iter().gather();
@@ -45,6 +46,7 @@ pub(crate) fn has_ipv6(observed: &Observed) -> bool {
 /// The prefixes that are on-link by the facts, in order: what ARP and Neighbor Discovery may ask for.
 ///
 /// A default route without a router is left out: it would let everybody ask for everything. So are more than [`MAX_ONLINK`].
+#[inline(never)]
 pub(crate) fn onlink(facts: &Facts) -> Vec<Prefix> {
     let mut all: Vec<Prefix> = Vec::new();
     let mut add = |prefix: Prefix| {
@@ -82,6 +84,7 @@ struct Offer {
 }
 
 /// The offers of an uplink.
+#[inline(never)]
 fn offers(uplink: &Known<'_>, now: Time) -> Vec<Offer> {
     let mut offers: Vec<Offer> = Vec::new();
     let mut add = |dst: Prefix, via: Option<IpAddr>, rank, origin| {
@@ -111,6 +114,7 @@ struct Wan<'a> {
 }
 
 impl Wan<'_> {
+    #[inline(never)]
     fn uplink(&mut self, uplink: &Known<'_>, base: u32, now: Time) {
         let Some(link) = uplink.link else { return };
         let offers = offers(uplink, now);

@@ -18,6 +18,7 @@ use narrowgate_model::state::Observed;
 use narrowgate_model::{Config, Mark, PROTOCOL};
 
 /// All our rules. They follow from the config and the foreign rules alone.
+#[inline(never)]
 pub(crate) fn desired(config: &Config, observed: &Observed) -> Vec<Rule> {
     let mut rules = Vec::new();
     for ipv6 in [false, true] {
@@ -76,6 +77,7 @@ fn marked(config: &Config, ipv6: bool, foreign: &[&Rule]) -> Rule {
 
 /// Goes through the foreign rules from the last to the first, a priority at a time: all rules of one priority can be jumped
 /// over, or none. `next` is where a jump from before has to lead.
+#[inline(never)]
 fn twins(config: &Config, marked_at: u32, foreign: &[&Rule], rules: &mut Vec<Rule>) {
     let mut next = RuleAction::Unreachable;
     let mut rest = foreign;

@@ -202,7 +202,7 @@ impl Auto {
     }
 
     /// Lets everybody who is there do something; true if what the chosen one knows, or the choice, has changed.
-    fn each(&mut self, now: Time, mut act: impl FnMut(&mut dyn Provider) -> bool) -> bool {
+    fn each(&mut self, now: Time, act: &mut dyn FnMut(&mut dyn Provider) -> bool) -> bool {
         let mut changed = false;
         for (row, manager) in self.managers.iter_mut().enumerate() {
             let news = manager.as_mut().is_some_and(|m| act(&mut **m));
@@ -220,9 +220,13 @@ impl Auto {
         }
     }
 
-    fn everybody(&self) -> impl Iterator<Item = &dyn Provider> {
-        let managers = self.managers.iter().flatten().map(|m| &**m as &dyn Provider);
-        managers.chain(self.builtin.as_deref())
+    fn everybody<'a>(&'a self, each: &mut dyn FnMut(&'a dyn Provider)) {
+        for manager in self.managers.iter().flatten() {
+            each(&**manager);
+        }
+        if let Some(builtin) = &self.builtin {
+            each(&**builtin);
+        }
     }
 }
 
@@ -253,29 +257,34 @@ impl Provider for Auto {
         let open = self.choice == Choice::Open && self.nothing.link.as_ref() != link;
         self.nothing.link = link.cloned();
         self.link = link.cloned();
-        self.each(now, |p| p.on_link(link, now)) | open
+        self.each(now, &mut |p| p.on_link(link, now)) | open
     }
 
     fn on_addresses(&mut self, addresses: &[Address], now: Time) -> bool {
         self.addresses = addresses.to_vec();
-        self.each(now, |p| p.on_addresses(addresses, now))
+        self.each(now, &mut |p| p.on_addresses(addresses, now))
     }
 
     fn fds<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>) {
-        self.everybody().for_each(|p| p.fds(out));
+        self.everybody(&mut |p| p.fds(out));
     }
 
     fn on_readable(&mut self, now: Time) -> bool {
-        self.each(now, |p| p.on_readable(now))
+        self.each(now, &mut |p| p.on_readable(now))
     }
 
     fn on_timer(&mut self, now: Time) -> bool {
-        self.each(now, |p| p.on_timer(now))
+        self.each(now, &mut |p| p.on_timer(now))
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        let choice = (self.choice == Choice::Open && self.link.is_some()).then(|| self.started + PATIENCE);
-        self.everybody().filter_map(Provider::next_timeout).chain(choice).min()
+        let mut first = (self.choice == Choice::Open && self.link.is_some()).then(|| self.started + PATIENCE);
+        self.everybody(&mut |p| {
+            if let Some(at) = p.next_timeout() {
+                first = Some(first.map_or(at, |first| first.min(at)));
+            }
+        });
+        first
     }
 
     fn settled(&self, now: Time) -> bool {
@@ -284,7 +293,7 @@ impl Provider for Auto {
 
     fn stop(&mut self, now: Time) {
         self.link = None; // so that no choice is made any more
-        self.each(now, |p| {
+        self.each(now, &mut |p| {
             p.stop(now);
             true
         });

@@ -83,6 +83,7 @@ impl Netifd {
     }
 
     /// Does what is due and takes in what there is. True: the facts have changed.
+    #[inline(never)]
     fn proceed(&mut self, now: Time) -> bool {
         if self.ask_at.is_some_and(|at| at <= now) {
             self.ask_at = None;
@@ -126,6 +127,7 @@ impl Netifd {
     }
 
     /// Builds the facts anew; true if they are others than before.
+    #[inline(never)]
     fn refresh(&mut self, now: Time) -> bool {
         let selection = self.selection();
         let (mut facts, problem) = facts::facts(&self.known, &selection, now);
@@ -256,7 +258,7 @@ impl Provider for Netifd {
         let mut out: Vec<(String, String)> = Vec::new();
         for interface in facts::selected(&self.known, &selection) {
             out.push(("interface".to_owned(), facts::in_words(interface)));
-            facts::notes(interface).into_iter().map(|note| ("note".to_owned(), note)).add_to(&mut out);
+            facts::add_notes(interface, &mut out);
         }
         out.push((
             "netifd".to_owned(),
@@ -279,7 +281,9 @@ fn listed(dir: &narrowgate_sys::path::Path) -> Vec<String> {
     let mut names = Vec::new();
     for file in files {
         let text = narrowgate_sys::fs::read_to_string(dir.join(file)).unwrap_or_default();
-        text.lines().map(|line| line.trim().to_owned()).filter(|name| !name.is_empty()).add_to(&mut names);
+        for name in text.lines().map(str::trim).filter(|name| !name.is_empty()) {
+            names.push(name.to_owned());
+        }
     }
     names
 }

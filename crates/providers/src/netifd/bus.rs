@@ -117,6 +117,7 @@ impl Bus {
         self.retry = None;
     }
 
+    #[inline(never)]
     fn open(&mut self, now: Time) {
         self.retry = None;
         let mut refusal = None;
@@ -180,6 +181,7 @@ impl Line {
         self.request = Some((step, sequence, now + PATIENCE));
     }
 
+    #[inline(never)]
     fn pump(&mut self, now: Time) -> Result<Option<News>, Lost> {
         self.send()?;
         loop {
@@ -220,6 +222,7 @@ impl Line {
         Ok(news)
     }
 
+    #[inline(never)]
     fn understand(&mut self, message: Message<'_>, now: Time) -> Option<News> {
         match message.kind {
             Kind::Invoke => {
@@ -265,6 +268,7 @@ impl Line {
     }
 
     /// A request has ended.
+    #[inline(never)]
     fn finish(&mut self, step: Step, status: u32, now: Time) -> Option<News> {
         self.request = None;
         match step {

@@ -4,7 +4,7 @@ use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use core::net::IpAddr;
 use core::time::Duration;
 use narrowgate_model::facts::{DnsFact, Origin, Preference, RouteFact};
-use narrowgate_model::{Facts, Gather, Prefix, Server, Time};
+use narrowgate_model::{Facts, Prefix, Server, Time};
 use narrowgate_wire::ubus::network::{Interface, Route};
 
 /// Which of netifd's interfaces are the uplink.
@@ -22,32 +22,34 @@ pub struct Selection<'a> {
 
 /// The interfaces that are the uplink: those named, in that order; or else all on the device: Gluon's and OpenWrt's usual names
 /// first, then what Gluon's packages list, then the rest, so that no list of names can forget a new kind of uplink.
-pub fn selected<'a>(
-    known: &'a [Interface],
-    selection: &Selection<'a>,
-) -> impl Iterator<Item = &'a Interface> + use<'a> {
-    let on_device = |i: &&Interface| i.device.as_deref() == Some(selection.device);
+pub fn selected<'a>(known: &'a [Interface], selection: &Selection<'_>) -> Vec<&'a Interface> {
     let named = !selection.interfaces.is_empty();
-    let mut found: Vec<&Interface> = known
-        .iter()
-        .filter(|i| if named { selection.interfaces.contains(&i.name) } else { on_device(i) })
-        .gather();
-    let place = |i: &&Interface| match named {
-        true => selection.interfaces.iter().position(|name| *name == i.name),
-        false => {
-            let mut known = USUAL.iter().copied().chain(selection.listed.iter().map(String::as_str));
-            Some(known.position(|name| name == i.name).unwrap_or(usize::MAX))
+    let mut found: Vec<&Interface> = Vec::new();
+    for interface in known {
+        let on_device = interface.device.as_deref() == Some(selection.device);
+        if if named { selection.interfaces.contains(&interface.name) } else { on_device } {
+            found.push(interface);
         }
+    }
+    let place = |name: &String| {
+        let among = |list: &[String]| list.iter().position(|n| n == name);
+        if named {
+            return among(selection.interfaces);
+        }
+        let usual = USUAL.iter().position(|n| n == name);
+        let listed = || Some(USUAL.len() + among(selection.listed).unwrap_or(selection.listed.len()));
+        usual.or_else(listed)
     };
-    narrowgate_model::sort::sort_by_key(&mut found, place);
-    found.into_iter()
+    narrowgate_model::sort::sort_by_key(&mut found, |i| place(&i.name));
+    found
 }
 
 /// The facts, without the link, and what is wrong with the selection.
+#[inline(never)]
 pub fn facts(known: &[Interface], selection: &Selection<'_>, now: Time) -> (Facts, Option<String>) {
     let mut facts = Facts::default();
     let mut problem = missing(known, selection);
-    for interface in selected(known, selection).filter(|i| i.up) {
+    for interface in selected(known, selection).into_iter().filter(|i| i.up) {
         match interface.device.as_deref() {
             Some(other) if other != selection.device => {
                 let Interface { name, .. } = interface;
@@ -60,8 +62,8 @@ pub fn facts(known: &[Interface], selection: &Selection<'_>, now: Time) -> (Fact
         }
     }
     if !selection.dns.is_empty() {
-        let fact = |s: &Server| dns(s.clone(), selection, Origin::Config);
-        facts.dns = selection.dns.iter().map(fact).gather();
+        facts.dns.clear();
+        selection.dns.iter().for_each(|s| facts.dns.push(dns(s.clone(), selection, Origin::Config)));
     }
     (facts, problem)
 }
@@ -80,8 +82,9 @@ pub fn steady(facts: &mut Facts, before: &Facts) {
 
 /// An interface for `status`.
 pub fn in_words(interface: &Interface) -> String {
-    let mut text = format!("{} ({}", interface.name, interface.proto);
-    text.push_str(if interface.up { ", up" } else { ", down" });
+    let Interface { name, proto, .. } = interface;
+    let up = if interface.up { "up" } else { "down" };
+    let mut text = format!("{name} ({proto}, {up}");
     for (option, table) in [("ip4table", interface.ip4table), ("ip6table", interface.ip6table)] {
         if let Some(table) = table {
             text.push_str(&format!(", {option} {table}"));
@@ -92,55 +95,67 @@ pub fn in_words(interface: &Interface) -> String {
 }
 
 /// What the operator should know though it is no fault: default routes that netifd puts beside the tunnel's.
-pub fn notes(interface: &Interface) -> Vec<String> {
-    let note = |(family, option, table, default): (&str, &str, Option<u32>, Prefix)| {
-        let there = interface.up && interface.routes.iter().any(|r| r.active && r.dst == default);
-        (there && table.is_none()).then(|| {
-            let Interface { name, .. } = interface;
-            format!(
-                "netifd writes the {family} default route of '{name}' to the main table (only the guard keeps packets in): \
-                 uci set network.{name}.{option}=1"
-            )
-        })
-    };
+pub fn add_notes(interface: &Interface, out: &mut Vec<(String, String)>) {
     let families = [
         ("IPv4", "ip4table", interface.ip4table, Prefix::DEFAULT_V4),
         ("IPv6", "ip6table", interface.ip6table, Prefix::DEFAULT_V6),
     ];
-    families.into_iter().filter_map(note).gather()
+    for (family, option, table, default) in &families {
+        let there = interface.up && interface.routes.iter().any(|r| r.active && r.dst == *default);
+        if there && table.is_none() {
+            let Interface { name, .. } = interface;
+            let note = format!(
+                "netifd writes the {family} default route of '{name}' to the main table (only the guard keeps packets in): \
+                 uci set network.{name}.{option}=1"
+            );
+            out.push(("note".to_owned(), note));
+        }
+    }
 }
 
 fn missing(known: &[Interface], selection: &Selection<'_>) -> Option<String> {
-    let names = |list: Vec<&str>| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
-    let all = || {
-        let place = |i: &Interface| format!("{} on {}", i.name, i.device.as_deref().unwrap_or("no device"));
-        let all: Vec<String> = known.iter().map(place).collect();
-        names(all.iter().map(String::as_str).collect())
-    };
+    let mut absent = String::new();
     if selection.interfaces.is_empty() {
-        let nobody = selected(known, selection).next().is_none();
-        return nobody.then(|| format!("netifd has no interface on {}; it has: {}", selection.device, all()));
+        if !selected(known, selection).is_empty() {
+            return None;
+        }
+        enumerate(&mut absent, &["on ", selection.device]);
     }
-    let absent: Vec<&str> = selection
-        .interfaces
-        .iter()
-        .map(String::as_str)
-        .filter(|n| !known.iter().any(|i| i.name == *n))
-        .gather();
-    (!absent.is_empty()).then(|| format!("netifd has no interface {}; it has: {}", names(absent), all()))
+    for name in selection.interfaces {
+        if !known.iter().any(|i| i.name == *name) {
+            enumerate(&mut absent, &[name]);
+        }
+    }
+    if absent.is_empty() {
+        return None;
+    }
+    let mut all = String::new();
+    for interface in known {
+        enumerate(&mut all, &[&interface.name, " on ", interface.device.as_deref().unwrap_or("no device")]);
+    }
+    if all.is_empty() {
+        all.push_str("none");
+    }
+    Some(format!("netifd has no interface {absent}; it has: {all}"))
+}
+
+/// One more in a list for people.
+fn enumerate(list: &mut String, item: &[&str]) {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+    list.push_str(&item.concat());
 }
 
 fn add(facts: &mut Facts, interface: &Interface, selection: &Selection<'_>, now: Time) {
     // An IPv4 address tells its network; an IPv6 address does only where it was written by hand (RFC 5942): of others the
     // prefixes that are on-link are among the routes.
     let told = |p: &&Prefix| (!p.is_ipv6() || interface.proto == "static") && **p != Prefix::host(p.addr);
-    let near = interface.addresses.iter().filter(told).map(|p| on_link(p.network()));
-    for route in near.chain(interface.routes.iter().map(|route| offered(route, now))) {
-        // The multicast and link-local ones are on every link.
-        let everywhere = route.dst.addr.is_multicast() || Prefix::LINK_LOCAL == route.dst;
-        if !everywhere && !facts.routes.iter().any(|r| r.dst == route.dst && r.via == route.via) {
-            facts.routes.push(route);
-        }
+    for prefix in interface.addresses.iter().filter(told) {
+        add_route(facts, on_link(prefix.network()));
+    }
+    for route in &interface.routes {
+        add_route(facts, offered(route, now));
     }
     for &addr in interface.dns.iter().filter(|addr| is_elsewhere(**addr)) {
         let fact = dns(Server::new(addr), selection, Origin::Netifd);
@@ -152,6 +167,14 @@ fn add(facts: &mut Facts, interface: &Interface, selection: &Selection<'_>, now:
         if !facts.search.contains(domain) {
             facts.search.push(domain.clone());
         }
+    }
+}
+
+/// But for the multicast and link-local ones, which are on every link, and those that are there.
+fn add_route(facts: &mut Facts, route: RouteFact) {
+    let everywhere = route.dst.addr.is_multicast() || Prefix::LINK_LOCAL == route.dst;
+    if !everywhere && !facts.routes.iter().any(|r| r.dst == route.dst && r.via == route.via) {
+        facts.routes.push(route);
     }
 }
 
