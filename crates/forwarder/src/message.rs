@@ -165,7 +165,8 @@ pub fn question_name<'a>(message: &'a [u8], query: &Query) -> &'a [u8] {
 /// Whether two names are the same, whatever the case of their letters. (Lengths are below 64 and so never letters.)
 #[inline(never)]
 pub(crate) fn is_same_name(one: &[u8], other: &[u8]) -> bool {
-    one.eq_ignore_ascii_case(other)
+    // The standard library's way with slices is for long ones, and 300 bytes more.
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.eq_ignore_ascii_case(b))
 }
 
 /// Where the only question ends. Its name may not be compressed: there is nothing before it to point to.
@@ -206,16 +207,15 @@ impl Record {
     /// The record at `at`, if all of it is there.
     pub fn at(message: &[u8], at: usize) -> Option<Record> {
         let fixed = skip_name(message, at)?;
-        let rtype = u16_at(message, fixed)?;
-        let class = u16_at(message, fixed + 2)?;
-        let ttl = u32::from(u16_at(message, fixed + 4)?) << 16 | u32::from(u16_at(message, fixed + 6)?);
-        let rdata = fixed + 10;
-        let end = rdata + usize::from(u16_at(message, fixed + 8)?);
+        let head: &[u8; 10] = message.get(fixed..)?.first_chunk()?;
+        let [t0, t1, c0, c1, l0, l1, l2, l3, d0, d1] = *head;
+        let rdata = fixed + head.len();
+        let end = rdata + usize::from(u16::from_be_bytes([d0, d1]));
         (end <= message.len()).then_some(Record {
             section: 0,
-            rtype,
-            class,
-            ttl,
+            rtype: u16::from_be_bytes([t0, t1]),
+            class: u16::from_be_bytes([c0, c1]),
+            ttl: u32::from_be_bytes([l0, l1, l2, l3]),
             ttl_at: fixed + 4,
             rdata,
             end,

@@ -59,8 +59,27 @@ impl Engine {
         if attempt.form.tcp {
             server.tcp_failures = 0;
         }
+        self.lead(now, index, place, verdict, bad_cookie, bytes, out);
+    }
+
+    /// To what an answer with this response code leads; without a code its letters are not those that were sent.
+    #[allow(clippy::too_many_arguments)] // what was found out about it
+    #[inline(never)]
+    fn lead(
+        &mut self,
+        now: Time,
+        index: u32,
+        place: u8,
+        code: Option<u8>,
+        bad_cookie: bool,
+        bytes: &mut [u8],
+        out: &mut dyn Outside,
+    ) {
+        let Some(query) = self.queries.get_mut(index) else { return };
+        let Some(attempt) = query.tries.get(usize::from(place)).copied() else { return };
+        let Some(server) = self.servers.get_mut(attempt.server) else { return };
         let mut form = attempt.form;
-        let Some(code) = verdict else {
+        let Some(code) = code else {
             // Forged, or a server that does not keep case. Asked once more with plain letters, by a new id, both come to nothing.
             self.counters.wrong_case += 1;
             server.keeps_case = false;

@@ -287,19 +287,24 @@ impl Engine {
 
 /// The message for this try, as it is sent.
 pub(super) fn build(scratch: &mut Vec<u8>, query: &Query, attempt: &Try) {
+    let message = &query.message[..];
+    let left_out = query.parsed.edns.filter(|_| !attempt.form.edns);
+    let (before, behind) = left_out.map_or((message, None), |edns| {
+        (message.get(..edns.start).unwrap_or_default(), message.get(edns.end..))
+    });
     scratch.clear();
-    scratch.extend_from_slice(&query.message);
+    scratch.extend_from_slice(before);
+    if let Some(behind) = behind {
+        scratch.extend_from_slice(behind);
+        if let Some(count) = scratch.get_mut(10..).and_then(|rest| rest.first_chunk_mut()) {
+            *count = u16::from_be_bytes(*count).saturating_sub(1).to_be_bytes();
+        }
+    }
     message::set_id(scratch, attempt.id);
     if attempt.form.scrambled
         && let Some(name) = scratch.get_mut(HEADER..query.parsed.question_end.saturating_sub(4))
     {
         message::scramble(name, query.case);
-    }
-    if let Some(edns) = query.parsed.edns.filter(|_| !attempt.form.edns) {
-        scratch.drain(edns.start.min(scratch.len())..edns.end.min(scratch.len()));
-        if let Some(count) = scratch.get_mut(10..).and_then(|rest| rest.first_chunk_mut()) {
-            *count = u16::from_be_bytes(*count).saturating_sub(1).to_be_bytes();
-        }
     }
 }
 

@@ -19,13 +19,13 @@ pub(super) struct Cookies {
     server: Vec<u8>,
     /// Answers with a cookie in a row.
     in_a_row: u8,
-    off_until: Option<Time>,
+    off_until: Time,
 }
 
 impl Cookies {
     /// Whether to send one now.
     pub fn are_on(&self, now: Time) -> bool {
-        self.off_until.is_none_or(|until| until <= now)
+        self.off_until <= now
     }
 
     /// Whether the server gave one.
@@ -65,7 +65,7 @@ impl Cookies {
 
     /// None for a while.
     pub fn give_up(&mut self, now: Time) {
-        *self = Cookies { off_until: Some(now + PAUSE), ..Cookies::default() };
+        *self = Cookies { off_until: now + PAUSE, ..Cookies::default() };
     }
 }
 

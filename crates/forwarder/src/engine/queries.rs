@@ -226,11 +226,17 @@ impl Queries {
         query.used = false;
         query.fallback = None;
         query.waiters.clear();
-        query.waiters.shrink_to(2);
         query.message.clear();
-        query.message.shrink_to(128);
         query.tries.clear();
-        query.tries.shrink_to(4);
+        if query.waiters.capacity() > 4 {
+            query.waiters = Vec::new();
+        }
+        if query.message.capacity() > 128 {
+            query.message = Vec::new();
+        }
+        if query.tries.capacity() > 4 {
+            query.tries = Vec::new();
+        }
         self.set_alarm(index, NEVER);
         self.free.push(index);
     }
@@ -263,10 +269,13 @@ impl Queries {
 
     /// The queries whose clients have no answer yet.
     pub fn open(&self) -> Vec<u32> {
-        let open = |(index, query): (usize, &Query)| {
-            (query.used && query.phase != Phase::Answered).then_some(index as u32)
-        };
-        self.table.iter().enumerate().filter_map(open).collect()
+        let mut open = Vec::new();
+        for (index, query) in (0..).zip(&self.table) {
+            if query.used && query.phase != Phase::Answered {
+                open.push(index);
+            }
+        }
+        open
     }
 
     /// How many are under way.

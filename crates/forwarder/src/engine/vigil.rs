@@ -19,7 +19,7 @@ use narrowgate_model::Time;
 pub(super) struct Vigil {
     list: Vec<Watched>,
     /// When any server has given an answer that is one.
-    last_answer: Option<Time>,
+    last_answer: Time,
 }
 
 struct Watched {
@@ -48,9 +48,7 @@ impl Engine {
         let Some(query) = self.queries.get(index).filter(|q| self.kept.on && !q.waiters.is_empty()) else {
             return;
         };
-        if self.vigil.last_answer.is_some_and(|at| at >= query.started)
-            || self.is_out_of_reach(query.set, &query.parsed)
-        {
+        if self.vigil.last_answer >= query.started || self.is_out_of_reach(query.set, &query.parsed) {
             return;
         }
         let Some(name) = self.peer_asked_for(query).map(<[u8]>::to_ascii_lowercase) else { return };
@@ -64,7 +62,7 @@ impl Engine {
 
     /// Called with each query that a server has answered.
     pub(super) fn has_answered(&mut self, now: Time, index: u32) {
-        self.vigil.last_answer = Some(now);
+        self.vigil.last_answer = now;
         let Some(query) = self.queries.get(index).filter(|_| !self.vigil.list.is_empty()) else { return };
         let name = query.name();
         if let Some(at) = self.vigil.list.iter().position(|w| message::is_same_name(&w.name, name)) {

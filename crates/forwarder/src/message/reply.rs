@@ -54,24 +54,21 @@ fn reply(
 }
 
 pub(super) fn push_opt(reply: &mut Vec<u8>, dnssec: bool, why: Option<(Reason, &str)>) {
-    reply.extend_from_slice(&[0, 0, 41]);
-    reply.extend_from_slice(&OUR_UDP.to_be_bytes());
-    reply.extend_from_slice(&[0, 0, if dnssec { 0x80 } else { 0 }, 0]);
+    let [high, low] = OUR_UDP.to_be_bytes();
+    let dnssec = if dnssec { 0x80 } else { 0 };
     let Some((reason, text)) = why else {
-        reply.extend_from_slice(&[0, 0]);
-        return;
+        return reply.extend_from_slice(&[0, 0, 41, high, low, 0, 0, dnssec, 0, 0, 0]);
     };
     // Short enough for any client's 512 bytes beside the longest question; cut where a character begins.
     let mut cut = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(cut) {
         cut -= 1;
     }
-    let text = &text.as_bytes()[..cut];
-    let length = 2 + text.len() as u16;
-    reply.extend_from_slice(&(length + 4).to_be_bytes());
-    reply.extend_from_slice(&[0, 15]); // EDE
-    reply.extend_from_slice(&length.to_be_bytes());
-    reply.extend_from_slice(&(reason as u16).to_be_bytes());
+    let text = text.as_bytes().get(..cut).unwrap_or_default();
+    let length = 2 + text.len() as u8;
+    // Reasons are below 256. 15: EDE.
+    reply.extend_from_slice(&[0, 0, 41, high, low, 0, 0, dnssec, 0, 0, length + 4]);
+    reply.extend_from_slice(&[0, 15, 0, length, 0, reason as u8]);
     reply.extend_from_slice(text);
 }
 
