@@ -236,6 +236,7 @@ impl Driver {
         }
     }
 
+    #[inline(never)]
     fn obey(&mut self, now: Time, message: Option<ToChild>, descriptors: Vec<OwnedFd>) {
         match message {
             Some(ToChild::Update(mut upstreams)) => {
@@ -272,6 +273,7 @@ impl Driver {
     }
 
     /// A server that is one of our own listeners would be asked by us what we ask it, and so on.
+    #[inline(never)]
     fn without_ourselves(&self, upstreams: &mut Upstreams) {
         for set in &mut upstreams.sets {
             let mut at = 0;

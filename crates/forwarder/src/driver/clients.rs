@@ -29,6 +29,7 @@ pub(super) struct Clients {
 }
 
 impl Clients {
+    #[inline(never)]
     pub fn add(&mut self, epoll: BorrowedFd<'_>, now: Time, fd: OwnedFd) {
         let free = self.table.iter().position(Option::is_none);
         if free.is_none() && self.table.len() < MOST {
@@ -62,6 +63,7 @@ impl Clients {
     }
 
     /// Reads and writes what can be.
+    #[inline(never)]
     pub fn ready(
         &mut self,
         epoll: BorrowedFd<'_>,

@@ -47,6 +47,7 @@ struct Stock {
 }
 
 impl Pool {
+    #[inline(never)]
     pub fn adopt(&mut self, epoll: BorrowedFd<'_>, kind: Kind, mut descriptors: Vec<OwnedFd>) {
         while let Some(fd) = descriptors.pop() {
             let worn = self.worn.pop_if(|_| kind.is_tcp());

@@ -37,6 +37,7 @@ pub(super) struct Slots {
 
 impl Slots {
     /// A slot to ask that server by, and an id that is free there.
+    #[inline(never)]
     pub fn take(
         &mut self,
         now: Time,

@@ -13,6 +13,7 @@ pub fn has_cookie(query: &[u8], edns: &Edns) -> bool {
 }
 
 /// Adds a cookie to the OPT of a query.
+#[inline(never)]
 pub fn add_cookie(query: &mut Vec<u8>, edns: &Edns, client: &[u8], server: &[u8]) {
     let Some(behind) = query.get(edns.end..).map(<[u8]>::to_vec) else { return };
     let Some(before) = u16_at(query, edns.start + 9) else { return };
@@ -38,6 +39,7 @@ pub struct AnswerCookie {
 
 impl AnswerCookie {
     /// Looks for the OPT of an answer, and a cookie in it. Nothing if there is no OPT.
+    #[inline(never)]
     pub fn find(answer: &[u8]) -> Option<AnswerCookie> {
         let mut walk = Walk::new(answer);
         while let Some(record) = walk.next(answer) {
