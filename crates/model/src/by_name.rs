@@ -1,85 +1,112 @@
 //! A map for a handful of things with names. A `BTreeMap` is for thousands, and each type of value costs 3 to 9 KB of program.
 
 use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::vec::{IntoIter, Vec};
 use core::cmp::Ordering;
+use core::iter::Zip;
 
 /// Values by name, in the order of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ByName<V>(Vec<(String, V)>);
+pub struct ByName<V> {
+    // Apart, so that what concerns the names alone is in the program once.
+    names: Vec<String>,
+    values: Vec<V>,
+}
 
 impl<V> ByName<V> {
     /// An empty one.
     pub const fn new() -> ByName<V> {
-        ByName(Vec::new())
+        ByName { names: Vec::new(), values: Vec::new() }
     }
 
     /// The value of this name.
     pub fn get(&self, name: &str) -> Option<&V> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+        self.values.get(place(&self.names, name).ok()?)
     }
 
     /// The value of this name, to change it.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut V> {
-        self.0.iter_mut().find(|(n, _)| n == name).map(|(_, value)| value)
+        self.values.get_mut(place(&self.names, name).ok()?)
     }
 
     /// Whether there is something of this name.
     pub fn contains_key(&self, name: &str) -> bool {
-        self.get(name).is_some()
+        place(&self.names, name).is_ok()
     }
 
     /// Puts a value in, in place of the one that had this name, if any.
     pub fn insert(&mut self, name: String, value: V) {
-        let mut place = 0;
-        for (known, is) in &mut self.0 {
-            match name.cmp(known) {
-                Ordering::Less => break,
-                Ordering::Equal => {
+        match place(&self.names, &name) {
+            Ok(at) => {
+                if let Some(is) = self.values.get_mut(at) {
                     *is = value;
-                    return;
                 }
-                Ordering::Greater => place += 1,
+            }
+            Err(at) => {
+                self.names.insert(at, name);
+                self.values.insert(at, value);
             }
         }
-        self.0.insert(place, (name, value));
     }
 
     /// Takes a value out.
     pub fn remove(&mut self, name: &str) -> Option<V> {
-        let place = self.keys().position(|n| n == name)?;
-        Some(self.0.remove(place).1)
+        let at = place(&self.names, name).ok()?;
+        self.names.remove(at);
+        Some(self.values.remove(at))
     }
 
     /// Names and values, in the order of names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&String, &V)> + Clone {
-        self.0.iter().map(|(name, value)| (name, value))
+        self.names.iter().zip(&self.values)
     }
 
     /// The names, in their order.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &String> + Clone {
-        self.iter().map(|(name, _)| name)
+        self.names.iter()
     }
 
     /// The values, in the order of their names.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &V> + Clone {
-        self.iter().map(|(_, value)| value)
+        self.values.iter()
     }
 
     /// Keeps those that `keep` says.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut V) -> bool) {
-        self.0.retain_mut(|(name, value)| keep(name, value));
+        let mut at = 0;
+        while let (Some(name), Some(value)) = (self.names.get(at), self.values.get_mut(at)) {
+            if keep(name, value) {
+                at += 1;
+            } else {
+                self.names.remove(at);
+                self.values.remove(at);
+            }
+        }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.names.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
+}
+
+/// Where the name is, or where it would have to be.
+#[inline(never)]
+fn place(names: &[String], name: &str) -> Result<usize, usize> {
+    let mut at = 0;
+    for known in names {
+        match known.as_str().cmp(name) {
+            Ordering::Less => at += 1,
+            Ordering::Equal => return Ok(at),
+            Ordering::Greater => break,
+        }
+    }
+    Err(at)
 }
 
 impl<V> Default for ByName<V> {
@@ -90,10 +117,10 @@ impl<V> Default for ByName<V> {
 
 impl<V> IntoIterator for ByName<V> {
     type Item = (String, V);
-    type IntoIter = alloc::vec::IntoIter<(String, V)>;
+    type IntoIter = Zip<IntoIter<String>, IntoIter<V>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.names.into_iter().zip(self.values)
     }
 }
 

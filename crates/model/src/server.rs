@@ -131,7 +131,7 @@ fn split_port(text: &str) -> Result<(&str, u16), ParseServerError> {
     } else {
         // One colon is a port, more are an IPv6 address.
         match cut(text, b':') {
-            Some((host, port)) if cut(port, b':').or(cut(host, b'%')).is_none() => (host, port),
+            Some((host, port)) if !port.contains(':') && !host.contains('%') => (host, port),
             _ => return Ok((text, 53)),
         }
     };

@@ -327,14 +327,15 @@ fn name(text: &str) -> Checked<String> {
     }
     let mut number = false;
     for label in name.split('.') {
-        let fits = label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        if label.len() > 63 || !fits || matches!(label.as_bytes(), [] | [b'-', ..] | [.., b'-']) {
+        let label = label.as_bytes();
+        let fits = label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if label.len() > 63 || !fits || matches!(label, [] | [b'-', ..] | [.., b'-']) {
             return no(
                 "neither a name nor an address: each part of a name has 1 to 63 letters, digits and hyphens, none at its ends",
                 MEND,
             );
         }
-        number = label.bytes().all(|b| b.is_ascii_digit());
+        number = label.iter().all(u8::is_ascii_digit);
     }
     if number {
         return no("it ends in a number like an address, but is none", MEND);
