@@ -4,17 +4,14 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 fn main() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/left-out.ld");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/no-unwinding.ld");
     println!("cargo:rerun-if-changed={script}");
     println!("cargo:rerun-if-changed=build.rs");
     if std::env::var("PROFILE").as_deref() != Ok("release") {
         return;
     }
-    // Unwind tables, and the reader of debug information: the script says why.
     println!("cargo:rustc-link-arg-bins=-Wl,-T,{script}");
     println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-    // What is left out is referred to by what never runs (std's panic hook), which linkers take for a mistake.
-    println!("cargo:rustc-link-arg-bins=-Wl,--noinhibit-exec");
     // Relative relocations in a bit map (glibc 2.36, musl 1.2.4).
     println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     // Functions that are the same to the byte, once. GNU ld does not know it.

@@ -4,7 +4,7 @@ use core::ffi::c_char;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::BorrowedFd;
 
-/// Makes `main` of a program out of a function that returns an [`ExitCode`](crate::process::ExitCode).
+/// Makes `main` of a program out of a function that takes the words of its command line and returns an [`ExitCode`](crate::process::ExitCode).
 #[macro_export]
 macro_rules! program {
     ($main:path) => {
@@ -17,13 +17,13 @@ macro_rules! program {
         ) -> ::core::ffi::c_int {
             // SAFETY: it is `argv`.
             unsafe { $crate::runtime::start(words) };
-            $crate::process::ExitCode::number($main())
+            $crate::process::ExitCode::number($main($crate::env::args_os()))
         }
 
         /// Tests have a `main` of their own.
         #[cfg(test)]
         fn main() {
-            let _ = $main();
+            let _ = $main($crate::env::args_os());
         }
     };
 }

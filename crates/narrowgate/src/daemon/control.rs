@@ -3,6 +3,11 @@
 use super::{Daemon, groups, hooks, now, uplinks};
 use crate::report::*;
 use crate::runtime::RuntimeDir;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::fmt::Display;
 use narrowgate_model::Gather;
 use narrowgate_model::config::{Group, Host, Tunnel, Uplink};
 use narrowgate_model::facts::Origin;
@@ -11,7 +16,6 @@ use narrowgate_sys::path::Path;
 use narrowgate_sys::{fs, io, process};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::fmt::Display;
 
 /// The listening socket.
 pub struct Control {

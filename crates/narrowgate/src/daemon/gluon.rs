@@ -4,6 +4,7 @@
 use crate::config_file;
 use crate::runtime::replace;
 use crate::watch::{DONE, FileWatch};
+use alloc::string::String;
 use narrowgate_model::Server;
 use narrowgate_sys::fs;
 use narrowgate_sys::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The tunnels' groups as numbers: nftables keeps numbers, and a name may appear only later.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use narrowgate_model::config::{Config, Group};
 
 /// The tunnels' groups.
@@ -23,7 +25,7 @@ impl Groups {
         if !first && self.missing.is_empty() {
             return;
         }
-        let was_missing = std::mem::take(&mut self.missing);
+        let was_missing = core::mem::take(&mut self.missing);
         self.ids.clear();
         for tunnel in &config.tunnels {
             let Some(group) = &tunnel.group else { continue };

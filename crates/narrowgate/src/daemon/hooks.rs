@@ -12,6 +12,11 @@ mod scripts;
 use super::uplinks::Uplinks;
 use super::{now, sooner};
 use crate::runtime::{RuntimeDir, replace};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
 use narrowgate_forwarder::engine::wire_name;
 use narrowgate_kernel::conntrack::{self, Flow};
 use narrowgate_model::Config;
@@ -23,7 +28,6 @@ use narrowgate_sys::fs;
 use peers::Peers;
 use rustix::fd::BorrowedFd;
 use scripts::Scripts;
-use std::time::Duration;
 
 /// See the module.
 pub struct Hooks {

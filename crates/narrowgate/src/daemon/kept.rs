@@ -9,6 +9,12 @@
 //! No change, no timer.
 
 use super::{now, sooner};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
 use narrowgate_forwarder::engine::{self, wire_name};
 use narrowgate_model::Gather;
 use narrowgate_model::peers::renew;
@@ -19,8 +25,6 @@ use narrowgate_sys::io::{self, ErrorKind};
 use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_wire::peers::{self, Peer};
 use rustix::time::{ClockId, clock_gettime};
-use std::net::IpAddr;
-use std::time::Duration;
 
 /// What is known, and what the file says.
 pub struct Kept {

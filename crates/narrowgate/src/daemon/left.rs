@@ -1,11 +1,13 @@
 //! What a daemon before us has left running: resolver processes that hold our listening sockets.
 
 use crate::runtime::RuntimeDir;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 use narrowgate_forwarder::child;
 use narrowgate_forwarder::parent::Listener;
 use narrowgate_sys::path::PathBuf;
 use narrowgate_sys::{file, fs, process};
-use std::net::SocketAddr;
 
 /// The files in the runtime directory that name a resolver's process.
 pub const FILE: &str = "resolver.";

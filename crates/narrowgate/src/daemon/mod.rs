@@ -24,9 +24,16 @@ mod upstreams;
 use crate::cli::Globals;
 use crate::config_file;
 use crate::runtime::{Lock, RuntimeDir};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
 use control::Control;
+use core::fmt::Arguments;
+use core::time::Duration;
 use narrowgate_kernel::Real;
 use narrowgate_model::{Config, Gather, Time};
+use narrowgate_sys::eprintln;
 use narrowgate_sys::path::Path;
 use narrowgate_sys::process::ExitCode;
 use narrowgate_sys::signal::{Signal, Signals};
@@ -35,8 +42,6 @@ use resolvers::Resolvers;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::AsFd;
 use services::Services;
-use std::fmt::Arguments;
-use std::time::Duration;
 use uplinks::Uplinks;
 
 /// What the daemon listens to.
@@ -407,7 +412,7 @@ impl<'a> Daemon<'a> {
     /// Becomes the program that is now on disk. What stands is taken over by it, as after a crash.
     fn replace(&mut self) -> ExitCode {
         self.hooks.stop(false);
-        let arguments: Vec<_> = std::env::args_os().collect();
+        let arguments = narrowgate_sys::env::args_os();
         let program = arguments.first().cloned().unwrap_or_default();
         log::info!("replacing this program by {}", program.display());
         let _ = narrowgate_sys::signal::unblock_all();

@@ -1,8 +1,8 @@
 //! How often the daemon makes the kernel agree. What comes now and then is answered at once; but anybody on the cable can send
 //! advertisements by the thousand, each of which changes some lifetime, and shall not buy a processor with them.
 
+use core::time::Duration;
 use narrowgate_model::Time;
-use std::time::Duration;
 
 /// So often without a pause.
 const BURST: u32 = 16;

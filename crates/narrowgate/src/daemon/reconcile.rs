@@ -7,15 +7,20 @@ use super::groups::Groups;
 use super::uplinks::Uplinks;
 use super::{now, sooner};
 use crate::runtime::RuntimeDir;
+use alloc::borrow::ToOwned;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
 use narrowgate_kernel::{Kernel, Real, Scope, conntrack};
 use narrowgate_model::Gather;
 use narrowgate_model::nft::ChainPrint;
 use narrowgate_model::state::{Before, Desired, Observed, Step};
 use narrowgate_model::{ByName, Config, Facts, PROTOCOL, Time};
 use narrowgate_policy::{self as policy, Inputs};
-use std::net::IpAddr;
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+use narrowgate_sys::time::Instant;
 
 /// Plans in a row before we conclude that somebody works against us and wait.
 const ROUNDS: usize = 4;

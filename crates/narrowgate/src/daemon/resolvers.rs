@@ -9,6 +9,13 @@ use super::upstreams::Ways;
 use super::{now, sooner, strict};
 use crate::report::{CounterReport, ResolverReport};
 use crate::runtime::{RuntimeDir, replace};
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 use narrowgate_forwarder::engine::{Counters, Limits, Peer, Upstreams};
 use narrowgate_forwarder::parent::{self, Event, Listener, Resolver};
 use narrowgate_model::Gather;
@@ -19,8 +26,6 @@ use narrowgate_sys::{fs, process, socket};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 /// When to start a process again that could not be started.
 const RESPAWN: Duration = Duration::from_secs(1);
@@ -248,12 +253,12 @@ impl Resolvers {
 
     /// Where peers were found since this was asked last.
     pub fn take_found(&mut self) -> Vec<Peer> {
-        std::mem::take(&mut self.found)
+        core::mem::take(&mut self.found)
     }
 
     /// Peers' names that were asked in vain, and (`true`) that are answered again, since this was asked last.
     pub fn take_news(&mut self) -> Vec<(Vec<u8>, bool)> {
-        std::mem::take(&mut self.news)
+        core::mem::take(&mut self.news)
     }
 
     /// Somebody wants to hear soon that what was asked in vain is answered again.

@@ -6,14 +6,18 @@
 
 use crate::commands::exec::CGROUP_PREFIX;
 use crate::runtime::{RuntimeDir, replace};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
 use narrowgate_kernel::cgroup::{self, Programs, Seen, Service};
 use narrowgate_model::{Config, Time};
 use narrowgate_sys::cgroup::Tree;
 use narrowgate_sys::fs;
 use narrowgate_sys::path::Path;
 use rustix::fd::{AsFd, BorrowedFd};
-use std::net::SocketAddr;
-use std::time::Duration;
 
 /// All of them.
 #[derive(Debug)]
@@ -93,7 +97,7 @@ impl Services {
         for followed in &mut self.list {
             followed.look(&mut self.attached);
         }
-        if std::mem::take(&mut self.attached.changed) {
+        if core::mem::take(&mut self.attached.changed) {
             self.write_down();
         }
     }

@@ -3,6 +3,10 @@
 //! The names are also looked up by us, whenever the uplink's resolver has come to know whom to ask: a tunnel that was up before we were (or
 //! before the config became strict) may never ask again, and would be cut off.
 
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
 use narrowgate_forwarder::engine::wire_name;
 use narrowgate_kernel::Real;
 use narrowgate_model::Config;
@@ -12,7 +16,6 @@ use narrowgate_model::peers::is_host;
 use narrowgate_sys::{io, socket};
 use rustix::fd::OwnedFd;
 use rustix::net::SendFlags;
-use std::net::{IpAddr, SocketAddr};
 
 /// Whether the guard lets marked packets go to these addresses from now on.
 pub struct Admission {

@@ -1,6 +1,9 @@
 //! The uplinks with their providers: what is known of each, and what changed, for the log.
 
 use crate::cli::Globals;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 use narrowgate_model::Gather;
 use narrowgate_model::config::{Config, ProviderKind, Uplink};
 use narrowgate_model::facts::{RouteFact, UplinkState};

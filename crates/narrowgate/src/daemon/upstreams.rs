@@ -1,5 +1,10 @@
 //! Whom a resolver is to ask, and whether it is worth its while: from config and facts to what its process is told.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
 use narrowgate_forwarder::engine::{Set, UplinkState as Reach, Upstreams, wire_name};
 use narrowgate_forwarder::parent;
 use narrowgate_model::config::{self, Via};
@@ -7,8 +12,6 @@ use narrowgate_model::facts::UplinkState;
 use narrowgate_model::{ByName, Config, Facts, Server, Time};
 use narrowgate_policy as policy;
 use narrowgate_sys::io::ErrorKind;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 /// A cable or device that is missing for less long than this may be about to come: queries wait, as they do for an address.
 /// It is what a query waits at most, and what a network chip takes to find its link partner.
@@ -112,7 +115,7 @@ pub fn stub_without_route() -> Vec<String> {
     let text = narrowgate_sys::fs::read("/etc/resolv.conf").unwrap_or_default();
     let mut sentences = Vec::new();
     for server in &narrowgate_wire::resolv::parse(&text).servers {
-        let to = parent::resolve(std::slice::from_ref(server)).0.first().copied();
+        let to = parent::resolve(core::slice::from_ref(server)).0.first().copied();
         let Some(Err(error)) = to.map(super::strict::socket_to) else { continue };
         if matches!(error.kind(), ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) {
             sentences.push(format!(

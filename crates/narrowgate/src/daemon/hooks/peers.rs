@@ -4,14 +4,16 @@
 //! answer is in the resolver's cache by then.
 
 use crate::daemon::{sooner, strict};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
 use narrowgate_forwarder::engine::wire_name;
 use narrowgate_model::Time;
 use narrowgate_model::config::{Host, Peer, Tunnel};
 use narrowgate_sys::io;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{RecvFlags, SendFlags};
-use std::net::SocketAddr;
-use std::time::Duration;
 
 /// The tunnels whose peers are being asked for.
 #[derive(Default)]

@@ -1,10 +1,13 @@
 //! The programs in the hooks' directory: one at a time, in the order of their names, none longer than [`LIMIT`].
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 use narrowgate_model::Time;
 use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_sys::spawn::{Child, Program};
 use narrowgate_sys::{env, fs};
-use std::time::Duration;
 
 /// The directory, and what of it runs.
 pub struct Scripts {
