@@ -128,12 +128,10 @@ impl Query {
             edns: None,
             signed: false,
         };
-        let others = u32::from(u16_at(message, 6).unwrap_or(0)) + u32::from(u16_at(message, 8).unwrap_or(0));
-        let additional = u32::from(u16_at(message, 10).unwrap_or(0));
+        let mut walk = Walk::from(message, question_end);
         let mut at = question_end;
-        for n in 0..others + additional {
-            let record = Record::at(message, at).ok_or(formerr)?;
-            if n >= others && record.rtype == rtype::OPT {
+        while let Some(record) = walk.next(message) {
+            if record.section == 2 && record.rtype == rtype::OPT {
                 if query.edns.is_some() || record.rdata != at + 11 {
                     return Err(formerr); // RFC 6891, 6.1.1: one OPT, of the root
                 }
@@ -148,7 +146,7 @@ impl Query {
             query.signed |= record.rtype == rtype::TSIG || record.rtype == 24; // 24: SIG(0), RFC 2931
             at = record.end;
         }
-        if at == message.len() { Ok(query) } else { Err(formerr) }
+        if walk.is_whole && at == message.len() { Ok(query) } else { Err(formerr) }
     }
 
     /// The largest answer that the client takes by UDP.
@@ -237,11 +235,12 @@ impl Walk {
     /// From the first record on.
     pub fn new(message: &[u8]) -> Walk {
         let question = if u16_at(message, 4) == Some(0) { Some(HEADER) } else { question_end(message) };
-        let mut walk = Walk { at: 0, section: 0, left: 0, is_whole: false };
-        if let (Some(at), Some(left)) = (question, u16_at(message, 6)) {
-            walk = Walk { at, section: 0, left, is_whole: true };
-        }
-        walk
+        Walk { is_whole: question.is_some(), ..Walk::from(message, question.unwrap_or(usize::MAX)) }
+    }
+
+    /// From the first record on, which is there.
+    fn from(message: &[u8], at: usize) -> Walk {
+        Walk { at, section: 0, left: u16_at(message, 6).unwrap_or(0), is_whole: true }
     }
 
     /// The next record; nothing at the end, or if it is not all there.

@@ -22,7 +22,7 @@ use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use narrowgate_model::decimal;
 use narrowgate_model::{Mark, Server};
@@ -90,26 +90,27 @@ pub fn end_orphan(pid: u32) -> io::Result<()> {
 pub fn resolve(servers: &[Server]) -> (Vec<SocketAddr>, Vec<&Server>) {
     let (mut found, mut lost) = (Vec::with_capacity(servers.len()), Vec::new());
     for server in servers {
-        match address(server) {
-            Some(addr) => found.push(addr),
-            None => lost.push(server),
+        let index = match &server.scope {
+            Some(scope) => decimal(scope).or_else(|| narrowgate_sys::link::index_of(scope).ok()),
+            // An address that is nowhere without a device is no server.
+            None if server.addr.is_ipv6() && server.is_link_local() => None,
+            None => Some(0),
+        };
+        let Some(index) = index else {
+            lost.push(server);
+            continue;
+        };
+        let ip = match server.addr {
+            IpAddr::V4(addr) if server.scope.is_some() => addr.to_ipv6_mapped().into(),
+            addr => addr,
+        };
+        let mut addr = SocketAddr::new(ip, server.port);
+        if let SocketAddr::V6(addr) = &mut addr {
+            addr.set_scope_id(index);
         }
+        found.push(addr);
     }
     (found, lost)
-}
-
-fn address(server: &Server) -> Option<SocketAddr> {
-    let Some(scope) = &server.scope else {
-        // An address that is nowhere without a device is no server.
-        let is_nowhere = server.addr.is_ipv6() && server.is_link_local();
-        return (!is_nowhere).then(|| SocketAddr::new(server.addr, server.port));
-    };
-    let number = decimal(scope).or_else(|| narrowgate_sys::link::index_of(scope).ok())?;
-    let addr = match server.addr {
-        IpAddr::V4(addr) => addr.to_ipv6_mapped(),
-        IpAddr::V6(addr) => addr,
-    };
-    Some(SocketAddrV6::new(addr, server.port, 0, number).into())
 }
 
 /// What became known by the channel.
@@ -142,16 +143,18 @@ pub enum Event {
 /// Makes sockets to servers.
 type MakeSocket = Box<dyn FnMut(Kind) -> io::Result<OwnedFd>>;
 
-/// One resolver: its child process, and all that a new one would need.
-pub struct Resolver {
+/// What each child is started with.
+struct Plan {
     name: String,
-    limits: Limits,
-    alone: bool,
     listeners: Vec<Listener>,
     make_socket: MakeSocket,
-    /// What it was told last of whom to ask and of where the peers are, as it was sent: for the next child.
-    update: Option<Vec<u8>>,
-    kept: Option<Vec<u8>>,
+    /// How it starts, where the peers were last, whom to ask: as it was told last, empty if it was not.
+    messages: [Vec<u8>; 3],
+}
+
+/// One resolver: its child process, and all that a new one would need.
+pub struct Resolver {
+    plan: Plan,
     child: Child,
     channel: OwnedFd,
     restarts: u32,
@@ -189,7 +192,7 @@ impl Resolver {
         limits: Limits,
         alone: bool,
         listeners: Vec<Listener>,
-        mut make_socket: MakeSocket,
+        make_socket: MakeSocket,
     ) -> io::Result<Resolver> {
         if listeners.is_empty() || listeners.len() > MAX_LISTENERS {
             return Err(io::Error::new(
@@ -197,15 +200,14 @@ impl Resolver {
                 "a resolver listens on one to eight addresses",
             ));
         }
-        let (child, channel) = start(name, limits, alone, &listeners, &mut make_socket, &[])?;
+        let mut addrs = Vec::new();
+        listeners.iter().for_each(|listener| addrs.push(listener.addr));
+        let start = ToChild::Start { limits, alone, listeners: addrs }.encode();
+        let messages = [start, Vec::new(), Vec::new()];
+        let mut plan = Plan { name: name.to_owned(), listeners, make_socket, messages };
+        let (child, channel) = plan.start()?;
         Ok(Resolver {
-            name: name.to_owned(),
-            limits,
-            alone,
-            listeners,
-            make_socket,
-            update: None,
-            kept: None,
+            plan,
             child,
             channel,
             restarts: 0,
@@ -218,12 +220,12 @@ impl Resolver {
 
     /// Its name, for people.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.plan.name
     }
 
     /// Where it listens.
     pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.listeners.iter().map(|listener| listener.addr)
+        self.plan.listeners.iter().map(|listener| listener.addr)
     }
 
     /// The child's process id: to be written where the next parent finds it.
@@ -243,7 +245,7 @@ impl Resolver {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many names or servers"));
         }
         let sent = channel::send(self.channel.as_fd(), &message, &[]);
-        self.update = Some(message);
+        self.plan.messages[2] = message;
         // If it was not, it is dead, or so stuck that its channel is full.
         if sent.is_err() { self.respawn().map(drop) } else { Ok(()) }
     }
@@ -253,7 +255,7 @@ impl Resolver {
         let message = ToChild::Kept(peers).encode();
         // A child that does not hear it is dead or will be.
         let _ = channel::send(self.channel.as_fd(), &message, &[]);
-        self.kept = Some(message);
+        self.plan.messages[1] = message;
     }
 
     /// Peers' names were asked in vain: it shall find out when they are answered again. They come as events.
@@ -295,7 +297,7 @@ impl Resolver {
             ToParent::Ready(sandbox) => Event::Ready(sandbox),
             ToParent::NeedSockets { kind, count } => {
                 let count = usize::from(count).min(MOST_AT_ONCE);
-                match feed(self.channel.as_fd(), kind, count, &mut self.make_socket) {
+                match feed(self.channel.as_fd(), kind, count, &mut self.plan.make_socket) {
                     Ok(()) => return,
                     Err(error) => Event::Down(error),
                 }
@@ -330,10 +332,7 @@ impl Resolver {
         if !may_start(&mut self.starts, Instant::now()) {
             return Err(io::Error::other("the resolver's process dies again and again"));
         }
-        let known = [&self.kept, &self.update];
-        let (child, channel) =
-            start(&self.name, self.limits, self.alone, &self.listeners, &mut self.make_socket, &known)?;
-        (self.child, self.channel) = (child, channel);
+        (self.child, self.channel) = self.plan.start()?;
         self.restarts += 1;
         Ok(status)
     }
@@ -341,7 +340,7 @@ impl Resolver {
     /// Ends the child and gives the listening sockets back: to close them, or for another resolver.
     pub fn stop(mut self) -> Vec<Listener> {
         self.end();
-        self.listeners
+        self.plan.listeners
     }
 
     /// Ends the child. It has another user: who may not kill it (no CAP_KILL) does not wait for it either.
@@ -354,8 +353,8 @@ impl Resolver {
 
     /// Copies of the listening sockets.
     pub fn clone_listeners(&self) -> io::Result<Vec<Listener>> {
-        let mut copies = Vec::with_capacity(self.listeners.len());
-        for listener in &self.listeners {
+        let mut copies = Vec::with_capacity(self.plan.listeners.len());
+        for listener in &self.plan.listeners {
             copies.push(listener.try_clone()?);
         }
         Ok(copies)
@@ -377,36 +376,33 @@ fn may_start(starts: &mut Vec<Instant>, now: Instant) -> bool {
     may
 }
 
-fn start(
-    name: &str,
-    limits: Limits,
-    alone: bool,
-    listeners: &[Listener],
-    make_socket: &mut dyn FnMut(Kind) -> io::Result<OwnedFd>,
-    known: &[&Option<Vec<u8>>],
-) -> io::Result<(Child, OwnedFd)> {
-    let (ours, theirs) = channel::pair()?;
-    let (mut addrs, mut sockets) = (Vec::new(), Vec::new());
-    for listener in listeners {
-        addrs.push(listener.addr);
-        sockets.extend_from_slice(&[listener.udp.as_fd(), listener.tcp.as_fd()]);
+impl Plan {
+    fn start(&mut self) -> io::Result<(Child, OwnedFd)> {
+        let (ours, theirs) = channel::pair()?;
+        let mut sockets = Vec::new();
+        for listener in &self.listeners {
+            sockets.extend_from_slice(&[listener.udp.as_fd(), listener.tcp.as_fd()]);
+        }
+        // All that it needs lies in the channel before it runs: it never waits for us.
+        let [start, later @ ..] = &self.messages;
+        channel::send(ours.as_fd(), start, &sockets)?;
+        for kind in Kind::ALL {
+            let count = if kind.is_tcp() { FIRST_TCP } else { FIRST_UDP };
+            feed(ours.as_fd(), kind, count, &mut self.make_socket)?;
+        }
+        for message in later {
+            if !message.is_empty() {
+                channel::send(ours.as_fd(), message, &[])?;
+            }
+        }
+        let program = Program {
+            arguments: &[ARGUMENT, &self.name],
+            input: Some(theirs.as_fd()),
+            silent: true,
+            ..Program::new(Path::new("/proc/self/exe"))
+        };
+        Ok((program.spawn()?, ours))
     }
-    // All that it needs lies in the channel before it runs: it never waits for us.
-    channel::send(ours.as_fd(), &ToChild::Start { limits, alone, listeners: addrs }.encode(), &sockets)?;
-    for kind in Kind::ALL {
-        feed(ours.as_fd(), kind, if kind.is_tcp() { FIRST_TCP } else { FIRST_UDP }, make_socket)?;
-    }
-    for message in known.iter().copied().flatten() {
-        channel::send(ours.as_fd(), message, &[])?;
-    }
-    let program = Program {
-        arguments: &[ARGUMENT, name],
-        input: Some(theirs.as_fd()),
-        silent: true,
-        ..Program::new(Path::new("/proc/self/exe"))
-    };
-    let child = program.spawn()?;
-    Ok((child, ours))
 }
 
 /// Gives sockets. A family that the kernel does not have is left out: there are no servers of it either.

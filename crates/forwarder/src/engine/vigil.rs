@@ -27,7 +27,6 @@ struct Watched {
     name: Vec<u8>,
     /// The question alone.
     message: Vec<u8>,
-    parsed: Parsed,
     since: Time,
     /// When to ask again; [`NEVER`] until the parent wants it.
     next: Time,
@@ -55,9 +54,9 @@ impl Engine {
         if self.vigil.list.len() >= MOST || self.vigil.list.iter().any(|w| w.name == name) {
             return;
         }
-        let Some((message, parsed)) = plain(query) else { return };
+        let Some(message) = plain(query) else { return };
         self.told.push(ToParent::Peer { name: name.clone(), answered: false });
-        self.vigil.list.push(Watched { name, message, parsed, since: now, next: NEVER });
+        self.vigil.list.push(Watched { name, message, since: now, next: NEVER });
     }
 
     /// Called with each query that a server has answered.
@@ -99,8 +98,8 @@ impl Engine {
             if !self.upstreams.state(set).is_up() || self.queries.len() >= self.limits.queries / 2 {
                 continue;
             }
-            let index =
-                self.queries.insert(now, None, None, &watched.message, watched.parsed, set, out.random());
+            let Ok(parsed) = Parsed::parse(&watched.message) else { continue };
+            let index = self.queries.insert(now, None, None, &watched.message, parsed, set, out.random());
             let mut n = 0;
             while let Some(number) = self.member(set, n) {
                 // One that cannot be reached is asked the next time.
@@ -114,11 +113,10 @@ impl Engine {
 }
 
 /// The question without all that may stand behind it: there are servers that drop what they do not know.
-fn plain(query: &Query) -> Option<(Vec<u8>, Parsed)> {
+fn plain(query: &Query) -> Option<Vec<u8>> {
     let mut message = query.message.get(..query.parsed.question_end)?.to_vec();
-    message.get_mut(..HEADER)?.copy_from_slice(&[0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    let parsed = Parsed::parse(&message).ok()?;
-    Some((message, parsed))
+    *message.first_chunk_mut::<HEADER>()? = [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    Some(message)
 }
 
 impl Watched {
