@@ -194,11 +194,9 @@ pub(super) fn is_one_of(words: &str, text: &str) -> bool {
 
 /// `did you mean …?`, or what there is.
 pub(super) fn suggestion(written: &str, known: &[&str]) -> String {
-    let written: Vec<char> = written.chars().gather();
     let mut nearest = (FAR, "");
     for word in known {
-        let letters: Vec<char> = word.chars().gather();
-        let distance = distance(&written, &letters, FAR);
+        let distance = distance(written.as_bytes(), word.as_bytes(), FAR);
         if distance < nearest.0 {
             nearest = (distance, word);
         }
@@ -212,9 +210,9 @@ pub(super) fn suggestion(written: &str, known: &[&str]) -> String {
 /// From there on two words have nothing to do with each other.
 const FAR: usize = 3;
 
-/// How many characters must be put in, left out, replaced or swapped with their neighbour to turn one text into the other; `most` if
+/// How many letters must be put in, left out, replaced or swapped with their neighbour to turn one text into the other; `most` if
 /// it is as many or more.
-fn distance(a: &[char], b: &[char], most: usize) -> usize {
+fn distance(a: &[u8], b: &[u8], most: usize) -> usize {
     let ([x, a_rest @ ..], [y, b_rest @ ..]) = (a, b) else {
         return (a.len() + b.len()).min(most); // one of them is empty
     };
@@ -223,7 +221,7 @@ fn distance(a: &[char], b: &[char], most: usize) -> usize {
     }
     let Some(left) = most.checked_sub(1) else { return 0 };
     let mut best = left;
-    let mut attempt = |a: &[char], b: &[char]| best = distance(a, b, best);
+    let mut attempt = |a: &[u8], b: &[u8]| best = distance(a, b, best);
     attempt(a_rest, b_rest);
     attempt(a_rest, b);
     attempt(a, b_rest);
@@ -252,10 +250,7 @@ mod tests {
 
     #[test]
     fn a_swap_counts_once() {
-        let distance = |a: &str, b: &str| {
-            let letters = |text: &str| text.chars().collect::<Vec<char>>();
-            distance(&letters(a), &letters(b), 9)
-        };
+        let distance = |a: &str, b: &str| distance(a.as_bytes(), b.as_bytes(), 9);
         assert_eq!(distance("devcie", "device"), 1);
         assert_eq!(distance("", "peer"), 4);
         assert_eq!(distance("peer", "peer"), 0);
