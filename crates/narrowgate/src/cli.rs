@@ -69,6 +69,7 @@ pub fn main(args: Vec<PathBuf>) -> ExitCode {
 }
 
 /// Takes the global options out of the arguments; `rest` is what else stands behind the command word.
+#[inline(never)]
 fn parse(args: &[PathBuf], globals: &mut Globals, rest: &mut Vec<PathBuf>) -> Result<Asked, String> {
     let mut command: Option<&'static Command> = None;
     let mut at = 0;
@@ -118,12 +119,12 @@ fn global(globals: &mut Globals, args: &[PathBuf], at: &mut usize) -> Result<Tak
         Some(cut) if bytes.starts_with(b"--") => (&bytes[..cut], Some(&bytes[cut + 1..])),
         _ => (bytes, None),
     };
-    let target = match name {
-        b"--config" => &mut globals.config,
-        b"--runtime-dir" => &mut globals.runtime_dir,
-        b"--state-dir" => &mut globals.state_dir,
-        b"--help" | b"-h" => return Ok(Taken::Help),
-        b"--version" | b"-V" => return Ok(Taken::Version),
+    let target = match str::from_utf8(name).unwrap_or_default() {
+        "--config" => &mut globals.config,
+        "--runtime-dir" => &mut globals.runtime_dir,
+        "--state-dir" => &mut globals.state_dir,
+        "--help" | "-h" => return Ok(Taken::Help),
+        "--version" | "-V" => return Ok(Taken::Version),
         _ => return Ok(Taken::No),
     };
     let value = match inline {

@@ -10,7 +10,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use narrowgate_kernel::cgroup::{self, Programs};
 use narrowgate_sys::cgroup::{Group, Tree};
 use narrowgate_sys::path::{Path, PathBuf};
@@ -108,29 +108,28 @@ fn by_either(options: &Options, identity: &mut Identity) -> Result<ExitCode, Ref
 
 /// In a cgroup of its own, with programs that mark and redirect. The command needs no privilege then.
 fn by_cgroup(options: &Options, identity: &Identity) -> Result<ExitCode, Refusal> {
-    let (resolver4, resolver6) = resolvers(options);
-    let programs = Programs { mark: (!options.dns_only).then_some(options.mark()), resolver4, resolver6 };
+    let mark = (!options.dns_only).then_some(options.mark());
+    let mut programs = Programs { mark, resolver4: None, resolver6: None };
+    let mut dns = Vec::new();
+    for resolver in resolvers(options) {
+        dns.push(resolver.to_string());
+        match resolver {
+            SocketAddr::V4(addr) => programs.resolver4 = Some(*addr),
+            SocketAddr::V6(addr) => programs.resolver6 = Some(*addr),
+        }
+    }
     let group = enter(&programs)?;
     if options.verbose {
-        let dns: [Option<SocketAddr>; 2] = [resolver4.map(Into::into), resolver6.map(Into::into)];
-        say(
-            "exec",
-            format_args!(
-                "via cgroup {}, mark {}, DNS to {}",
-                group.path().display(),
-                or(programs.mark, "none"),
-                match dns {
-                    [Some(v4), Some(v6)] => format!("{v4} and {v6}"),
-                    [v4, v6] => or(v4.or(v6), "as it is"),
-                }
-            ),
-        );
+        let (path, mark) = (group.path().display(), or(mark.as_ref().map(|mark| mark as _), "none"));
+        let dns = if dns.is_empty() { "as it is".to_owned() } else { dns.join(" and ") };
+        say("exec", format_args!("via cgroup {path}, mark {mark}, DNS to {dns}"));
     }
     let code = identity.assume().map(|()| start("exec", &options.command, &[]));
     let _ = group.leave(); // as another user it may not; the next exec sweeps it up
     code
 }
 
+#[inline(never)]
 fn enter(programs: &Programs) -> Result<Group, Refusal> {
     let refuse = |thing: &dyn fmt::Display, error: &dyn fmt::Display| {
         refuse(format_args!(
@@ -170,7 +169,8 @@ fn by_preload(options: &Options, identity: &mut Identity) -> Result<ExitCode, Re
     let plan = preload::plan(options, identity.uid)?;
     let mark = options.mark().to_string();
     if options.verbose {
-        let (library, group) = (plan.library.display(), or(identity.gid, "none"));
+        let (library, group) =
+            (plan.library.display(), or(identity.gid.as_ref().map(|gid| gid as _), "none"));
         say(
             "exec",
             format_args!(
@@ -190,27 +190,22 @@ fn by_preload(options: &Options, identity: &mut Identity) -> Result<ExitCode, Re
 }
 
 /// A thing, or the word for none.
-fn or<T: fmt::Display>(thing: Option<T>, none: &str) -> String {
-    thing.map_or_else(|| none.to_owned(), |thing| thing.to_string())
+#[inline(never)]
+fn or(thing: Option<&dyn fmt::Display>, none: &str) -> String {
+    thing.unwrap_or(&none).to_string()
 }
 
 /// Where DNS goes: where `--resolver` says, one a family; else to Gluon's place.
-fn resolvers(options: &Options) -> (Option<SocketAddrV4>, Option<SocketAddrV6>) {
-    if options.no_dns {
-        return (None, None);
+fn resolvers(options: &Options) -> &[SocketAddr] {
+    const GLUONS: &[SocketAddr] = &[
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), RESOLVER_PORT),
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), RESOLVER_PORT),
+    ];
+    match options.resolvers.as_slice() {
+        _ if options.no_dns => &[],
+        [] => GLUONS,
+        given => given,
     }
-    if options.resolvers.is_empty() {
-        let v6 = SocketAddrV6::new(Ipv6Addr::LOCALHOST, RESOLVER_PORT, 0, 0);
-        return (Some(SocketAddrV4::new(Ipv4Addr::LOCALHOST, RESOLVER_PORT)), Some(v6));
-    }
-    let (mut v4, mut v6) = (None, None);
-    for resolver in &options.resolvers {
-        match resolver {
-            SocketAddr::V4(addr) => v4 = Some(*addr),
-            SocketAddr::V6(addr) => v6 = Some(*addr),
-        }
-    }
-    (v4, v6)
 }
 
 /// Who the command shall be; `None` leaves it as it is.
@@ -224,6 +219,7 @@ struct Identity {
 
 impl Identity {
     /// Whom the options name.
+    #[inline(never)]
     fn become_asked(&mut self, options: &Options) -> Result<(), Refusal> {
         let named = |option: &str, name: &str, error: io::Error| {
             refuse(format_args!("--{option} {name}: {error}; write a {option}'s name or number"))
@@ -247,6 +243,7 @@ impl Identity {
         Ok(())
     }
 
+    #[inline(never)]
     fn assume(&self) -> Result<(), Refusal> {
         let mut what = "the user's groups";
         self.set(&mut what).map_err(|error| refuse(format_args!("{what}: {error}; run it as root")))

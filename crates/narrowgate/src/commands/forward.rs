@@ -34,6 +34,7 @@ pub fn main(args: &[PathBuf]) -> ExitCode {
     ExitCode::from(code)
 }
 
+#[inline(never)]
 fn run(arguments: &Arguments) -> Result<(), String> {
     let signals = Signals::new(&[Signal::Term, Signal::Int]).map_err(|e| said(&"signals", &e))?;
     let mut file = match &arguments.source {
@@ -84,6 +85,7 @@ fn said(thing: &dyn Display, what: &dyn Display) -> String {
 }
 
 /// Where a program was started with libpacketmark, we may be started in its place: the library does not reach our system calls.
+#[inline(never)]
 fn mark_from_environment() -> Result<Option<Mark>, String> {
     const NAME: &str = "LIBPACKETMARK_MARK";
     match narrowgate_sys::env::var(NAME) {
@@ -95,6 +97,7 @@ fn mark_from_environment() -> Result<Option<Mark>, String> {
     }
 }
 
+#[inline(never)]
 fn start(arguments: &Arguments) -> Result<Resolver, String> {
     let mark = match arguments.mark {
         None => mark_from_environment()?,
@@ -118,6 +121,7 @@ fn start(arguments: &Arguments) -> Result<Resolver, String> {
 }
 
 /// The servers as the resolver wants them, and whether the devices of all of them are there.
+#[inline(never)]
 fn upstreams(servers: &[Server], arguments: &Arguments) -> (Upstreams, bool) {
     let (found, lost) = resolve(servers);
     let state = if found.is_empty() { UplinkState::Waiting } else { UplinkState::Up };
@@ -142,6 +146,7 @@ fn say_servers(upstreams: &Upstreams) {
     }
 }
 
+#[inline(never)]
 fn say_event(event: Event) -> Result<(), String> {
     match event {
         Event::Stats(_) | Event::Found(_) | Event::Peer { .. } => {}

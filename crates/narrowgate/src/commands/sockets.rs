@@ -27,6 +27,7 @@ use narrowgate_sys::process::ExitCode;
 use verdict::{Place, Seen, Verdict};
 
 /// Runs the command. Exit 1 if there is an unmarked socket that sends to the uplink.
+#[inline(never)]
 pub fn main(globals: &Globals, as_json: bool) -> ExitCode {
     let config = match config_file::load(&globals.config) {
         Ok(config) => config,
@@ -52,6 +53,7 @@ pub fn main(globals: &Globals, as_json: bool) -> ExitCode {
 ///
 /// # Errors
 /// A sentence: the kernel does not list its sockets, or does not tell us their marks.
+#[inline(never)]
 pub fn examine(config: &Config, runtime: &RuntimeDir) -> Result<SocketsReport, String> {
     // The processes first: a socket that is made in between is in the list, and one that is closed in between is no
     // process's any more.
@@ -146,6 +148,7 @@ struct Row<'a> {
 
 const COLUMNS: usize = 6;
 
+#[inline(never)]
 fn rows(report: &SocketsReport) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for socket in &report.sockets {
@@ -169,6 +172,7 @@ fn rows(report: &SocketsReport) -> Vec<Row<'_>> {
     rows
 }
 
+#[inline(never)]
 fn table(report: &SocketsReport) -> String {
     const HEAD: [&str; COLUMNS] = ["PROCESS", "PROTOCOL", "LOCAL", "REMOTE", "MARK", "VERDICT"];
     let rows = rows(report);

@@ -52,6 +52,7 @@ pub fn main(globals: &Globals, args: &[PathBuf]) -> ExitCode {
     }
 }
 
+#[inline(never)]
 fn ask(globals: &Globals) -> Result<(String, Report), String> {
     let path = RuntimeDir::new(&globals.runtime_dir).file("control");
     let shown = path.display();

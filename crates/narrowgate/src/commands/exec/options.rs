@@ -6,7 +6,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use narrowgate_model::{Mark, ParseMarkError};
+use narrowgate_model::{Mark, ParseMarkError, socket_address};
 use narrowgate_sys::path::PathBuf;
 
 /// What `narrowgate exec --help` prints.
@@ -89,6 +89,7 @@ impl Options {
 }
 
 /// Reads the arguments into `options`; whether help is wanted in place of a command. The first one that is no option begins the command.
+#[inline(never)]
 pub(super) fn parse(args: &[PathBuf], options: &mut Options) -> Result<bool, Refusal> {
     let mut words = Words::new(args);
     while let Some(word) = words.next().map_err(usage)? {
@@ -143,14 +144,15 @@ fn via(text: &str) -> Result<Via, Refusal> {
 }
 
 /// One a family: the kernel's programs send all DNS of a family to one place.
+#[inline(never)]
 fn resolver(text: &str, resolvers: &mut Vec<SocketAddr>) -> Result<(), Refusal> {
-    let wrong = match text.parse::<SocketAddr>() {
-        Err(_) => "not ADDR:PORT; write for example 127.0.0.1:54 or [::1]:54",
-        Ok(addr) if addr.port() == 0 => "there is no port 0; write the port that it listens on",
-        Ok(addr) if resolvers.iter().any(|other| other.is_ipv4() == addr.is_ipv4()) => {
+    let wrong = match socket_address(text) {
+        None => "not ADDR:PORT; write for example 127.0.0.1:54 or [::1]:54",
+        Some(addr) if addr.port() == 0 => "there is no port 0; write the port that it listens on",
+        Some(addr) if resolvers.iter().any(|other| other.is_ipv4() == addr.is_ipv4()) => {
             "a second one of its family; write one for IPv4 and one for IPv6"
         }
-        Ok(addr) => {
+        Some(addr) => {
             resolvers.push(addr);
             return Ok(());
         }

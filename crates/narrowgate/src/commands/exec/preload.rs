@@ -46,10 +46,13 @@ pub(super) fn plan(options: &Options, uid: Option<u32>) -> Result<Plan, Refusal>
     Ok(Plan { library, ld_preload })
 }
 
+#[inline(never)]
 fn library(given: Option<&Path>) -> Result<PathBuf, Refusal> {
     let found = match given {
         // The command may be started elsewhere.
-        Some(path) => Some(env::current_dir().unwrap_or_default().join(path)).filter(|path| path.is_file()),
+        Some(path) => {
+            Some(fs::read_link("/proc/self/cwd").unwrap_or_default().join(path)).filter(|path| path.is_file())
+        }
         None => {
             let itself = env::current_exe().unwrap_or_default();
             let places = [itself.parent(), Some(Path::new("/usr/lib")), Some(Path::new("/usr/local/lib"))];
@@ -86,6 +89,7 @@ fn may_mark(uid: Option<u32>) -> Result<(), Refusal> {
 }
 
 /// The file that execvp would run.
+#[inline(never)]
 fn find(command: &Path) -> Option<PathBuf> {
     if command.as_bytes().contains(&b'/') {
         return Some(command.into());

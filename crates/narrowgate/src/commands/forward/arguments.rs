@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 use core::net::SocketAddr;
 use narrowgate_forwarder::child::MAX_LISTENERS;
-use narrowgate_model::{Mark, ParseServerError, Server};
+use narrowgate_model::{Mark, Server, decimal, socket_address};
 use narrowgate_sys::path::PathBuf;
 
 /// What was asked for.
@@ -29,6 +29,7 @@ pub(super) enum Source {
 
 impl Arguments {
     /// From the words after `forward`; the error is for the user.
+    #[inline(never)]
     pub fn parse(args: &[PathBuf]) -> Result<Arguments, String> {
         let mut listen: Vec<SocketAddr> = Vec::new();
         let mut servers: Vec<Server> = Vec::new();
@@ -46,19 +47,44 @@ impl Arguments {
                 }
                 name => return Err(format!("no option {name}; see --help")),
             };
-            let bad = |why: &dyn Display| said(&format_args!("{} {text}", words.option()), why);
-            match words.option() {
-                "--mark" => mark = Some(text.parse::<Mark>().map_err(|e| bad(&e))?),
-                "--server" => servers.push(text.parse().map_err(|e: ParseServerError| bad(&e))?),
-                "--listen" => match text.parse() {
-                    Ok(addr) => listen.push(addr),
-                    Err(_) => return Err(bad(&"it takes ADDR:PORT or [ADDR]:PORT")),
+            let (mark_error, server_error);
+            let why: &dyn Display = match words.option() {
+                "--mark" => match text.parse::<Mark>() {
+                    Ok(given) => {
+                        mark = Some(given);
+                        continue;
+                    }
+                    Err(error) => {
+                        mark_error = error;
+                        &mark_error
+                    }
                 },
-                _ => match text.parse() {
-                    Ok(bytes) => cache = bytes,
-                    Err(_) => return Err(bad(&"it takes a number of bytes, 0 for no cache")),
+                "--server" => match text.parse::<Server>() {
+                    Ok(server) => {
+                        servers.push(server);
+                        continue;
+                    }
+                    Err(error) => {
+                        server_error = error;
+                        &server_error
+                    }
                 },
-            }
+                "--listen" => match socket_address(text) {
+                    Some(addr) => {
+                        listen.push(addr);
+                        continue;
+                    }
+                    None => &"it takes ADDR:PORT or [ADDR]:PORT",
+                },
+                _ => match decimal(text) {
+                    Some(bytes) => {
+                        cache = bytes as usize;
+                        continue;
+                    }
+                    None => &"it takes a number of bytes, 0 for no cache",
+                },
+            };
+            return Err(said(&format_args!("{} {text}", words.option()), why));
         }
         let wrong = match (servers.is_empty(), file.is_some()) {
             (false, true) => "--server and --resolv-file exclude each other",

@@ -20,6 +20,7 @@ pub(super) struct ResolvFile {
 
 impl ResolvFile {
     /// Watches the file's directory, which must be there.
+    #[inline(never)]
     pub fn watch(path: &Path) -> Result<ResolvFile, String> {
         let bad = |why: &dyn Display| said(&format_args!("--resolv-file {}", path.display()), why);
         if path.file_name().is_none() {
@@ -32,6 +33,7 @@ impl ResolvFile {
     }
 
     /// The servers as they stand there now. Read again only after a change.
+    #[inline(never)]
     pub fn servers(&mut self) -> &[Server] {
         if self.watch.changed() || self.servers.is_none() {
             match narrowgate_sys::fs::read(&self.path) {

@@ -6,9 +6,9 @@ use crate::runtime::RuntimeDir;
 use alloc::string::String;
 use alloc::vec::Vec;
 use narrowgate_forwarder::child;
-use narrowgate_model::Config;
 use narrowgate_model::config::{Group, Via};
 use narrowgate_model::sort::sort;
+use narrowgate_model::{Config, cut, decimal};
 use narrowgate_sys::fs;
 use narrowgate_sys::io::{self, ErrorKind};
 use narrowgate_sys::path::PathBuf;
@@ -40,6 +40,7 @@ pub struct Process {
 }
 
 /// Owners and processes, the owners in the config's order. Notes tell what was not to be found.
+#[inline(never)]
 pub fn find<'a>(
     config: &'a Config,
     runtime: &RuntimeDir,
@@ -67,7 +68,7 @@ pub fn find<'a>(
     for resolver in &config.resolvers {
         let want = Want { mark: resolver.via == Via::Uplink, redirected: false };
         let file = runtime.file(&format!("resolver.{}", resolver.name));
-        let pid = fs::read_to_string(file).ok().and_then(|text| number(text.trim()));
+        let pid = fs::read_to_string(file).ok().and_then(|text| decimal(text.trim()));
         let pid = pid.filter(|pid| is_resolver(*pid));
         owners.push(Owner {
             name: format!("resolver {}", resolver.name),
@@ -107,6 +108,7 @@ pub fn find<'a>(
 }
 
 impl Owner<'_> {
+    #[inline(never)]
     fn has(&self, pid: u32) -> bool {
         self.pid == Some(pid)
             || self.gid.is_some_and(|gid| has_group(&text(pid, "status"), gid))
@@ -115,6 +117,7 @@ impl Owner<'_> {
 }
 
 /// The sockets among its descriptors: links that read `socket:[INODE]`.
+#[inline(never)]
 fn sockets(pid: u32) -> io::Result<Vec<(i32, u64)>> {
     let mut found = Vec::new();
     for number in numbers(&format!("/proc/{pid}/fd"))? {
@@ -132,17 +135,12 @@ fn sockets(pid: u32) -> io::Result<Vec<(i32, u64)>> {
 fn numbers(directory: &str) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     for name in fs::names_in(directory)? {
-        if let Some(number) = name.to_str().and_then(number) {
+        if let Some(number) = name.to_str().and_then(decimal) {
             found.push(number);
         }
     }
     sort(&mut found);
     Ok(found)
-}
-
-#[inline(never)]
-fn number(text: &str) -> Option<u32> {
-    text.parse().ok()
 }
 
 /// A file of /proc/PID; empty if the process has ended.
@@ -169,7 +167,7 @@ fn printable(name: &str) -> String {
 fn has_group(status: &str, gid: u32) -> bool {
     status.lines().any(|line| {
         let groups = line.strip_prefix("Gid:").or_else(|| line.strip_prefix("Groups:"));
-        groups.is_some_and(|groups| groups.split_whitespace().any(|word| number(word) == Some(gid)))
+        groups.is_some_and(|groups| groups.split_whitespace().any(|word| decimal(word) == Some(gid)))
     })
 }
 
@@ -182,7 +180,9 @@ fn is_below(text: &str, cgroup: &str) -> bool {
 
 /// The process may have died and its number be somebody else's.
 fn is_resolver(pid: u32) -> bool {
-    text(pid, "cmdline").split('\0').nth(1) == Some(child::ARGUMENT)
+    let text = text(pid, "cmdline");
+    let second = cut(&text, 0).and_then(|(_, rest)| cut(rest, 0));
+    second.is_some_and(|(word, _)| word == child::ARGUMENT)
 }
 
 #[cfg(test)]

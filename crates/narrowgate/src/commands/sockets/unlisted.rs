@@ -9,6 +9,7 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketType, sockopt};
 
 /// The socket behind a descriptor of another process; `None` if it is of a family that has no mark to be looked at (or
 /// gone, or the kernel, before 5.6, gives no copies).
+#[inline(never)]
 pub fn look(pid: u32, number: i32, inode: u64) -> Option<Seen> {
     let copy = process::descriptor_of(process::pidfd(pid).ok()?.as_fd(), number).ok()?;
     if rustix::fs::fstat(&copy).ok()?.st_ino != inode {
@@ -56,6 +57,7 @@ fn plain(addr: SocketAddrAny) -> Option<SocketAddr> {
 }
 
 /// The device of a packet socket by /proc/net/packet: `SK REFS TYPE PROTO IFACE R RMEM USER INODE`; none for all devices.
+#[inline(never)]
 fn packet_device(text: &str, inode: u64) -> Option<u32> {
     let mut lines = text.lines().map(|line| line.split_whitespace());
     let device = lines.find_map(|mut words| {

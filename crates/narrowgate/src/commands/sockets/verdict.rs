@@ -110,6 +110,7 @@ impl<'a> Place<'a> {
     }
 
     /// The verdict, and why where it is not plain.
+    #[inline(never)]
     pub fn judge(&self, socket: &Seen, want: Want) -> (Verdict, String) {
         let (verdict, why, device) = self.weigh(socket, want);
         let name = device.map_or(String::new(), |index| self.name(index));
@@ -158,6 +159,7 @@ impl<'a> Place<'a> {
         }
     }
 
+    #[inline(never)]
     fn weigh_remote(&self, mark: u32, local: Option<IpAddr>, remote: IpAddr, want: Want) -> Judgement {
         let src = local.filter(|ip| !ip.is_unspecified());
         let flow = Flow { src, mark, ..Flow::to(remote) };
@@ -187,6 +189,7 @@ impl<'a> Place<'a> {
     }
 
     /// The device that has an address, if any; an uplink rather than another.
+    #[inline(never)]
     fn owner(&self, ip: IpAddr) -> Option<u32> {
         let mut found = None;
         for address in self.observed.addresses.iter().filter(|address| address.prefix.addr == ip) {
