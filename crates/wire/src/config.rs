@@ -54,7 +54,7 @@ pub fn read(
     text: &str,
     gluon_wan_dnsmasq: Option<(&str, &str)>,
 ) -> Result<Config, Vec<Problem>> {
-    let mut reader = Reader { file: file_name, problems: Vec::new() };
+    let mut reader = Reader { file: file_name.to_owned(), problems: Vec::new() };
     let (file, whole) = reader.parse(text, Names::OfEachType);
     let mut config = reader.config(&file);
     if whole && reader.problems.is_empty() && config.uplinks.is_empty() {
@@ -68,7 +68,7 @@ pub fn read(
     }
 
     if let Some((name, text)) = gluon_wan_dnsmasq {
-        let mut gluon = Reader { file: name, problems: Vec::new() };
+        let mut gluon = Reader { file: name.to_owned(), problems: Vec::new() };
         let servers = gluon.static_servers(text, &config);
         for resolver in &mut config.resolvers {
             if resolver.via == Via::Uplink && resolver.servers.is_empty() {
@@ -84,7 +84,7 @@ pub fn read(
 /// names that sections of several types share.
 #[inline(never)]
 pub fn notes(file_name: &str, text: &str) -> Vec<Problem> {
-    let mut reader = Reader { file: file_name, problems: Vec::new() };
+    let mut reader = Reader { file: file_name.to_owned(), problems: Vec::new() };
     reader.parse(text, Names::OfAll);
     for note in &mut reader.problems {
         note.message.push_str(", so the `uci` program refuses this file, which narrowgate reads");
@@ -93,23 +93,23 @@ pub fn notes(file_name: &str, text: &str) -> Vec<Problem> {
 }
 
 /// Collects what is wrong with one file.
-struct Reader<'a> {
-    file: &'a str,
+struct Reader {
+    file: String,
     problems: Vec<Problem>,
 }
 
-impl Reader<'_> {
+impl Reader {
     /// Notes a problem, in the order of places; `lines` as [`Mistake::new`] has them.
     #[inline(never)]
     fn problem(&mut self, place: Place, lines: fmt::Arguments<'_>) {
-        self.add(problem(self.file, Mistake::new(place, lines)));
+        self.add(problem(&self.file, Mistake::new(place, lines)));
     }
 
     /// The text's sections, and whether they are all: its mistakes are noted.
     fn parse(&mut self, text: &str, names: Names) -> (File, bool) {
         let (file, mistakes) = uci::parse(text, names);
         let whole = mistakes.is_empty();
-        mistakes.into_iter().for_each(|m| self.add(problem(self.file, m)));
+        mistakes.into_iter().for_each(|m| self.add(problem(&self.file, m)));
         (file, whole)
     }
 
@@ -123,27 +123,9 @@ impl Reader<'_> {
     fn config(&mut self, file: &File) -> Config {
         let mut config = Config::bare();
         let mut places = Places::default();
-        let mut globals: Option<Place> = None;
         for section in &file.sections {
-            let place = section.kind.place;
-            let Some(kind) = self.known(section) else { continue };
-            match kind.name {
-                "narrowgate" => {
-                    if let Some(first) = globals.replace(place) {
-                        self.problem(
-                            place,
-                            format_args!(
-                                "narrowgate: a second section of this type, after line {}\n\
-                                 move its options into the first one",
-                                first.line
-                            ),
-                        );
-                    }
-                    self.fill(section, kind, &mut config);
-                }
-                "uplink" => self.uplink(section, kind, &mut config, &mut places),
-                "tunnel" => self.tunnel(section, kind, &mut config, &mut places),
-                _ => self.resolver(section, kind, &mut config, &mut places),
+            if let Some(kind) = self.known(section) {
+                (kind.read)(self, section, kind, &mut config, &mut places);
             }
         }
         self.devices(&config, &places);

@@ -1,11 +1,11 @@
 //! Which sections and options there are, and how a section is asked for them.
 
-use super::Reader;
 use super::values::Checked;
+use super::{Places, Reader};
 use crate::uci::{Section, Setting, Word, shown};
 use alloc::string::String;
 use alloc::vec::Vec;
-use narrowgate_model::Gather;
+use narrowgate_model::{Config, Gather};
 
 /// An option that some section type has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,16 +50,22 @@ impl Key {
 pub(super) struct Kind {
     pub name: &'static str,
     pub keys: &'static [Key],
+    /// Makes the config's entry of it.
+    pub read: fn(&mut Reader, &Section, &Kind, &mut Config, &mut Places),
 }
 
 /// All of them. The manual page narrowgate-config(5) has the same list.
 const KINDS: &[Kind] = {
     use Key::*;
     &[
-        Kind { name: "narrowgate", keys: &[Mark, Table, Priority, Strict] },
-        Kind { name: "uplink", keys: &[Device, Provider, Interface, Dns, Inbound, Metric, Address, Gateway] },
-        Kind { name: "tunnel", keys: &[Group, Device, Peer, Cgroup] },
-        Kind { name: "resolver", keys: &[Listen, Via, Server, Cache] },
+        Kind { name: "narrowgate", keys: &[Mark, Table, Priority, Strict], read: Reader::globals },
+        Kind {
+            name: "uplink",
+            keys: &[Device, Provider, Interface, Dns, Inbound, Metric, Address, Gateway],
+            read: Reader::uplink,
+        },
+        Kind { name: "tunnel", keys: &[Group, Device, Peer, Cgroup], read: Reader::tunnel },
+        Kind { name: "resolver", keys: &[Listen, Via, Server, Cache], read: Reader::resolver },
     ]
 };
 
@@ -69,7 +75,7 @@ pub(super) trait Entry {
     fn put(&mut self, key: Key, text: &str) -> Checked<()>;
 }
 
-impl Reader<'_> {
+impl Reader {
     /// The section's type, if it is known. Then its settings are looked over: unknown ones, ones written twice, `list` for `option`.
     #[inline(never)]
     pub(super) fn known(&mut self, section: &Section) -> Option<&'static Kind> {

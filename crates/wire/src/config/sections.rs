@@ -11,9 +11,28 @@ use core::net::SocketAddr;
 use narrowgate_model::Server;
 use narrowgate_model::config::{Config, Group, ProviderKind, Resolver, Tunnel, Uplink, Via};
 
-impl Reader<'_> {
+impl Reader {
+    pub(super) fn globals(
+        &mut self,
+        section: &Section,
+        kind: &Kind,
+        config: &mut Config,
+        places: &mut Places,
+    ) {
+        let place = section.kind.place;
+        if let Some(first) = places.earlier(format_args!("globals"), place) {
+            self.problem(
+                place,
+                format_args!(
+                    "narrowgate: a second section of this type, after line {}\nmove its options into the first one",
+                    first.line
+                ),
+            );
+        }
+        self.fill(section, kind, config);
+    }
+
     /// Nothing comes of it only without a device that could stand for it.
-    #[inline(never)]
     pub(super) fn uplink(
         &mut self,
         section: &Section,
@@ -123,7 +142,6 @@ impl Reader<'_> {
     }
 
     /// Nothing comes of it if there is nothing in it.
-    #[inline(never)]
     pub(super) fn tunnel(
         &mut self,
         section: &Section,
@@ -157,7 +175,6 @@ impl Reader<'_> {
         config.tunnels.push(tunnel);
     }
 
-    #[inline(never)]
     pub(super) fn resolver(
         &mut self,
         section: &Section,

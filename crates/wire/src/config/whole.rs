@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 use narrowgate_model::Server;
 use narrowgate_model::config::{Config, Resolver, Via};
 
-impl Reader<'_> {
+impl Reader {
     /// Two sections of a type cannot share a name; only an anonymous one, which is called after its device, gets into this.
     pub(super) fn unique(&mut self, kind: &Kind, name: &str, place: Place, places: &mut Places) {
         let kind = kind.name;
