@@ -113,6 +113,7 @@ impl Real {
         })
     }
 
+    #[inline(never)]
     fn read_rules(&mut self, rules: &mut Vec<Rule>) -> Result<(), Error> {
         for ipv6 in [false, true] {
             // IPv6 may not be there.
@@ -139,6 +140,7 @@ impl Real {
 
     /// One dump for each of the table, the protocol number and the devices, so that a mesh's thousands of routes stay in
     /// the kernel.
+    #[inline(never)]
     fn read_routes(&mut self, watched: &Watched, routes: &mut Vec<Route>) -> Result<(), Error> {
         self.read_routes_by(route::Filter::Table(watched.table), watched, routes)?;
         self.read_routes_by(route::Filter::Protocol(PROTOCOL), watched, routes)?;
@@ -197,11 +199,7 @@ impl Real {
         }
         let anew = self.watched.as_ref().is_some_and(|before| before.links != watched.links);
         self.events.watch_sysctls(anew, &scope.sysctls);
-        for path in &scope.sysctls {
-            if let Some(value) = sysctl::read(path)? {
-                observed.sysctls.insert(path.clone(), value);
-            }
-        }
+        sysctl::read_all(&scope.sysctls, &mut observed.sysctls)?;
         self.read_rules(&mut observed.rules)?;
         self.read_addresses(&watched.links, now, &mut observed.addresses)?;
         self.read_routes(&watched, &mut observed.routes)?;

@@ -7,6 +7,7 @@ pub(crate) use watch::Watch;
 use crate::Error;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
+use narrowgate_model::ByName;
 use narrowgate_sys::fs;
 use narrowgate_sys::io::ErrorKind;
 
@@ -17,6 +18,17 @@ pub(crate) fn read(path: &str) -> Result<Option<String>, Error> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(format_args!("reading sysctl {path}"), &e)),
     }
+}
+
+/// Those that there are, by their paths.
+#[inline(never)]
+pub(crate) fn read_all(paths: &[String], values: &mut ByName<String>) -> Result<(), Error> {
+    for path in paths {
+        if let Some(value) = read(path)? {
+            values.insert(path.clone(), value);
+        }
+    }
+    Ok(())
 }
 
 /// Writes the value. A file that is not there is an error: this kernel, or this device, has no such setting.

@@ -10,7 +10,7 @@ extern crate alloc;
 use alloc::string::String;
 use core::fmt::Arguments;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
-use rustix::time::{ClockId, clock_gettime};
+use narrowgate_sys::time::Clock;
 
 /// How much is written: nothing before [`init`].
 static MOST: AtomicU8 = AtomicU8::new(0);
@@ -110,8 +110,8 @@ fn line(priority: u8, passed: Option<u64>, what: Arguments<'_>) -> String {
 
 /// Seconds and milliseconds of the monotonic clock.
 fn now() -> (u32, u32) {
-    let now = clock_gettime(ClockId::Monotonic);
-    (now.tv_sec as u32, (now.tv_nsec / 1_000_000) as u32)
+    let (seconds, nanoseconds) = Clock::Monotonic.now();
+    (seconds as u32, nanoseconds / 1_000_000)
 }
 
 #[cfg(test)]

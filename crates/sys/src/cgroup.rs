@@ -7,10 +7,9 @@ use alloc::borrow::ToOwned;
 use alloc::ffi::CString;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ffi::CStr;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, inotify};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, inotify};
 
 /// The tree of control groups, as far as this process sees it.
 #[derive(Debug)]
@@ -251,13 +250,12 @@ fn is_cgroup2(directory: &OwnedFd) -> bool {
 
 fn groups_in(parent: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(parent)? {
-        let entry = entry?;
-        let name: &CStr = entry.file_name();
-        if entry.file_type() == rustix::fs::FileType::Directory && name != c"." && name != c".." {
+    // A descriptor of its own, which reads from the beginning.
+    crate::fs::each(open_directory(parent, Path::new("."))?, &mut |name, kind| {
+        if kind == rustix::fs::FileType::Directory {
             names.push(name.to_owned());
         }
-    }
+    })?;
     Ok(names)
 }
 

@@ -4,8 +4,10 @@ use crate::io::{self, Error, ErrorKind};
 use crate::path::{Path, PathBuf};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, RawMode, Stat};
 use rustix::io::Errno;
 
 /// Opens a file; close-on-exec.
@@ -125,19 +127,25 @@ pub fn read_link(path: impl AsRef<Path>) -> io::Result<PathBuf> {
 /// # Errors
 /// Those of open(2) and getdents(2).
 pub fn names_in(path: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
-    names(open_path(path.as_ref(), OFlags::RDONLY | OFlags::DIRECTORY, 0)?)
+    let directory = open_path(path.as_ref(), OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+    let mut names = Vec::new();
+    let _ = each(directory, &mut |name, _| names.push(PathBuf::from(name)));
+    Ok(names)
 }
 
-fn names(directory: OwnedFd) -> io::Result<Vec<PathBuf>> {
-    let mut names = Vec::new();
-    for entry in Dir::new(directory)? {
-        let Ok(entry) = entry else { break };
+/// The names in a directory, but `.` and `..`, and what is called so.
+#[inline(never)]
+pub(crate) fn each(directory: OwnedFd, take: &mut dyn FnMut(&CStr, FileType)) -> io::Result<()> {
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            names.push(PathBuf::from(name));
+            take(name, entry.file_type());
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 /// What stat(2) says of a file.

@@ -4,7 +4,6 @@ use crate::io;
 use alloc::ffi::CString;
 use alloc::string::String;
 use core::ffi::CStr;
-use rustix::time::{ClockId, clock_gettime};
 
 /// The index of the device called `name` in this network namespace. ENODEV if there is none.
 pub fn index_of(name: &str) -> io::Result<u32> {
@@ -29,9 +28,9 @@ pub fn name_of(index: u32) -> io::Result<String> {
 
 /// Milliseconds of `CLOCK_BOOTTIME`: what `narrowgate_model::Time` counts.
 pub fn now_ms() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    // Both are never negative for this clock.
-    (now.tv_sec as u64).saturating_mul(1000).saturating_add(now.tv_nsec as u64 / 1_000_000)
+    let (seconds, nanoseconds) = crate::time::Clock::Boottime.now();
+    // It is never negative for this clock.
+    (seconds as u64).saturating_mul(1000).saturating_add(u64::from(nanoseconds / 1_000_000))
 }
 
 /// Moves this thread, and the threads and processes that it starts from now on, into a new network namespace with nothing but a

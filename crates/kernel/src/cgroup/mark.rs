@@ -26,6 +26,7 @@ pub(super) const LATE_HOOKS: [Hook; 4] = [Hook::Bind4, Hook::Bind6, Hook::Connec
 
 /// At bind and connect: marks the socket if it has no mark at all. So a mark that a program has set itself stays, and a
 /// socket that it brought with it from elsewhere is marked as well.
+#[inline(never)]
 pub(super) fn late(mark: Mark) -> Vec<Insn> {
     let (socket, value) = (Reg::R3, Reg::R2);
     let program = vec![

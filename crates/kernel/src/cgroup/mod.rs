@@ -114,6 +114,7 @@ fn failed(what: &'static str, error: io::Error) -> Box<AttachError> {
     Box::new(AttachError { what, error, log: String::new() })
 }
 
+#[inline(never)]
 fn load(programs: &Programs, loaded: &mut Vec<(Hook, OwnedFd)>) -> Result<(), Box<AttachError>> {
     let _unlimited = bpf::Unlimited::new();
     if let Some(mark) = programs.mark {

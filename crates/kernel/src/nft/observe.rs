@@ -84,6 +84,7 @@ fn read_contents(socket: &mut Socket, table: &mut SeenTable) -> Result<(), netli
 
 impl Seen {
     /// The model's view of it. `port` is our socket's.
+    #[inline(never)]
     pub(crate) fn guard(mut self, port: u32, guard: &mut ObservedGuard) {
         (guard.owned, guard.persistent) = (!self.tables.is_empty(), !self.tables.is_empty());
         for table in &mut self.tables {

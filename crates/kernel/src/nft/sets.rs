@@ -62,6 +62,7 @@ pub(crate) fn add(socket: &mut Socket, addrs: &[IpAddr], seconds: u32) -> Result
 }
 
 /// The addresses that belong in the set of that name.
+#[inline(never)]
 fn add_to(
     requests: &mut Requests,
     family: Family,

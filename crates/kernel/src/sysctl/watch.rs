@@ -3,7 +3,6 @@
 
 use alloc::ffi::CString;
 use alloc::string::String;
-use core::mem::MaybeUninit;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
@@ -41,11 +40,10 @@ impl Watch {
     /// Whether one was written since the last time.
     pub(crate) fn drain(&self) -> bool {
         let Some(fd) = &self.fd else { return false };
-        let mut buffer = [MaybeUninit::uninit(); 1024];
-        let mut events = inotify::Reader::new(fd, &mut buffer);
+        let mut buffer = [0; 1024];
         let mut any = false;
         loop {
-            match events.next() {
+            match rustix::io::read(fd, &mut buffer) {
                 Ok(_) => any = true,
                 Err(Errno::INTR) => {}
                 Err(_) => return any,

@@ -23,8 +23,8 @@ use narrowgate_sys::file::{self, Sync};
 use narrowgate_sys::fs;
 use narrowgate_sys::io::{self, ErrorKind};
 use narrowgate_sys::path::{Path, PathBuf};
+use narrowgate_sys::time::Clock;
 use narrowgate_wire::peers::{self, Peer};
-use rustix::time::{ClockId, clock_gettime};
 
 /// What is known, and what the file says.
 pub struct Kept {
@@ -157,7 +157,7 @@ fn read(path: &Path) -> Result<(Vec<Peer>, Option<Time>), Option<String>> {
     let peers = peers::parse(&bytes).map_err(|why| Some(why.to_owned()))?;
     // A daemon that dies again and again must not wear the flash either. The clock may have jumped since: then it is as if it were long ago.
     let modified = fs::metadata(path).map_or(i64::MAX, |about| about.modified());
-    let age = clock_gettime(ClockId::Realtime).tv_sec.checked_sub(modified);
+    let age = Clock::Realtime.now().0.checked_sub(modified);
     let age = age.and_then(|age| u64::try_from(age).ok()).filter(|age| *age < RARELY.as_secs());
     Ok((peers, age.map(|age| Time(now().0.saturating_sub(age * 1000)))))
 }
