@@ -61,7 +61,7 @@ fn sysctls() -> Vec<String> {
 }
 
 fn policy(wan: u32) -> Vec<Step> {
-    let mut steps = vec![Step::SetGuard(guard())];
+    let mut steps = vec![Step::SetGuard(guard().into())];
     steps.extend(sysctls().into_iter().map(|path| Step::SetSysctl { path, value: "0".to_owned() }));
     steps.push(Step::SetLink { name: "wan".to_owned(), up: true });
     for ipv6 in [false, true] {

@@ -3,6 +3,7 @@
 use crate::ByName;
 use crate::net::{Address, Link, Route, Rule};
 use crate::nft::{ChainPrint, Ruleset};
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -20,7 +21,7 @@ pub struct Desired {
     /// Addresses, all with our protocol number.
     pub addresses: Vec<Address>,
     /// The guard, the marking of what arrives, and the redirect.
-    pub ruleset: Ruleset,
+    pub ruleset: Rc<Ruleset>,
 }
 
 /// What the kernel looks like, as far as it concerns us.
@@ -55,7 +56,7 @@ pub struct ObservedGuard {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Make our tables exactly these, in one transaction; take them over if they are orphaned.
-    SetGuard(Ruleset),
+    SetGuard(Rc<Ruleset>),
     /// Remove our tables.
     RemoveGuard,
     /// Write a sysctl.

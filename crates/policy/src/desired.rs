@@ -3,6 +3,7 @@
 use crate::{egress, guard, routes, rules};
 use alloc::{
     borrow::ToOwned,
+    rc::Rc,
     string::{String, ToString},
     vec::Vec,
 };
@@ -62,7 +63,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Desired {
         rules: rules::desired(inputs.config, inputs.observed),
         routes: routes::desired(inputs.config, &uplinks, inputs.observed, inputs.now),
         addresses: addresses(&uplinks, inputs.now),
-        ruleset: Ruleset { tables },
+        ruleset: Rc::new(Ruleset { tables }),
     }
 }
 

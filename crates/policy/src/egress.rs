@@ -13,7 +13,7 @@ use crate::strict;
 use alloc::vec::Vec;
 use narrowgate_model::Config;
 use narrowgate_model::net::Link;
-use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Table};
+use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Rule, Table};
 
 /// The table of the family `netdev`; none while there is no device to hook it to. With `absent` it waits for those that are
 /// not there: else a device that comes, or gets its name back, could send before we have seen it.
@@ -21,32 +21,7 @@ use narrowgate_model::nft::{Action, Chain, Family, Hook, Match, Table};
 pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], absent: bool) -> Option<Table> {
     let present = || uplinks.iter().filter(|u| absent || u.link.is_some());
     present().next()?;
-    let mut rules = Rules::new(config, Place::Netdev);
     let bit = seen_bit(config);
-    rules.action = Action::SetMark { value: bit, mask: bit };
-    // In the very chain that drops: Linux takes the chains of a renamed device off one after the other.
-    rules.add("", SEEN);
-    if !config.strict {
-        rules.add(strict::MARKED, MARKED);
-    }
-    for uplink in present() {
-        rules.of(uplink);
-        if config.strict {
-            strict::frames(&mut rules, config, uplink);
-        }
-        rules.add(HOUSEKEEPING, if manages(uplink.config) { ARP_OWN } else { ARP_ANY });
-        rules.add(
-            HOUSEKEEPING,
-            const { &[accept("ARP request", [Oif, Ether(ETH_ARP), ArpOp(1), ArpTarget(Near4)])] },
-        );
-        outgoing(&mut rules, uplink, HOUSEKEEPING);
-    }
-    if config.strict {
-        rules.add(strict::FRAME_REFUSED, strict::OTHER_FRAMES);
-    }
-    rules.add(HOUSEKEEPING, EAPOL);
-    rules.add("leak_arp", const { &[drop("leak", [Ether(ETH_ARP)])] });
-    rules.add("leak_egress", const { &[drop("leak", [])] });
     let mut counters = COUNTERS.to_vec();
     if config.strict {
         counters.push(strict::FRAME_REFUSED);
@@ -60,16 +35,13 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], abse
         note(&mut devices, device);
     }
     let mut chains = Vec::new();
-    let seen = rules.list;
     // A bridge's ports: what comes by the bridge has the bit, and so has what comes in by another port. The bridge's own protocol comes from no socket.
     if !bridges.is_empty() {
-        add_chain(&mut chains, "bridge", Hook::Egress, 0, &bridges, seen.clone());
+        let rules = frames(config, uplinks, absent, true);
+        add_chain(&mut chains, "bridge", Hook::Egress, 0, &bridges, rules);
     }
     if !devices.is_empty() {
-        let mut rules = seen;
-        if !absent {
-            rules.remove(0);
-        }
+        let rules = frames(config, uplinks, absent, absent);
         add_chain(&mut chains, Chain::SEEN, Hook::Egress, 0, &devices, rules);
     }
     if !ports.is_empty() {
@@ -86,6 +58,36 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], abse
         add_chain(&mut chains, "ports", Hook::Egress, 0, &ports, rules.list);
     }
     Some(Table { family: Family::Netdev, counters, sets: strict::sets(config), chains })
+}
+
+/// What may pass by the uplinks that are there, `absent` ones too. With `marks` it gets the bit, in the very chain that drops: Linux
+/// takes the chains of a renamed device off one after the other.
+fn frames(config: &Config, uplinks: &[Known<'_>], absent: bool, marks: bool) -> Vec<Rule> {
+    let mut rules = Rules::new(config, Place::Netdev);
+    if marks {
+        let bit = seen_bit(config);
+        rules.action = Action::SetMark { value: bit, mask: bit };
+        rules.add("", SEEN);
+    }
+    if !config.strict {
+        rules.add(strict::MARKED, MARKED);
+    }
+    for uplink in uplinks.iter().filter(|u| absent || u.link.is_some()) {
+        rules.of(uplink);
+        if config.strict {
+            strict::frames(&mut rules, config, uplink);
+        }
+        rules.add(HOUSEKEEPING, if manages(uplink.config) { ARP_OWN } else { ARP_ANY });
+        rules.add(HOUSEKEEPING, ARP_REQUESTS);
+        outgoing(&mut rules, uplink, HOUSEKEEPING);
+    }
+    if config.strict {
+        rules.add(strict::FRAME_REFUSED, strict::OTHER_FRAMES);
+    }
+    rules.add(HOUSEKEEPING, EAPOL);
+    rules.add("leak_arp", const { &[drop("leak", [Ether(ETH_ARP)])] });
+    rules.add("leak_egress", const { &[drop("leak", [])] });
+    rules.list
 }
 
 static SEEN: &[Row] = &[given("seen", [])];
@@ -121,6 +123,8 @@ pub(crate) fn bridged<'a>(config: &Config, links: &'a [Link]) -> Vec<(&'a Link, 
     }
     found
 }
+
+static ARP_REQUESTS: &[Row] = &[accept("ARP request", [Oif, Ether(ETH_ARP), ArpOp(1), ArpTarget(Near4)])];
 
 const ETH_ARP: u16 = 0x0806;
 /// IEEE 802.1X: a wireless uplink lives by it.

@@ -170,6 +170,7 @@ pub(crate) struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
+    #[inline(never)]
     pub(crate) fn new(config: &'a Config, place: Place) -> Rules<'a> {
         let action = Action::Continue;
         Rules { config, place, device: "", index: 0, near: &[], own: &[], action, list: Vec::new() }

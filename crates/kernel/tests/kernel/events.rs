@@ -102,7 +102,7 @@ fn what_we_change_ourselves_is_not_told() {
         protocol: PROTOCOL,
     };
     let steps = [
-        Step::SetGuard(everything()),
+        Step::SetGuard(everything().into()),
         Step::AddRule(rule.clone()),
         Step::AddAddress(address.clone()),
         Step::AddRoute(route.clone()),
@@ -121,7 +121,7 @@ fn what_we_change_ourselves_is_not_told() {
 fn a_flushed_guard_is_told_even_if_it_was_an_orphan() {
     let (mut real, _) = quiet();
     let mut other = Real::open().unwrap();
-    other.apply(&Step::SetGuard(everything()), NOW).unwrap();
+    other.apply(&Step::SetGuard(everything().into()), NOW).unwrap();
     drop(other);
     real.drain_events();
     sh("nft flush ruleset");

@@ -36,7 +36,7 @@ fn every_match_alone_is_what_nft_makes_of_the_same_text() {
 fn what_was_loaded_is_what_is_observed() {
     let (mut real, _) = enter_with_wan();
     let wanted = everything();
-    let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone())).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone().into())).guard;
     assert_eq!(observed.chains, wanted.fingerprint());
     assert!(observed.owned && observed.persistent, "{observed:?}");
     let observed = apply_twice(&mut real, &Step::RemoveGuard).guard;
@@ -47,12 +47,12 @@ fn what_was_loaded_is_what_is_observed() {
 #[test]
 fn a_replaced_ruleset_leaves_nothing_of_the_old_one() {
     let (mut real, _) = enter_with_wan();
-    real.apply(&Step::SetGuard(everything()), NOW).unwrap();
+    real.apply(&Step::SetGuard(everything().into()), NOW).unwrap();
     let drops = vec![rule("drop", vec![Match::Oif("wan".to_owned())], Some("dropped"), Action::Drop)];
     let mut output = chain("output", Hook::Output, drops);
     output.policy = Policy::Drop;
     let small = Ruleset { tables: vec![table(Family::Inet, vec!["dropped"], vec![output])] };
-    let observed = apply_twice(&mut real, &Step::SetGuard(small.clone())).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(small.clone().into())).guard;
     assert_eq!(observed.chains, small.fingerprint());
     assert_same_as_nft(&mut real, &small);
     assert_eq!(sh("nft list tables"), "table inet narrowgate\n");
@@ -80,7 +80,7 @@ fn counters_keep_counting_over_a_replacement() {
     let count = |label| {
         let matches = vec![Match::Oif("wan".to_owned()), Match::L4Proto(17)];
         let output = chain("output", Hook::Output, vec![rule(label, matches, Some("seen"), Action::Accept)]);
-        Step::SetGuard(Ruleset { tables: vec![table(Family::Inet, vec!["seen"], vec![output])] })
+        Step::SetGuard(Ruleset { tables: vec![table(Family::Inet, vec!["seen"], vec![output])] }.into())
     };
     let packets = |real: &mut Real| {
         real.counters().unwrap().iter().map(|c| (c.name.clone(), c.packets)).collect::<Vec<_>>()
@@ -103,7 +103,7 @@ fn foreign_tables_stay_as_they_are() {
     );
     sh("nft 'add table ip narrowgate; add chain ip narrowgate output; add table netdev other'");
     let before = sh("nft -s list ruleset");
-    real.apply(&Step::SetGuard(everything()), NOW).unwrap();
+    real.apply(&Step::SetGuard(everything().into()), NOW).unwrap();
     real.apply(&Step::RemoveGuard, NOW).unwrap();
     assert_eq!(sh("nft -s list ruleset"), before);
 }
@@ -111,12 +111,12 @@ fn foreign_tables_stay_as_they_are() {
 #[test]
 fn a_refused_ruleset_changes_nothing() {
     let (mut real, _) = enter_with_wan();
-    real.apply(&Step::SetGuard(everything()), NOW).unwrap();
+    real.apply(&Step::SetGuard(everything().into()), NOW).unwrap();
     let before = sh("nft -s list ruleset");
     let bad = rule("bad", vec![], Some("no-such-counter"), Action::Drop);
     let bad =
         Ruleset { tables: vec![table(Family::Inet, vec![], vec![chain("output", Hook::Output, vec![bad])])] };
-    let error = real.apply(&Step::SetGuard(bad), NOW).unwrap_err();
+    let error = real.apply(&Step::SetGuard(bad.into()), NOW).unwrap_err();
     let thing = "loading the nftables tables narrowgate, table inet chain output rule \"bad ";
     assert!(error.to_string().starts_with(thing), "{error}");
     assert!(error.to_string().contains("No such file"), "{error}");
@@ -133,9 +133,9 @@ fn thousands_of_rules_go_in_one_transaction_and_so_do_thousands_of_mistakes() {
             tables: vec![table(Family::Inet, vec![], vec![chain("output", Hook::Output, rules.collect())])],
         }
     };
-    let observed = apply_twice(&mut real, &Step::SetGuard(of(None))).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(of(None).into())).guard;
     assert_eq!(observed.chains, of(None).fingerprint());
-    let error = real.apply(&Step::SetGuard(of(Some("no-such-counter"))), NOW).unwrap_err();
+    let error = real.apply(&Step::SetGuard(of(Some("no-such-counter")).into()), NOW).unwrap_err();
     assert!(error.to_string().contains("chain output rule \"many "), "{error}");
     assert_eq!(observe(&mut real).guard, observed);
 }
@@ -151,7 +151,7 @@ fn the_probe_leaves_no_trace_and_this_kernel_can_do_all() {
 #[test]
 fn a_device_that_is_named_before_it_comes_is_guarded_from_its_first_frame() {
     let mut real = enter();
-    let observed = apply_twice(&mut real, &Step::SetGuard(everything())).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(everything().into())).guard;
     assert_eq!(observed.chains, everything().fingerprint());
     sh("ip link add wan type veth peer name lan && ip link set lan up && ip link set wan up");
     assert!(drops_on_egress(), "the egress hook is not on the new device");
@@ -161,14 +161,14 @@ fn a_device_that_is_named_before_it_comes_is_guarded_from_its_first_frame() {
 #[test]
 fn a_device_that_vanishes_and_comes_back_is_guarded_or_seen_to_be_not() {
     let (mut real, _) = enter_with_wan();
-    real.apply(&Step::SetGuard(everything()), NOW).unwrap();
+    real.apply(&Step::SetGuard(everything().into()), NOW).unwrap();
     sh("ip link del wan");
     real.drain_events();
     sh("ip link add wan type veth peer name lan && ip link set lan up && ip link set wan up");
     let hooked = sh("nft list ruleset").contains("\"wan\"");
     let observed = observe(&mut real).guard;
     assert_eq!(observed.chains == everything().fingerprint(), hooked, "{observed:?}");
-    let observed = apply_twice(&mut real, &Step::SetGuard(everything())).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(everything().into())).guard;
     assert_eq!(observed.chains, everything().fingerprint());
     assert!(drops_on_egress(), "the egress hook is not on the new device");
 }
@@ -197,13 +197,13 @@ fn a_renamed_device_lets_no_frame_out_before_the_guard_goes_by_its_new_name() {
     };
     send(1);
     assert_eq!(next(), 1, "without a guard");
-    apply_twice(&mut real, &Step::SetGuard(guard("wan")));
+    apply_twice(&mut real, &Step::SetGuard(guard("wan").into()));
     real.watch_names(&guard("wan"));
     send(2);
     assert_eq!(next(), 2, "with the chain");
     sh("ip link set wan name other");
     send(3);
-    apply_twice(&mut real, &Step::SetGuard(guard("other")));
+    apply_twice(&mut real, &Step::SetGuard(guard("other").into()));
     send(4);
     assert_eq!(next(), 4, "the one before has come out as well, without any guard");
     real.apply(&Step::RemoveGuard, NOW).unwrap();
@@ -229,7 +229,7 @@ fn drops_on_egress() -> bool {
 
 /// Loads the ruleset over netlink, and its text, in tables of another name, by nft; nft must show both alike.
 pub fn assert_same_as_nft(real: &mut Real, ruleset: &Ruleset) {
-    real.apply(&Step::SetGuard(ruleset.clone()), NOW)
+    real.apply(&Step::SetGuard(ruleset.clone().into()), NOW)
         .unwrap_or_else(|e| panic!("{}: {e}", text::render(ruleset)));
     let rendered = text::render(ruleset).replace(" narrowgate {", " oracle {");
     let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft");

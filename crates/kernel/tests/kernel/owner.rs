@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn another_process_cannot_flush_delete_or_change_our_tables() {
     let (mut real, _) = enter_with_wan();
-    real.apply(&Step::SetGuard(drops("a")), NOW).unwrap();
+    real.apply(&Step::SetGuard(drops("a").into()), NOW).unwrap();
     let before = sh("nft -s list ruleset");
     sh("nft flush ruleset");
     for attempt in [
@@ -42,7 +42,7 @@ fn the_guard_of_a_killed_process_stands_and_is_adopted_with_its_counters() {
     assert_eq!(seen.chains, drops("held").fingerprint());
     assert_eq!(send_and_count(&mut real), 2);
 
-    real.apply(&Step::SetGuard(drops("adopted")), NOW).unwrap();
+    real.apply(&Step::SetGuard(drops("adopted").into()), NOW).unwrap();
     let seen = observe(&mut real).guard;
     assert!(seen.persistent && seen.owned, "adopted: {seen:?}");
     assert_eq!(seen.chains, drops("adopted").fingerprint());
@@ -64,7 +64,7 @@ fn while_another_process_holds_the_guard_nothing_is_changed_and_the_error_says_w
     let (mut real, _) = enter_with_wan();
     let _holder = Holder::start();
     let before = sh("nft -s list ruleset");
-    for step in [Step::SetGuard(drops("mine")), Step::RemoveGuard] {
+    for step in [Step::SetGuard(drops("mine").into()), Step::RemoveGuard] {
         let error = real.apply(&step, NOW).unwrap_err();
         assert_eq!(error.errno(), Some(1));
         assert!(error.to_string().contains("another narrowgate"), "{error}");
@@ -79,7 +79,7 @@ fn a_table_without_flags_is_made_anew_and_keeps_its_counters() {
         add chain inet narrowgate output { type filter hook output priority 7; }; add chain inet narrowgate other'");
     let seen = observe(&mut real).guard;
     assert!(!seen.owned && !seen.persistent && seen.chains.len() == 2, "{seen:?}");
-    real.apply(&Step::SetGuard(drops("new")), NOW).unwrap();
+    real.apply(&Step::SetGuard(drops("new").into()), NOW).unwrap();
     let seen = observe(&mut real).guard;
     assert!(seen.owned && seen.persistent, "{seen:?}");
     assert_eq!(seen.chains, drops("new").fingerprint());
@@ -89,12 +89,12 @@ fn a_table_without_flags_is_made_anew_and_keeps_its_counters() {
 #[test]
 fn the_socket_can_be_handed_on_without_the_tables_becoming_orphans() {
     let (mut old, _) = enter_with_wan();
-    old.apply(&Step::SetGuard(drops("old")), NOW).unwrap();
+    old.apply(&Step::SetGuard(drops("old").into()), NOW).unwrap();
     let socket = old.nft_socket().try_clone_to_owned().unwrap();
     drop(old);
     let mut new = Real::open_with(socket).unwrap();
     assert!(observe(&mut new).guard.owned);
-    new.apply(&Step::SetGuard(drops("new")), NOW).unwrap();
+    new.apply(&Step::SetGuard(drops("new").into()), NOW).unwrap();
     assert_eq!(observe(&mut new).guard.chains, drops("new").fingerprint());
 }
 
@@ -130,7 +130,7 @@ fn there_is_no_moment_without_guard() {
             if i % 5 == 0 {
                 wanted.tables[1].chains[0].devices.push("lo".to_owned());
             }
-            real.apply(&Step::SetGuard(wanted), NOW).unwrap();
+            real.apply(&Step::SetGuard(wanted.into()), NOW).unwrap();
             if i % 10 == 0 {
                 sh("nft flush ruleset");
             }
@@ -154,7 +154,7 @@ fn holder() {
         sh("ip link add wan type veth peer name lan");
     }
     let mut real = Real::open().unwrap();
-    real.apply(&Step::SetGuard(drops("held")), NOW).unwrap();
+    real.apply(&Step::SetGuard(drops("held").into()), NOW).unwrap();
     println!("\n{HOLDER}");
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     assert!(observe(&mut real).guard.owned);

@@ -49,7 +49,7 @@ fn what_is_always_in_them_is_observed_and_made_so() {
     let mut real = enter();
     for always in [&["192.0.2.7", "192.0.2.8"][..], &["192.0.2.8", "2001:db8::1"], &[]] {
         let wanted = strict("a", 3600, always);
-        let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone())).guard;
+        let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone().into())).guard;
         assert_eq!(observed.chains, wanted.fingerprint());
         assert_eq!(elements(), addrs(always));
     }
@@ -58,11 +58,11 @@ fn what_is_always_in_them_is_observed_and_made_so() {
 #[test]
 fn a_peer_that_was_resolved_and_is_then_written_stays_for_good_and_the_other_way_round() {
     let mut real = enter();
-    real.apply(&Step::SetGuard(strict("a", 3600, &["192.0.2.7"])), NOW).unwrap();
+    real.apply(&Step::SetGuard(strict("a", 3600, &["192.0.2.7"]).into()), NOW).unwrap();
     real.add_elements(&addrs(&["192.0.2.7", "192.0.2.8"]), 60).unwrap();
     assert_eq!(lasting(), addrs(&["192.0.2.7"]), "what is written has no end, whatever it resolves to");
     let wanted = strict("a", 3600, &["192.0.2.8"]);
-    let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone())).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone().into())).guard;
     assert_eq!(observed.chains, wanted.fingerprint());
     assert_eq!((elements(), lasting()), (addrs(&["192.0.2.8"]), addrs(&["192.0.2.8"])));
 }
@@ -71,14 +71,14 @@ fn a_peer_that_was_resolved_and_is_then_written_stays_for_good_and_the_other_way
 fn elements_outlive_a_change_of_the_rules_and_go_with_their_sets() {
     let mut real = enter();
     let peers = addrs(&["192.0.2.9", "2001:db8::9"]);
-    real.apply(&Step::SetGuard(strict("a", 3600, &[])), NOW).unwrap();
+    real.apply(&Step::SetGuard(strict("a", 3600, &[]).into()), NOW).unwrap();
     real.add_elements(&peers, 3600).unwrap();
-    real.apply(&Step::SetGuard(strict("b", 60, &[])), NOW).unwrap();
+    real.apply(&Step::SetGuard(strict("b", 60, &[]).into()), NOW).unwrap();
     assert_eq!(elements(), peers);
     let sizes = real.set_sizes().unwrap();
     assert_eq!(sizes.iter().map(|s| s.elements).sum::<usize>(), 2, "{sizes:?}");
     let none = Ruleset { tables: vec![table(Family::Inet, vec![], vec![])] };
-    let observed = apply_twice(&mut real, &Step::SetGuard(none.clone())).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(none.clone().into())).guard;
     assert_eq!(observed.chains, none.fingerprint());
     assert!(real.add_elements(&peers, 3600).is_err(), "there is no set");
 }
@@ -88,13 +88,13 @@ fn elements_outlive_the_socket_that_owned_them_and_a_table_made_anew() {
     let mut real = enter();
     let peers = addrs(&["192.0.2.9", "2001:db8::9"]);
     let mut other = Real::open().unwrap();
-    other.apply(&Step::SetGuard(strict("held", 60, &[])), NOW).unwrap();
+    other.apply(&Step::SetGuard(strict("held", 60, &[]).into()), NOW).unwrap();
     other.add_elements(&peers, 60).unwrap();
     assert_eq!(elements(), peers);
     assert!(real.add_elements(&peers, 60).is_err(), "the sets belong to the other's socket");
     release(other);
     let wanted = strict("adopted", 60, &[]);
-    let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone())).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone().into())).guard;
     assert_eq!(observed.chains, wanted.fingerprint());
     assert_eq!(elements(), peers, "adopted");
     assert!(observed.owned && observed.persistent, "{observed:?}");
@@ -107,7 +107,7 @@ fn elements_outlive_the_socket_that_owned_them_and_a_table_made_anew() {
         add element inet narrowgate peers4 { 192.0.2.9 timeout 60s expires 30s, 192.0.2.10 }'",
     );
     let mut real = Real::open().unwrap();
-    real.apply(&Step::SetGuard(wanted), NOW).unwrap();
+    real.apply(&Step::SetGuard(wanted.into()), NOW).unwrap();
     assert_eq!(
         elements(),
         addrs(&["192.0.2.9"]),
@@ -120,14 +120,15 @@ fn elements_outlive_the_socket_that_owned_them_and_a_table_made_anew() {
 #[test]
 fn a_set_of_another_kind_gives_way() {
     let mut real = enter();
-    real.apply(&Step::SetGuard(Ruleset { tables: vec![table(Family::Inet, vec![], vec![])] }), NOW).unwrap();
+    real.apply(&Step::SetGuard(Ruleset { tables: vec![table(Family::Inet, vec![], vec![])] }.into()), NOW)
+        .unwrap();
     release(real);
     sh(
         "nft 'add set inet narrowgate peers4 { type inet_service; }; add set inet narrowgate other { type ipv4_addr; }'",
     );
     let mut real = Real::open().unwrap();
     let wanted = strict("a", 60, &["192.0.2.1"]);
-    let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone())).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(wanted.clone().into())).guard;
     assert_eq!(observed.chains, wanted.fingerprint());
     assert_eq!(elements(), addrs(&["192.0.2.1"]));
 }
@@ -135,7 +136,7 @@ fn a_set_of_another_kind_gives_way() {
 #[test]
 fn adding_gives_what_is_there_its_time_anew() {
     let mut real = enter();
-    real.apply(&Step::SetGuard(strict("a", 3600, &[])), NOW).unwrap();
+    real.apply(&Step::SetGuard(strict("a", 3600, &[]).into()), NOW).unwrap();
     let peers = addrs(&["192.0.2.9", "192.0.2.9", "2001:db8::9"]);
     real.add_elements(&peers, 60).unwrap();
     real.add_elements(&peers, 3600).unwrap();
@@ -148,7 +149,7 @@ fn adding_gives_what_is_there_its_time_anew() {
 #[test]
 fn a_set_that_is_full_takes_nothing_more_and_says_so() {
     let mut real = enter();
-    real.apply(&Step::SetGuard(strict("a", 3600, &[])), NOW).unwrap();
+    real.apply(&Step::SetGuard(strict("a", 3600, &[]).into()), NOW).unwrap();
     let many: Vec<IpAddr> =
         (0..Set::SIZE).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).into()).collect();
     real.add_elements(&many, 60).unwrap();
@@ -167,7 +168,7 @@ fn traffic_keeps_an_element_and_silence_ends_it() {
     sh(
         "ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev wan nud permanent; ip neigh add 2001:db8::9 lladdr 02:00:00:00:00:09 dev wan nud permanent",
     );
-    real.apply(&Step::SetGuard(strict("a", 2, &[])), NOW).unwrap();
+    real.apply(&Step::SetGuard(strict("a", 2, &[]).into()), NOW).unwrap();
     let peers = addrs(&["192.0.2.9", "2001:db8::9"]);
     let sockets = [UdpSocket::bind("192.0.2.1:0").unwrap(), UdpSocket::bind("[2001:db8::1]:0").unwrap()];
     let send = |n: usize| sockets[n].send_to(b"x", (peers[n], 9)).is_ok();
@@ -212,9 +213,9 @@ fn a_table_of_another_family_gets_the_same_elements_whenever_it_comes() {
         ..table(Family::Netdev, vec!["passed"], vec![egress])
     });
     crate::guard::assert_same_as_nft(&mut real, &both);
-    real.apply(&Step::SetGuard(inet), NOW).unwrap();
+    real.apply(&Step::SetGuard(inet.into()), NOW).unwrap();
     real.add_elements(&addrs(&["192.0.2.9", "2001:db8::9"]), 600).unwrap();
-    let observed = apply_twice(&mut real, &Step::SetGuard(both.clone())).guard;
+    let observed = apply_twice(&mut real, &Step::SetGuard(both.clone().into())).guard;
     assert_eq!(observed.chains, both.fingerprint());
     assert_eq!(
         listed_in("netdev", |_| true),

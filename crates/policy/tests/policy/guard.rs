@@ -27,7 +27,7 @@ fn ruleset(config: &Config) -> Ruleset {
     let mut observed = bare(config);
     observed.links[1].up = true;
     let facts = learnt(facts());
-    desired(&inputs(config, &facts, &observed)).ruleset
+    (*desired(&inputs(config, &facts, &observed)).ruleset).clone()
 }
 
 /// To somewhere in the internet, by `eth0`.
@@ -312,7 +312,7 @@ fn where_the_kernel_can_a_device_is_guarded_before_it_comes() {
     let nothing = ByName::new();
     let tables = |absent_devices| {
         let capabilities = Capabilities { egress: true, absent_devices };
-        desired(&Inputs { capabilities, ..inputs(&config, &nothing, &observed) }).ruleset.tables
+        desired(&Inputs { capabilities, ..inputs(&config, &nothing, &observed) }).ruleset.tables.clone()
     };
     let hooked = |tables: &[Table]| {
         let egress = tables.iter().filter(|t| t.family == Family::Netdev).flat_map(|t| &t.chains);

@@ -23,7 +23,7 @@ fn ruleset(config: &Config, facts: Facts) -> Ruleset {
     let mut observed = bare(config);
     observed.links[1].up = true;
     let facts = learnt(facts);
-    desired(&inputs(config, &facts, &observed)).ruleset
+    (*desired(&inputs(config, &facts, &observed)).ruleset).clone()
 }
 
 /// Through the chains that see what this host's own sockets send.

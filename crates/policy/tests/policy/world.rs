@@ -26,7 +26,7 @@ impl World {
                 self.observed.guard.chains = ruleset.fingerprint();
                 self.observed.guard.owned = true;
                 self.observed.guard.persistent = true;
-                self.guard = Some(ruleset.clone());
+                self.guard = Some((**ruleset).clone());
             }
             Step::RemoveGuard => {
                 self.observed.guard = Default::default();

@@ -135,16 +135,19 @@ pub fn put_nested(out: &mut Vec<u8>, id: u8, fill: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Appends an attribute with a number.
+#[inline(never)]
 pub fn put_u32(out: &mut Vec<u8>, id: u8, value: u32) {
     put_nested(out, id, |out| out.extend_from_slice(&value.to_be_bytes()));
 }
 
 /// Appends an attribute with a text.
+#[inline(never)]
 pub fn put_string(out: &mut Vec<u8>, id: u8, value: &str) {
     put_nested(out, id, |out| push_text(out, value));
 }
 
 /// Appends a field with a number.
+#[inline(never)]
 pub fn put_field_u32(out: &mut Vec<u8>, name: &str, value: u32) {
     put_field(out, INT32, name, |out| out.extend_from_slice(&value.to_be_bytes()));
 }
@@ -155,6 +158,7 @@ pub fn put_field_bool(out: &mut Vec<u8>, name: &str, value: bool) {
 }
 
 /// Appends a field with a text.
+#[inline(never)]
 pub fn put_field_string(out: &mut Vec<u8>, name: &str, value: &str) {
     put_field(out, STRING, name, |out| push_text(out, value));
 }

@@ -50,6 +50,7 @@ pub struct Route {
 }
 
 /// All interfaces in the answer to `dump`: its data.
+#[inline(never)]
 pub fn dump(data: &[u8]) -> Vec<Interface> {
     let list = field(data, "interface").map(Field::inner).unwrap_or_default();
     fields(list).map(|one| status(one.inner())).gather()
