@@ -58,7 +58,7 @@ pub unsafe fn start(words: *const *const c_char) {
 mod without_std {
     use core::alloc::{GlobalAlloc, Layout};
 
-    /// The crate `libc` asks the linker for it only where no other crate of the build thinks that the standard library will.
+    // The crate `libc` asks the linker for it only where no other crate of the build thinks that the standard library will.
     #[link(name = "c")]
     unsafe extern "C" {}
 
