@@ -8,6 +8,7 @@ use crate::Error;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use narrowgate_model::config::Inbound;
+use narrowgate_model::decimal;
 use narrowgate_sys::netlink::{self, Dump, NESTED, NLM_F_ACK, Protocol, Put, Requests, Socket, find};
 
 /// Forgets all connections that somebody else has begun to one of the addresses `own`, but those to a service of `keep`.
@@ -61,9 +62,9 @@ pub fn recent_flow(ports: &[u16], sent: u32, answered: u32) -> Result<Flow, Erro
         let text = narrowgate_sys::fs::read_to_string(
             ["/proc/sys/net/netfilter/nf_conntrack_udp_timeout", name].concat(),
         );
-        text.ok().and_then(|text| text.trim().parse().ok())
+        text.ok().and_then(|text| decimal(text.trim()))
     };
-    let (once, stream): (u32, u32) = (limit("").unwrap_or(30), limit("_stream").unwrap_or(120));
+    let (once, stream) = (limit("").unwrap_or(30), limit("_stream").unwrap_or(120));
     let mut flow = Flow::None;
     for family in [AF_INET, AF_INET6] {
         let dump = all(&mut socket, family)?;

@@ -112,32 +112,36 @@ impl Socket {
     /// Sends all requests in one datagram and reads the answers. The first that was refused is the error. Messages that
     /// ask for it with `NLM_F_ACK` are acknowledged: if none was, the answer is lost, ENOBUFS.
     pub fn transact(&mut self, requests: &mut Requests) -> Result<(), Error> {
-        let (_, refusals) = self.exchange(requests)?;
-        refusals.into_iter().next().map_or(Ok(()), Err)
+        self.exchange(requests, &mut Dump::default())
     }
 
     /// The same, for requests that are to be tried out: all that were refused, in the order of the answers.
     pub fn try_all(&mut self, requests: &mut Requests) -> Result<Vec<Error>, Error> {
-        self.exchange(requests).map(|(_, refusals)| refusals)
+        let mut refusals = Vec::new();
+        self.collect(requests, &mut Dump::default(), &mut refusals)?;
+        Ok(refusals)
     }
 
     /// Sends one request (`NLM_F_ACK` is added) and reads what it is answered with.
     pub fn ask(&mut self, kind: u16, body: &[u8]) -> Result<Dump, Error> {
         let mut request = Requests::default();
         request.add(kind, NLM_F_ACK).extend_from_slice(body);
-        let (answers, refusals) = self.exchange(&mut request)?;
-        refusals.into_iter().next().map_or(Ok(answers), Err)
+        let mut answers = Dump::default();
+        self.exchange(&mut request, &mut answers)?;
+        Ok(answers)
     }
 
     /// Sends a request for a dump (`NLM_F_DUMP` is added) and reads all of it; again, if something changed meanwhile or
     /// was lost, up to ten times. A kernel that goes on changing gets what it has then: events will tell.
     pub fn dump(&mut self, kind: u16, body: &[u8]) -> Result<Dump, Error> {
-        for _ in 0..DUMP_TRIES {
-            if let (dump, true) = self.try_dump(kind, body)? {
-                return Ok(dump);
+        let mut dump = Dump::default();
+        for _ in 0..=DUMP_TRIES {
+            dump.clear();
+            if self.try_dump(kind, body, &mut dump)? {
+                break;
             }
         }
-        self.try_dump(kind, body).map(|(dump, _)| dump)
+        Ok(dump)
     }
 
     /// The next events of the groups that were joined, without waiting.
@@ -153,14 +157,25 @@ impl Socket {
         }
     }
 
+    /// The answers, or the first refusal.
+    fn exchange(&mut self, requests: &mut Requests, answers: &mut Dump) -> Result<(), Error> {
+        let mut refusals = Vec::new();
+        self.collect(requests, answers, &mut refusals)?;
+        refusals.truncate(1);
+        refusals.pop().map_or(Ok(()), Err)
+    }
+
     /// The answers and the refusals.
-    fn exchange(&mut self, requests: &mut Requests) -> Result<(Dump, Vec<Error>), Error> {
+    fn collect(
+        &mut self,
+        requests: &mut Requests,
+        answers: &mut Dump,
+        refusals: &mut Vec<Error>,
+    ) -> Result<(), Error> {
         self.discard_pending();
         let first = self.send(requests)?;
         let wanted = requests.wants_ack();
         let mut seen_ack = false;
-        let mut refusals = Vec::new();
-        let mut answers = Dump::default();
         let mut lost = false;
         loop {
             let datagram = match self.receive(libc::MSG_DONTWAIT) {
@@ -190,16 +205,15 @@ impl Socket {
         if refusals.is_empty() && (lost || wanted && !seen_ack) {
             return Err(io::Error::from_raw_os_error(libc::ENOBUFS).into());
         }
-        Ok((answers, refusals))
+        Ok(())
     }
 
     /// Whether the dump is whole.
-    fn try_dump(&mut self, kind: u16, body: &[u8]) -> Result<(Dump, bool), Error> {
+    fn try_dump(&mut self, kind: u16, body: &[u8], dump: &mut Dump) -> Result<bool, Error> {
         let mut request = Requests::default();
         request.add(kind, NLM_F_DUMP).extend_from_slice(body);
         self.discard_pending();
         let sequence = self.send(&mut request)?;
-        let mut dump = Dump::default();
         let mut whole = true;
         loop {
             let datagram = match self.receive(0) {
@@ -207,24 +221,17 @@ impl Socket {
                 Ok(None) => continue,
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
                     self.double_receive_buffer();
-                    return Ok((dump, false));
+                    return Ok(false);
                 }
                 Err(e) => return Err(e.into()),
             };
             for message in messages(datagram).filter(|m| m.sequence == sequence) {
                 whole &= message.flags & NLM_F_DUMP_INTR == 0;
                 match message.kind {
-                    NLMSG_DONE => {
-                        return match message.error(0).filter(|_| message.body.len() >= 4) {
-                            Some(error) => Err(error),
-                            None => Ok((dump, whole)),
-                        };
-                    }
-                    NLMSG_ERROR => {
-                        return match message.error(0) {
-                            Some(error) => Err(error),
-                            None => Ok((dump, whole)),
-                        };
+                    NLMSG_DONE | NLMSG_ERROR => {
+                        // An end without a number is one without an error.
+                        let says = message.kind == NLMSG_ERROR || message.body.len() >= 4;
+                        return message.error(0).filter(|_| says).map_or(Ok(whole), Err);
                     }
                     _ => dump.add(message),
                 }

@@ -86,7 +86,11 @@ pub(crate) fn probe(socket: &mut Socket) -> Result<Capabilities, Error> {
 /// without the egress chain, because of that, would let packet sockets through for as long as we run.
 #[inline(never)]
 fn judge(refusals: Vec<netlink::Error>) -> Result<Capabilities, netlink::Error> {
-    let works = |index| !refusals.iter().any(|e| e.index == Some(index) || e.index == Some(0));
+    let mut refused = 0u32;
+    for index in refusals.iter().filter_map(|e| e.index) {
+        refused |= 1u32.checked_shl(index as u32).unwrap_or(0);
+    }
+    let works = |index: u32| refused & (1 | 1 << index) == 0;
     let egress = works(3) && works(4);
     let can = Capabilities { owner: works(1), persist: works(2), egress, absent_devices: egress && works(5) };
     let short = |e: &netlink::Error| matches!(e.errno, EPERM | EINTR | EAGAIN | ENOMEM | ENOBUFS);

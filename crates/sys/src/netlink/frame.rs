@@ -111,6 +111,10 @@ impl Dump {
         messages(&self.bytes)
     }
 
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
     pub(super) fn add(&mut self, message: Message<'_>) {
         let len = HEADER_LEN + message.body.len();
         let numbers = [message.sequence, message.port];
