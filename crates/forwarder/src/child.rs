@@ -78,14 +78,14 @@ fn first_message(channel: &OwnedFd) -> io::Result<(crate::engine::Limits, bool, 
         return Err(io::ErrorKind::UnexpectedEof.into());
     };
     let mut places = Vec::new();
-    if let Some(ToChild::Start { limits, alone, mut listeners }) =
-        buffer.get(..length).and_then(ToChild::decode)
+    if let Some(ToChild::Start { limits, alone, listeners }) = buffer.get(..length).and_then(ToChild::decode)
         && descriptors.len() == 2 * listeners.len()
         && listeners.len() <= MAX_LISTENERS
     {
-        while let (Some(addr), Some(tcp), Some(udp)) = (listeners.pop(), descriptors.pop(), descriptors.pop())
-        {
-            places.push(Listening { addr, udp, tcp, replies: SendBatch::default() });
+        for addr in listeners.iter().rev() {
+            if let (Some(tcp), Some(udp)) = (descriptors.pop(), descriptors.pop()) {
+                places.push(Listening { addr: *addr, udp, tcp, replies: SendBatch::default() });
+            }
         }
         return Ok((limits, alone, places));
     }

@@ -171,7 +171,7 @@ impl Engine {
             }
         };
         let name = message::question_name(bytes, &query);
-        let Some(set) = self.upstreams.route(name).or_else(|| self.aliases.find(name)) else {
+        let Some(set) = self.route(name) else {
             self.counters.blocked += 1;
             return refuse(out, &client, bytes, rcode::REFUSED, Some(BLOCKED));
         };
@@ -188,7 +188,8 @@ impl Engine {
                 return self.counters.joined += 1;
             }
         }
-        if !self.is_out_of_reach(set, &query) && self.answer_from_cache(now, &waiter, bytes, &query, out) {
+        if !self.is_out_of_reach(set, query.qtype) && self.answer_from_cache(now, &waiter, bytes, &query, out)
+        {
             return self.prefetch(now, bytes, &query, set, out);
         }
         if bytes.len() > MAX_QUERY || self.is_too_much(&client) {
@@ -290,22 +291,20 @@ impl Engine {
     }
 
     fn set_changed(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
-        let Some(query) = self.queries.get_mut(index) else { return };
+        let Some(query) = self.queries.get(index) else { return };
         // It may have come before anybody knew which names are the tunnels', and what is asked of whom.
-        let name = query.name();
-        match self.upstreams.route(name).or_else(|| self.aliases.find(name)) {
-            Some(set) => query.set = set,
-            None => return self.block(now, index, out),
-        }
+        let Some(set) = self.route(query.name()) else { return self.block(now, index, out) };
+        let Some(query) = self.queries.get_mut(index) else { return };
+        query.set = set;
         match query.phase {
             Phase::Waiting => self.begin(now, index, out),
-            Phase::Asking => match self.upstreams.state(query.set) {
+            Phase::Asking => match self.upstreams.state(set) {
                 UplinkState::NoCarrier | UplinkState::NoDevice => self.fail_for_uplink(now, index, out),
                 _ => self.queries.wake_at(index, now),
             },
             Phase::Held => {
-                let (set, parsed) = (query.set, query.parsed);
-                if !self.is_out_of_reach(set, &parsed) {
+                let qtype = query.parsed.qtype;
+                if !self.is_out_of_reach(set, qtype) {
                     self.release(now, index, out);
                 }
             }
@@ -394,6 +393,11 @@ impl Engine {
 }
 
 impl Engine {
+    /// The set for a name that may be asked.
+    fn route(&self, name: &[u8]) -> Option<u8> {
+        self.upstreams.route(name).or_else(|| self.aliases.find(name))
+    }
+
     /// The number of the n-th server of a set.
     fn member(&self, set: u8, n: usize) -> Option<u16> {
         self.sets.get(usize::from(set))?.get(n).copied()

@@ -7,37 +7,32 @@
 
 use super::queries::Phase;
 use super::{Engine, Outside, UplinkState, WAIT};
-use crate::message::{self, Query, Reason, has_record, rcode, rtype};
-use alloc::boxed::Box;
+use crate::message::{self, Reason, has_record, rcode, rtype};
 use narrowgate_model::Time;
 
 impl Engine {
     /// Whether addresses of this kind cannot be reached now, but those of the other can.
-    pub(super) fn is_out_of_reach(&self, set: u8, query: &Query) -> bool {
+    pub(super) fn is_out_of_reach(&self, set: u8, qtype: u16) -> bool {
         matches!(
-            (self.upstreams.state(set), query.qtype),
+            (self.upstreams.state(set), qtype),
             (UplinkState::Ipv6Only, rtype::A) | (UplinkState::Ipv4Only, rtype::AAAA)
         )
     }
 
     /// Called with each answer before it is passed on. True: it was held back, or NODATA was given in its place.
     pub(super) fn hold_back(&mut self, now: Time, index: u32, answer: &[u8], out: &mut dyn Outside) -> bool {
-        let Some(query) = self.queries.get_mut(index) else { return false };
-        let (set, parsed) = (query.set, query.parsed);
+        let Some(query) = self.queries.get(index) else { return false };
+        let (set, qtype) = (query.set, query.parsed.qtype);
         let one_version = matches!(self.upstreams.state(set), UplinkState::Ipv4Only | UplinkState::Ipv6Only);
-        if !one_version
-            || !matches!(parsed.qtype, rtype::A | rtype::AAAA)
-            || !has_record(answer, parsed.qtype)
-        {
+        if !one_version || !matches!(qtype, rtype::A | rtype::AAAA) || !has_record(answer, qtype) {
             return false;
         }
-        let name: Box<[u8]> = query.name().into();
-        if !self.is_out_of_reach(set, &parsed) {
-            self.reachable.put(&name, now.0, MOST_NAMES);
-            self.tell_held(now, &name, out);
+        if !self.is_out_of_reach(set, qtype) {
+            self.reachable.put(query.name(), now.0, MOST_NAMES);
+            self.tell_held(now, index, out);
             return false;
         }
-        if self.reachable.get(&name).is_some_and(|at| now.0 < at + LATELY) {
+        if self.reachable.get(query.name()).is_some_and(|at| now.0 < at + LATELY) {
             self.no_address(now, index, out);
             return true;
         }
@@ -59,15 +54,14 @@ impl Engine {
         self.pass_on(now, index, &mut answer, out);
     }
 
-    /// The name has addresses that can be reached: whoever waits for others need not.
-    fn tell_held(&mut self, now: Time, name: &[u8], out: &mut dyn Outside) {
-        for index in self.queries.open() {
-            let held = self
-                .queries
-                .get(index)
-                .is_some_and(|query| query.phase == Phase::Held && message::is_same_name(query.name(), name));
-            if held {
-                self.no_address(now, index, out);
+    /// The name of this query has addresses that can be reached: whoever waits for others need not.
+    fn tell_held(&mut self, now: Time, index: u32, out: &mut dyn Outside) {
+        for other in self.queries.open() {
+            if let (Some(query), Some(held)) = (self.queries.get(index), self.queries.get(other))
+                && held.phase == Phase::Held
+                && message::is_same_name(held.name(), query.name())
+            {
+                self.no_address(now, other, out);
             }
         }
     }

@@ -82,15 +82,15 @@ impl Engine {
     /// No server answers: what is known from before. True if the clients have got that.
     pub(super) fn answer_stale(&mut self, now: Time, index: u32, out: &mut dyn Outside) -> bool {
         let Some(query) = self.queries.get(index) else { return false };
-        let parsed = query.parsed;
+        let parsed = &query.parsed;
         let known = self.peer_asked_for(query).and_then(|name| self.kept.find(name)).unwrap_or(&[]);
         let wanted = |addr: &&IpAddr| addr.is_ipv6() == (parsed.qtype == rtype::AAAA);
-        if self.is_out_of_reach(query.set, &parsed) && !known.iter().all(|addr| wanted(&addr)) {
+        if self.is_out_of_reach(query.set, parsed.qtype) && !known.iter().all(|addr| wanted(&addr)) {
             self.counters.stale += query.waiters.len() as u64;
             self.no_address(now, index, out);
             return true;
         }
-        if self.cache.find(now, &query.message, &parsed, true, &mut self.scratch, out) {
+        if self.cache.find(now, &query.message, parsed, true, &mut self.scratch, out) {
             add_reason(&mut self.scratch, Reason::StaleAnswer);
         } else if known.is_empty() {
             return false;
@@ -98,11 +98,11 @@ impl Engine {
             let mut addresses = Vec::new();
             known.iter().filter(wanted).for_each(|addr| addresses.push(*addr));
             let why = (Reason::StaleAnswer, "no DNS server answers: this is what was known last");
-            kept_reply(&query.message, &parsed, &addresses, STALE_SECONDS, why, &mut self.scratch);
+            kept_reply(&query.message, parsed, &addresses, STALE_SECONDS, why, &mut self.scratch);
         }
         for waiter in &query.waiters {
             self.counters.stale += 1;
-            reply_kept(&mut self.scratch, waiter, &query.message, &parsed, out);
+            reply_kept(&mut self.scratch, waiter, &query.message, parsed, out);
         }
         true
     }

@@ -47,7 +47,7 @@ impl Engine {
         let Some(query) = self.queries.get(index).filter(|q| self.kept.on && !q.waiters.is_empty()) else {
             return;
         };
-        if self.vigil.last_answer >= query.started || self.is_out_of_reach(query.set, &query.parsed) {
+        if self.vigil.last_answer >= query.started || self.is_out_of_reach(query.set, query.parsed.qtype) {
             return;
         }
         let Some(name) = self.peer_asked_for(query).map(<[u8]>::to_ascii_lowercase) else { return };
