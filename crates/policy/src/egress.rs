@@ -51,8 +51,8 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], abse
         add_chain(&mut chains, "ports_in", Hook::Ingress, 0, &ports, rules.list);
         let mut rules = Rules::new(config, Place::Netdev);
         rules.add("", EAPOL);
-        let unseen = [Match::Socket, Match::Mark { value: 0, mask: bit, eq: true }];
-        rules.add_with("leak_egress", const { &drop("leak", []) }, &unseen);
+        let unseen = vec![Match::Socket, Match::Mark { value: 0, mask: bit, eq: true }];
+        rules.add_with("leak_egress", const { &drop("leak", []) }, unseen);
         rules.action = Action::SetMark { value: 0, mask: bit };
         rules.add("", const { &[given("unseen", [])] });
         add_chain(&mut chains, "ports", Hook::Egress, 0, &ports, rules.list);
@@ -62,6 +62,7 @@ pub(crate) fn table(config: &Config, uplinks: &[Known<'_>], links: &[Link], abse
 
 /// What may pass by the uplinks that are there, `absent` ones too. With `marks` it gets the bit, in the very chain that drops: Linux
 /// takes the chains of a renamed device off one after the other.
+#[inline(never)]
 fn frames(config: &Config, uplinks: &[Known<'_>], absent: bool, marks: bool) -> Vec<Rule> {
     let mut rules = Rules::new(config, Place::Netdev);
     if marks {
@@ -113,8 +114,11 @@ pub(crate) fn seen_bit(config: &Config) -> u32 {
     1 << 31u32.saturating_sub(config.mark.mask.leading_ones())
 }
 
+/// A bridge, and its port.
+pub(crate) type Port<'a> = (&'a Link, &'a Link);
+
 /// The ports of the bridges that are uplinks, but for those that are uplinks themselves: each bridge, and its port.
-pub(crate) fn bridged<'a>(config: &Config, links: &'a [Link]) -> Vec<(&'a Link, &'a Link)> {
+pub(crate) fn bridged<'a>(config: &Config, links: &'a [Link]) -> Vec<Port<'a>> {
     let uplink = |link: &Link| config.uplinks.iter().any(|u| u.device == link.name);
     let mut found = Vec::new();
     for port in links {

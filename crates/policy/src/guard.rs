@@ -6,7 +6,7 @@
 //! neither comes nor goes by an uplink) passes all chains untouched.
 
 use crate::desired::{Known, scope_devices};
-use crate::egress::{bridged, seen_bit};
+use crate::egress::{Port, bridged, seen_bit};
 use crate::housekeeping::{INCOMING, outgoing};
 use crate::rows::If::*;
 use crate::rows::Net::{Loopback4, Loopback6};
@@ -23,49 +23,25 @@ use narrowgate_model::{Config, Mark};
 #[inline(never)]
 pub(crate) fn tables(config: &Config, groups: &[u32], uplinks: &[Known<'_>], links: &[Link]) -> Vec<Table> {
     let devices = scope_devices(config);
-    let mut input = Rules::new(config, Place::Inet);
-    let mut forward = Rules::new(config, Place::Inet);
-    let mut output = Rules::new(config, Place::Inet);
-    let mut postrouting = Rules::new(config, Place::Inet);
-    for uplink in uplinks {
-        input.of(uplink);
-        arriving(&mut input, uplink);
-        output.of(uplink);
-        leaving(&mut output, config, uplink);
-    }
-    // Nothing passes through the node from or to an uplink, marked or not.
-    for device in &devices {
-        forward.device = device;
-        forward.add("leak_forward", const { &[drop("forwarded out", [Oif])] });
-        forward.add("in_forward", const { &[drop("forwarded in", [Iif])] });
-        postrouting.device = device;
-        postrouting.add("leak_output", LOOPBACK);
-    }
-    for link in uplinks.iter().filter_map(|u| u.link) {
-        for rules in [&mut input, &mut forward, &mut output] {
-            rules.index = link.index;
-        }
-        input.add("in_refused", const { &[drop("renamed", [IifIndex])] });
-        forward.add("leak_forward", const { &[drop("renamed", [OifIndex])] });
-        forward.add("in_forward", const { &[drop("renamed", [IifIndex])] });
-        output.add("leak_output", const { &[drop("renamed", [OifIndex])] });
-    }
+    let ports = bridged(config, links);
+    // What came in by a bridge's port for the bridge itself does not keep the bit.
     let mut mark = config.mark;
-    // Who binds to a bridge's port goes past the bridge.
-    for (_, port) in bridged(config, links) {
-        for (rules, counter) in [(&mut output, "leak_output"), (&mut forward, "leak_forward")] {
-            rules.index = port.index;
-            rules.add(counter, const { &[drop("past the bridge", [OifIndex])] });
-        }
-        // What came in by a bridge's port for the bridge itself does not keep the bit.
+    if !ports.is_empty() {
         mark.mask |= seen_bit(config);
     }
     let mut chains = Vec::new();
     add_chain(&mut chains, "mark_in", Hook::Prerouting, RAW, &[], set_mark(config, &devices, mark));
-    add_chain(&mut chains, "input", Hook::Input, FILTER, &[], input.list);
-    add_chain(&mut chains, "forward", Hook::Forward, FILTER, &[], forward.list);
-    add_chain(&mut chains, "output", Hook::Output, LATE, &[], output.list);
-    add_chain(&mut chains, "postrouting", Hook::Postrouting, LATE, &[], postrouting.list);
+    add_chain(&mut chains, "input", Hook::Input, FILTER, &[], arriving(config, uplinks));
+    add_chain(
+        &mut chains,
+        "forward",
+        Hook::Forward,
+        FILTER,
+        &[],
+        forwarded(config, &devices, uplinks, &ports),
+    );
+    add_chain(&mut chains, "output", Hook::Output, LATE, &[], leaving(config, uplinks, &ports));
+    add_chain(&mut chains, "postrouting", Hook::Postrouting, LATE, &[], on_the_way(config, &devices));
     let redirect = redirect(config, groups);
     if !redirect.is_empty() {
         add_chain(&mut chains, "dns_redirect", Hook::Output, DSTNAT, &[], redirect);
@@ -109,14 +85,27 @@ fn set_mark(config: &Config, devices: &[String], mark: Mark) -> Vec<Rule> {
 }
 
 /// The chain `input`.
-fn arriving(rules: &mut Rules<'_>, uplink: &Known<'_>) {
-    rules.add("in_reply", ANSWERS);
-    for service in &uplink.config.inbound {
-        rules.add_service("in_inbound", &INBOUND, *service, false);
+#[inline(never)]
+fn arriving(config: &Config, uplinks: &[Known<'_>]) -> Vec<Rule> {
+    let mut rules = Rules::new(config, Place::Inet);
+    for uplink in uplinks {
+        rules.of(uplink);
+        rules.add("in_reply", ANSWERS);
+        for service in &uplink.config.inbound {
+            rules.add_service("in_inbound", &INBOUND, *service, false);
+        }
+        rules.add("in_housekeeping", INCOMING);
+        rules.add("in_refused", const { &[drop("not asked for", [Iif])] });
     }
-    rules.add("in_housekeeping", INCOMING);
-    rules.add("in_refused", const { &[drop("not asked for", [Iif])] });
+    for link in uplinks.iter().filter_map(|u| u.link) {
+        rules.index = link.index;
+        rules.add("in_refused", RENAMED_IN);
+    }
+    rules.list
 }
+
+static RENAMED_IN: &[Row] = &[drop("renamed", [IifIndex])];
+static RENAMED_OUT: &[Row] = &[drop("renamed", [OifIndex])];
 
 static ANSWERS: &[Row] = &[
     accept("answer", [Iif, Ct(Reply)]),
@@ -126,24 +115,63 @@ static ANSWERS: &[Row] = &[
 
 static INBOUND: Row = accept("inbound", [Iif]);
 
+/// The chain `forward`: nothing passes through the node from or to an uplink, marked or not.
+#[inline(never)]
+fn forwarded(config: &Config, devices: &[String], uplinks: &[Known<'_>], ports: &[Port<'_>]) -> Vec<Rule> {
+    let mut rules = Rules::new(config, Place::Inet);
+    for device in devices {
+        rules.device = device;
+        rules.add("leak_forward", const { &[drop("forwarded out", [Oif])] });
+        rules.add("in_forward", const { &[drop("forwarded in", [Iif])] });
+    }
+    for link in uplinks.iter().filter_map(|u| u.link) {
+        rules.index = link.index;
+        rules.add("leak_forward", RENAMED_OUT);
+        rules.add("in_forward", RENAMED_IN);
+    }
+    past_bridges(&mut rules, ports, "leak_forward");
+    rules.list
+}
+
 /// The chain `output`.
-fn leaving(rules: &mut Rules<'_>, config: &Config, uplink: &Known<'_>) {
-    outgoing(rules, uplink, "out_housekeeping");
-    // Redirected queries still show the device that they were first routed to. If one really goes there, postrouting sees it.
-    for listen in [resolver(config, false), resolver(config, true)].into_iter().flatten() {
-        rules.add_server("", &REDIRECTED, listen.ip(), listen.port());
+#[inline(never)]
+fn leaving(config: &Config, uplinks: &[Known<'_>], ports: &[Port<'_>]) -> Vec<Rule> {
+    let mut rules = Rules::new(config, Place::Inet);
+    for uplink in uplinks {
+        rules.of(uplink);
+        outgoing(&mut rules, uplink, "out_housekeeping");
+        // Redirected queries still show the device that they were first routed to. If one really goes there, postrouting sees it.
+        for ipv6 in [false, true] {
+            if let Some(listen) = resolver(config, ipv6) {
+                rules.add_server("", &REDIRECTED, listen.ip(), listen.port());
+            }
+        }
+        rules.add("out_housekeeping", ERRORS);
+        if config.strict {
+            strict::rules(&mut rules, config, uplink);
+        } else {
+            rules.add("out_dns", DNS);
+            rules.add("out_tunnel", const { &[accept("tunnel", [Oif, Marked, Ct(Original)])] });
+        }
+        for service in &uplink.config.inbound {
+            rules.add_service("out_reply", &REPLY, *service, true);
+        }
+        rules.add("leak_output", const { &[drop("leak", [Oif])] });
     }
-    rules.add("out_housekeeping", ERRORS);
-    if config.strict {
-        strict::rules(rules, config, uplink);
-    } else {
-        rules.add("out_dns", DNS);
-        rules.add("out_tunnel", const { &[accept("tunnel", [Oif, Marked, Ct(Original)])] });
+    for link in uplinks.iter().filter_map(|u| u.link) {
+        rules.index = link.index;
+        rules.add("leak_output", RENAMED_OUT);
     }
-    for service in &uplink.config.inbound {
-        rules.add_service("out_reply", &REPLY, *service, true);
+    past_bridges(&mut rules, ports, "leak_output");
+    rules.list
+}
+
+/// Who binds to a bridge's port goes past the bridge.
+fn past_bridges(rules: &mut Rules<'_>, ports: &[Port<'_>], counter: &'static str) {
+    for (_, port) in ports {
+        rules.index = port.index;
+        rules.add(counter, const { &[drop("past the bridge", [OifIndex])] });
     }
-    rules.add("leak_output", const { &[drop("leak", [Oif])] });
 }
 
 static REDIRECTED: Row = accept("redirected", [Oif]);
@@ -160,9 +188,20 @@ static DNS: &[Row] = &[
 
 static REPLY: Row = accept("reply", [Oif, Marked, Ct(Reply)]);
 
-/// Behind the redirect's new routing: what is still on its way to an uplink has no business to be for the loopback.
+/// The chain `postrouting`, behind the redirect's new routing: what is still on its way to an uplink has no business to be for the
+/// loopback.
+fn on_the_way(config: &Config, devices: &[String]) -> Vec<Rule> {
+    let mut rules = Rules::new(config, Place::Inet);
+    for device in devices {
+        rules.device = device;
+        rules.add("leak_output", LOOPBACK);
+    }
+    rules.list
+}
+
 static LOOPBACK: &[Row] = &[drop("leak", [Oif, Dst(Loopback4)]), drop("leak", [Oif, Dst(Loopback6)])];
 
+#[inline(never)]
 fn redirect(config: &Config, groups: &[u32]) -> Vec<Rule> {
     let mut rules = Rules::new(config, Place::Inet);
     for (n, gid) in groups.iter().enumerate() {
@@ -173,13 +212,13 @@ fn redirect(config: &Config, groups: &[u32]) -> Vec<Rule> {
             let Some(to) = resolver(config, ipv6) else { continue };
             rules.action = Action::Dnat(to);
             for protocol in [UDP, TCP] {
-                let of_group = [
+                let of_group = vec![
                     Match::NfProto(version),
                     Match::SkGid(*gid),
                     Match::L4Proto(protocol),
                     Match::DstPort(53),
                 ];
-                rules.add_with("redirected", &REDIRECT, &of_group);
+                rules.add_with("redirected", &REDIRECT, of_group);
             }
         }
     }

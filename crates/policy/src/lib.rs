@@ -1,6 +1,6 @@
 //! Config and facts become the desired state; its difference to the observed one becomes an ordered plan. No I/O, no clock.
 //!
-//! Read in the order of the flow: `desired` (with `routes`, `rules`, `guard`, `strict`, `egress`), `diff`, `teardown`; `upstreams` is what
+//! Read in the order of the flow: `desired` (with `routes`, `rules`, `guard`, `strict`, `egress`, whose rules are tables of `rows`), `diff`, `teardown`; `upstreams` is what
 //! the forwarder gets. [`lookup`] and [`verdict`] are models of what the kernel then does with a packet: the tests prove the
 //! policy by them, and `explain` tells people by them. What every rule of the guard is for: docs/policy.md.
 //!

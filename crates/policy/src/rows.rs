@@ -186,12 +186,12 @@ impl<'a> Rules<'a> {
     /// The rules of all rows, with this counter; without one if it is empty.
     pub(crate) fn add(&mut self, counter: &'static str, rows: &[Row]) {
         for row in rows {
-            self.add_with(counter, row, &[]);
+            self.add_with(counter, row, Vec::new());
         }
     }
 
-    /// The rules of a row that asks for `more` than what is written.
-    pub(crate) fn add_with(&mut self, counter: &'static str, row: &Row, more: &[Match]) {
+    /// The rule of a row that asks for `more` than what is written; the rules, where it asks for no more.
+    pub(crate) fn add_with(&mut self, counter: &'static str, row: &Row, mut more: Vec<Match>) {
         let net = row.what.iter().find_map(|what| match what {
             If::Src(net) | If::Dst(net) | If::Target(net) | If::ArpSender(net) | If::ArpTarget(net) => {
                 Some(*net)
@@ -210,7 +210,7 @@ impl<'a> Rules<'a> {
         for net in nets.iter().filter(|net| net.is_ipv6() == ipv6) {
             let mut matches = Vec::new();
             row.what.iter().for_each(|what| self.expand(*what, *net, &mut matches));
-            more.iter().for_each(|m| matches.push(m.clone()));
+            matches.append(&mut more);
             let action = match (row.end, row.what) {
                 (_, [.., If::Peer(version), If::Any]) => {
                     Action::AcceptAndRefresh { set: peers(version), version, seconds: Set::TIMEOUT }
@@ -265,8 +265,8 @@ impl<'a> Rules<'a> {
     /// What goes to this address and port, by UDP and by TCP.
     pub(crate) fn add_server(&mut self, counter: &'static str, row: &Row, addr: IpAddr, port: u16) {
         for protocol in [UDP, TCP] {
-            let to = [Match::DstAddr(Prefix::host(addr)), Match::L4Proto(protocol), Match::DstPort(port)];
-            self.add_with(counter, row, &to);
+            let to = vec![Match::DstAddr(Prefix::host(addr)), Match::L4Proto(protocol), Match::DstPort(port)];
+            self.add_with(counter, row, to);
         }
     }
 
@@ -276,7 +276,7 @@ impl<'a> Rules<'a> {
             Inbound::Ping => {
                 for (protocol, asks, answer) in [(ICMP, 8, 0), (ICMPV6, 128, 129)] {
                     let kind = if answers { answer } else { asks };
-                    self.add_with(counter, row, &[Match::L4Proto(protocol), Match::IcmpType(kind)]);
+                    self.add_with(counter, row, vec![Match::L4Proto(protocol), Match::IcmpType(kind)]);
                 }
                 return;
             }
@@ -284,7 +284,7 @@ impl<'a> Rules<'a> {
             Inbound::Udp(port) => (UDP, port),
         };
         let port = if answers { Match::SrcPort(port) } else { Match::DstPort(port) };
-        self.add_with(counter, row, &[Match::L4Proto(protocol), port]);
+        self.add_with(counter, row, vec![Match::L4Proto(protocol), port]);
     }
 }
 

@@ -125,7 +125,7 @@ fn permitted(may: &'static Permitted, rules: &mut Rules<'_>, config: &Config, up
         rules.add_server(dns, row, server.addr, server.port);
     }
     if manages(uplink.config) {
-        rules.add_with(lease, &may.lease, &[Match::SrcPort(68), Match::DstPort(67)]);
+        rules.add_with(lease, &may.lease, vec![Match::SrcPort(68), Match::DstPort(67)]);
     }
 }
 

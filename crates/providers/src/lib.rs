@@ -23,7 +23,7 @@ pub mod networkd;
 #[cfg(feature = "networkmanager")]
 pub mod networkmanager;
 
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
 use narrowgate_model::config::{ProviderKind, Uplink};
 use narrowgate_model::net::{Address, Link};
 use narrowgate_model::{Facts, Mark, Time};
@@ -130,6 +130,12 @@ pub fn open(
         )))]
         _ => return Err(io::Error::other("this build is without its provider")),
     })
+}
+
+/// One more for [`Provider::describe`].
+#[inline(never)]
+pub(crate) fn tell(out: &mut Vec<(String, String)>, name: &str, text: String) {
+    out.push((name.to_owned(), text));
 }
 
 const NETWORKD: &str = "/run/systemd/netif";

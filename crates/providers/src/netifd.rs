@@ -9,7 +9,7 @@ pub mod bus;
 pub mod facts;
 
 use crate::auto::{Claim, Manager};
-use crate::{Places, Provider};
+use crate::{Places, Provider, tell};
 use alloc::{borrow::ToOwned, string::String, vec::Vec};
 use bus::{Bus, News};
 use core::time::Duration;
@@ -257,18 +257,16 @@ impl Provider for Netifd {
         let selection = self.selection();
         let mut out: Vec<(String, String)> = Vec::new();
         for interface in facts::selected(&self.known, &selection) {
-            out.push(("interface".to_owned(), facts::in_words(interface)));
+            tell(&mut out, "interface", facts::in_words(interface));
             facts::add_notes(interface, &mut out);
         }
-        out.push((
-            "netifd".to_owned(),
-            match self.answered {
-                Some(at) => format!("answered {} s ago", now.since(at).as_secs()),
-                None => "has not answered yet".to_owned(),
-            },
-        ));
+        let answered = match self.answered {
+            Some(at) => format!("answered {} s ago", now.since(at).as_secs()),
+            None => "has not answered yet".to_owned(),
+        };
+        tell(&mut out, "netifd", answered);
         if !self.complaint.is_empty() {
-            out.push(("problem".to_owned(), self.complaint.clone()));
+            tell(&mut out, "problem", self.complaint.clone());
         }
         out
     }

@@ -1,6 +1,7 @@
 //! netifd's interfaces become facts. Pure.
 
-use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use crate::tell;
+use alloc::{string::String, vec::Vec};
 use core::net::IpAddr;
 use core::time::Duration;
 use narrowgate_model::facts::{DnsFact, Origin, Preference, RouteFact};
@@ -108,7 +109,7 @@ pub fn add_notes(interface: &Interface, out: &mut Vec<(String, String)>) {
                 "netifd writes the {family} default route of '{name}' to the main table (only the guard keeps packets in): \
                  uci set network.{name}.{option}=1"
             );
-            out.push(("note".to_owned(), note));
+            tell(out, "note", note);
         }
     }
 }
