@@ -34,7 +34,7 @@ pub use mark::{Mark, ParseMarkError};
 pub use number::{decimal, number};
 pub use prefix::{ParsePrefixError, Prefix};
 pub use server::{ParseServerError, Server, is_device_name};
-pub use text::{cut, cut_last};
+pub use text::{cut, cut_last, join};
 pub use time::Time;
 
 /// Routing protocol number (`RTA_PROTOCOL`, `FRA_PROTOCOL`, `IFA_PROTO`) on every route, rule and address that is ours.

@@ -16,7 +16,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use narrowgate_model::config::{Config, Host, Resolver, Via};
-use narrowgate_model::{Gather, Server};
+use narrowgate_model::{Gather, Server, join};
 
 /// A mistake in a config file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,13 +199,13 @@ pub fn summary(config: &Config) -> String {
         counted("tunnel", &tunnels.gather()),
         counted("resolver", &resolvers.gather()),
     ];
-    all.join(", ")
+    join(&all, ", ")
 }
 
 fn counted(noun: &str, items: &[String]) -> String {
     match items.len() {
         0 => format!("no {noun}"),
-        1 => format!("1 {noun} ({})", items.join(", ")),
-        n => format!("{n} {noun}s ({})", items.join(", ")),
+        1 => format!("1 {noun} ({})", join(items, ", ")),
+        n => format!("{n} {noun}s ({})", join(items, ", ")),
     }
 }

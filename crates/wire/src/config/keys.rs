@@ -5,7 +5,7 @@ use super::{Places, Reader};
 use crate::uci::{Section, Setting, Word, shown};
 use alloc::string::String;
 use alloc::vec::Vec;
-use narrowgate_model::{Config, Gather};
+use narrowgate_model::{Config, Gather, join};
 
 /// An option that some section type has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -208,7 +208,7 @@ pub(super) fn suggestion(written: &str, known: &[&str]) -> String {
         }
     }
     match nearest {
-        (FAR.., _) => format!("there are: {}", known.join(", ")),
+        (FAR.., _) => format!("there are: {}", join(known, ", ")),
         (_, name) => format!("did you mean `{name}`?"),
     }
 }

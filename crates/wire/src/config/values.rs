@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use narrowgate_model::config::{Group, Host, Inbound, Peer, ProviderKind, Via};
 use narrowgate_model::{
-    Gather, Mark, ParseServerError, Prefix, Server, cut, cut_last, decimal, ip, is_device_name, number,
+    Gather, Mark, ParseServerError, Prefix, Server, cut, cut_last, decimal, ip, is_device_name, join, number,
 };
 
 /// Why a value is refused and what to write instead.
@@ -91,7 +91,7 @@ pub(super) fn provider(text: &str) -> Checked<ProviderKind> {
             "this build is without it",
             &format!(
                 "install one that was made with Cargo's feature `{text}`, or write one of {}",
-                known.join(", ")
+                join(&known, ", ")
             ),
         ),
         None => no("no such provider", &suggestion(text, &known)),
