@@ -31,7 +31,7 @@ impl Control {
     /// Listens; a socket that a dead daemon left is replaced (the lock says that it is dead).
     pub fn listen(&mut self, runtime: &RuntimeDir) -> Result<(), String> {
         let path = runtime.file("control");
-        match listener(Path::new(&path)) {
+        match listener(&path) {
             Ok(listener) => {
                 self.listener = Some(listener);
                 Ok(())
@@ -58,6 +58,7 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
 impl Daemon<'_> {
     /// Answers all who have connected. Who does not take the answer at once (it fits the socket's buffer) does not get it.
+    #[inline(never)]
     pub(super) fn answer(&mut self) {
         while let Some(listener) = &self.control.listener {
             let Ok(stream) = rustix::net::accept_with(listener, FLAGS) else { break };
@@ -68,6 +69,7 @@ impl Daemon<'_> {
         }
     }
 
+    #[inline(never)]
     fn report(&mut self) -> Report {
         let counts = self.reconciler.counts();
         let (mut uplinks, mut tunnels) = (Vec::new(), Vec::new());
@@ -101,6 +103,7 @@ impl Daemon<'_> {
         report
     }
 
+    #[inline(never)]
     fn uplink(&self, uplink: &Uplink) -> UplinkReport {
         let at = now();
         let (provider, details) = self.uplinks.describe(&uplink.name, at);
@@ -137,6 +140,7 @@ impl Daemon<'_> {
         report
     }
 
+    #[inline(never)]
     fn tunnel(&self, tunnel: &Tunnel) -> TunnelReport {
         let links = &self.reconciler.observed().links;
         let state = match &tunnel.device {
@@ -171,6 +175,7 @@ impl Daemon<'_> {
         report
     }
 
+    #[inline(never)]
     fn guard(&mut self) -> GuardReport {
         let guard = &self.reconciler.observed().guard;
         let mut report = GuardReport {
@@ -192,6 +197,7 @@ impl Daemon<'_> {
     }
 
     /// What a person should know without asking.
+    #[inline(never)]
     fn problems(&self, report: &Report) -> Vec<String> {
         let mut problems = super::upstreams::stub_without_route();
         let mut add = |problem: &str| problems.push(problem.to_owned());

@@ -23,6 +23,7 @@ pub struct Gluon {
 
 impl Gluon {
     /// Watches Gluon's config, which lies beside ours.
+    #[inline(never)]
     pub fn new(config: &Path) -> Gluon {
         let theirs = config.with_file_name(config_file::GLUON);
         let watch = FileWatch::new(&theirs, DONE)

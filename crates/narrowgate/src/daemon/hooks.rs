@@ -61,6 +61,7 @@ enum Kind {
 
 impl Hooks {
     /// Picks up what a run before this one has told.
+    #[inline(never)]
     pub fn new(runtime: RuntimeDir) -> Hooks {
         let mut told = Vec::new();
         for line in narrowgate_sys::file::text(runtime.file(FILE)).lines() {
@@ -85,6 +86,7 @@ impl Hooks {
     }
 
     /// A peer was asked for in vain, or is `answered` for again. Whether it is to be watched, since somebody wants to hear of it.
+    #[inline(never)]
     pub fn hear(&mut self, config: &Config, name: &[u8], answered: bool, now: Time) -> bool {
         let mut changed = false;
         for tunnel in &config.tunnels {
@@ -111,6 +113,7 @@ impl Hooks {
 
     /// Goes on: looks after the hook that runs, asks for the tunnels' names where one waits for them, and tells the next thing if `in_order`:
     /// nothing of the policy is half applied.
+    #[inline(never)]
     pub fn step(&mut self, config: &Config, uplinks: &Uplinks, in_order: bool, now: Time) {
         self.wake = None;
         self.scripts.step(now);
@@ -146,6 +149,7 @@ impl Hooks {
     }
 
     /// Tells the first difference: what is gone, or else what is new, or else what is not as it was.
+    #[inline(never)]
     fn tell(&mut self, config: &Config, mut wanted: Vec<State>, now: Time) {
         let known = |list: &[State], s: &State| list.iter().any(|other| other.is(s.kind, &s.name));
         let gone = self.told.iter().find(|s| self.grace.is_none() && !known(&wanted, s)).cloned();
@@ -283,6 +287,7 @@ fn uplinks_up(config: &Config, facts: &ByName<Facts>) -> Vec<State> {
 }
 
 /// The variables of an event beside `ACTION`.
+#[inline(never)]
 fn environment(config: &Config, state: &State, again: bool) -> Vec<(&'static str, String)> {
     let mut variables = Vec::new();
     if state.kind == Kind::Uplink {
@@ -305,18 +310,15 @@ fn environment(config: &Config, state: &State, again: bool) -> Vec<(&'static str
         Flow::Sent => "sent",
         Flow::None => "none",
     };
-    for (name, value) in [
-        ("INTERFACE", tunnel.device.as_deref()),
-        ("GROUP", group.as_deref()),
-        ("CGROUP", tunnel.cgroup.as_deref()),
-        ("PEERS", Some(&*peers)),
-        ("FLOW", Some(flow)),
-    ] {
-        set(&mut variables, name, value.unwrap_or_default());
-    }
+    set(&mut variables, "INTERFACE", tunnel.device.as_deref().unwrap_or_default());
+    set(&mut variables, "GROUP", group.as_deref().unwrap_or_default());
+    set(&mut variables, "CGROUP", tunnel.cgroup.as_deref().unwrap_or_default());
+    set(&mut variables, "PEERS", &peers);
+    set(&mut variables, "FLOW", flow);
     variables
 }
 
+#[inline(never)]
 fn set(variables: &mut Vec<(&'static str, String)>, name: &'static str, value: &str) {
     variables.push((name, value.to_owned()));
 }

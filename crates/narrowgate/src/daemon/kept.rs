@@ -39,6 +39,7 @@ pub struct Kept {
 
 impl Kept {
     /// Reads the file. One that is not ours or is damaged is dropped, with a line in the log.
+    #[inline(never)]
     pub fn load(state_dir: &Path) -> Kept {
         let path = state_dir.join("peers");
         let (peers, written) = read(&path).unwrap_or_else(|why| {
@@ -62,6 +63,7 @@ impl Kept {
     }
 
     /// A resolver found a peer there. Its process talks to strangers: names that are no peers do not count. Whether anything has changed.
+    #[inline(never)]
     pub fn learn(&mut self, config: &Config, (name, found): &engine::Peer) -> bool {
         let Some(name) = config.peer_names().find(|peer| wire_name(peer).as_ref() == Some(name)) else {
             return false;
@@ -107,6 +109,7 @@ impl Kept {
         self.problem.as_deref()
     }
 
+    #[inline(never)]
     fn plan(&mut self, config: &Config) {
         let names = || config.peer_names().map(|name| (find(&self.peers, name), find(&self.on_disk, name)));
         let at = |pause| {
@@ -148,6 +151,7 @@ fn find<'a>(peers: &'a [Peer], name: &str) -> &'a [IpAddr] {
 }
 
 /// The peers, and when they were written by our clock; or what is wrong, if there is a file.
+#[inline(never)]
 fn read(path: &Path) -> Result<(Vec<Peer>, Option<Time>), Option<String>> {
     let why = |error: io::Error| match error.kind() {
         ErrorKind::NotFound => None,

@@ -20,6 +20,7 @@ pub fn files(runtime: &RuntimeDir) -> Vec<PathBuf> {
 }
 
 /// Processes that the runtime directory knows, that live, and that are not among `ours`.
+#[inline(never)]
 pub fn known(runtime: &RuntimeDir, ours: &[u32]) -> Vec<u32> {
     let mut pids = Vec::new();
     for name in files(runtime) {
@@ -37,6 +38,7 @@ pub fn known(runtime: &RuntimeDir, ours: &[u32]) -> Vec<u32> {
 
 /// A process that nobody wrote down, since its parent was killed at that very moment, and that listens on `addr`. Looked for
 /// only when the address is taken.
+#[inline(never)]
 pub fn stray(addr: SocketAddr) -> Option<(u32, Vec<Listener>)> {
     let ours = link(process::id(), "ns/net")?;
     for name in fs::names_in("/proc").ok()? {

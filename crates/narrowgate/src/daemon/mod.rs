@@ -24,17 +24,16 @@ mod upstreams;
 use crate::cli::Globals;
 use crate::config_file;
 use crate::runtime::{Lock, RuntimeDir};
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use control::Control;
 use core::fmt::Arguments;
+use core::mem::ManuallyDrop;
 use core::time::Duration;
 use narrowgate_kernel::Real;
 use narrowgate_model::{Config, Gather, Time};
 use narrowgate_sys::eprintln;
-use narrowgate_sys::path::Path;
 use narrowgate_sys::process::ExitCode;
 use narrowgate_sys::signal::{Signal, Signals};
 use reconcile::Reconciler;
@@ -115,10 +114,37 @@ pub fn run(globals: &Globals) -> ExitCode {
             return ExitCode::from(crate::cli::USAGE);
         }
     };
-    let daemon = match Daemon::new(globals, config, signals) {
-        Ok(daemon) => daemon,
+    let started = now();
+    let runtime = RuntimeDir::new(&globals.runtime_dir);
+    let (lock, kernel) = match open(&runtime) {
+        Ok(both) => both,
         Err(message) => return failed(format_args!("{message}")),
     };
+    // It is never dropped: the process ends, and what shall outlive it does.
+    let mut daemon = ManuallyDrop::new(Daemon {
+        groups: groups::Groups::look_up(&config),
+        reconciler: Reconciler::new(runtime.clone()),
+        uplinks: Uplinks::default(),
+        resolvers: Resolvers::new(runtime.clone()),
+        services: Services::new(runtime.clone()),
+        gluon: gluon::Gluon::new(&globals.config),
+        hooks: hooks::Hooks::new(runtime.clone()),
+        kept: kept::Kept::load(&globals.state_dir),
+        admission: strict::Admission::new(),
+        control: Control::new(),
+        globals,
+        config,
+        runtime,
+        signals,
+        kernel,
+        started,
+        ready_ms: 0,
+        forget_at: None,
+        unsettled: false,
+        pace: pace::Pace::default(),
+        _lock: lock,
+    });
+    let daemon = &mut *daemon;
     if let Err(message) = daemon.start() {
         return failed(format_args!("{message}"));
     }
@@ -146,42 +172,19 @@ fn failed(why: Arguments<'_>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-impl<'a> Daemon<'a> {
-    /// Nothing is changed yet. It is never dropped: the process ends, and what shall outlive it does.
-    fn new(globals: &'a Globals, config: Config, signals: Signals) -> Result<&'a mut Daemon<'a>, String> {
-        let started = now();
-        let runtime = RuntimeDir::new(&globals.runtime_dir);
-        let lock = runtime.lock()?;
-        let kernel = Real::open().map_err(|e| match e.errno() {
-            Some(1) => format!("{e}; narrowgate run needs root (CAP_NET_ADMIN)"),
-            _ => e.to_string(),
-        })?;
-        Ok(Box::leak(Box::new(Daemon {
-            groups: groups::Groups::look_up(&config),
-            reconciler: Reconciler::new(runtime.clone()),
-            uplinks: Uplinks::default(),
-            resolvers: Resolvers::new(runtime.clone()),
-            services: Services::new(runtime.clone()),
-            gluon: gluon::Gluon::new(Path::new(&globals.config)),
-            hooks: hooks::Hooks::new(runtime.clone()),
-            kept: kept::Kept::load(Path::new(&globals.state_dir)),
-            admission: strict::Admission::new(),
-            control: Control::new(),
-            globals,
-            config,
-            runtime,
-            signals,
-            kernel,
-            started,
-            ready_ms: 0,
-            forget_at: None,
-            unsettled: false,
-            pace: pace::Pace::default(),
-            _lock: lock,
-        })))
-    }
+#[inline(never)]
+fn open(runtime: &RuntimeDir) -> Result<(Lock, Real), String> {
+    let lock = runtime.lock()?;
+    let kernel = Real::open().map_err(|e| match e.errno() {
+        Some(1) => format!("{e}; narrowgate run needs root (CAP_NET_ADMIN)"),
+        _ => e.to_string(),
+    })?;
+    Ok((lock, kernel))
+}
 
+impl Daemon<'_> {
     /// Guard first, then the rest of the policy, then the listening sockets; then READY, whatever the uplinks do.
+    #[inline(never)]
     fn start(&mut self) -> Result<(), String> {
         // What cannot be had is found out before anything is changed.
         let acquired = self.resolvers.acquire(&self.config)?;
@@ -364,6 +367,7 @@ impl<'a> Daemon<'a> {
         let _ = manager::notify(manager::READY);
     }
 
+    #[inline(never)]
     fn read_again(&mut self) {
         let config = match config_file::load(&self.globals.config) {
             Ok(config) => config,
@@ -410,6 +414,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// Becomes the program that is now on disk. What stands is taken over by it, as after a crash.
+    #[inline(never)]
     fn replace(&mut self) -> ExitCode {
         self.hooks.stop(false);
         let arguments = narrowgate_sys::env::args_os();

@@ -68,6 +68,7 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Picks up what a run before this one remembered.
+    #[inline(never)]
     pub fn new(runtime: RuntimeDir) -> Reconciler {
         let before = runtime.read_before();
         Reconciler {
@@ -90,6 +91,7 @@ impl Reconciler {
     ///
     /// # Errors
     /// A sentence, if the guard cannot be set: then nothing else was done.
+    #[inline(never)]
     pub fn guard_first(&mut self, kernel: &mut Real, config: &Config, groups: &Groups) -> Result<(), String> {
         let started = Instant::now();
         let at = now();
@@ -107,6 +109,7 @@ impl Reconciler {
     }
 
     /// Until kernel, facts and config agree, or a failure asks for patience.
+    #[inline(never)]
     pub fn settle(&mut self, kernel: &mut Real, config: &Config, groups: &Groups, uplinks: &mut Uplinks) {
         for _ in 0..ROUNDS {
             let at = now();
@@ -151,6 +154,7 @@ impl Reconciler {
     }
 
     /// Takes down all that is ours, the guard last. True if nothing is left.
+    #[inline(never)]
     pub fn tear_down(&mut self, kernel: &mut Real, config: &Config) -> bool {
         for _ in 0..ROUNDS {
             let at = now();
@@ -257,6 +261,7 @@ impl Reconciler {
 
     /// Whoever spoke to an address of an uplink before the guard stood, tracked by another firewall, has made replies of what
     /// the tunnel sends, and those the guard refuses. So an address begins with nothing remembered.
+    #[inline(never)]
     fn wipe(&mut self, config: &Config, observed: &Observed, desired: &Desired) {
         let mut known = Vec::new();
         for uplink in &config.uplinks {
@@ -307,9 +312,11 @@ impl Reconciler {
 /// What has to be observed for this config.
 fn scope(config: &Config, before: &Before) -> Scope {
     let mut sysctls = policy::sysctl_paths(config);
-    before.sysctls.keys().cloned().add_to(&mut sysctls);
-    narrowgate_model::sort::sort(&mut sysctls);
-    sysctls.dedup();
+    for path in before.sysctls.keys() {
+        if !sysctls.contains(path) {
+            sysctls.push(path.clone());
+        }
+    }
     Scope { table: config.table, devices: policy::scope_devices(config), sysctls }
 }
 

@@ -168,6 +168,7 @@ impl Resolvers {
     }
 
     /// Tells each resolver whom to ask now, if that has changed.
+    #[inline(never)]
     pub fn tell(&mut self, config: &Config, facts: &ByName<Facts>) {
         let at = now();
         // Those that are down are still to be started again.
@@ -304,6 +305,7 @@ impl Resolvers {
     }
 
     /// For `status`; waits a moment for the counters.
+    #[inline(never)]
     pub fn report(&mut self) -> Vec<ResolverReport> {
         self.gather_stats();
         let mut reports = Vec::new();
@@ -420,6 +422,7 @@ impl Running {
 }
 
 /// A listener: one of those that are `left`, or a new one, or that of a process that nobody wrote down.
+#[inline(never)]
 fn listener(
     resolver: &config::Resolver,
     addr: SocketAddr,

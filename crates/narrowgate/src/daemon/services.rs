@@ -60,6 +60,7 @@ enum State {
 
 impl Services {
     /// None yet, but what a run before this one left.
+    #[inline(never)]
     pub fn new(runtime: RuntimeDir) -> Services {
         let mut attached = Attached::default();
         for line in narrowgate_sys::file::text(runtime.file(FILE)).lines() {
@@ -103,6 +104,7 @@ impl Services {
     }
 
     /// Takes the programs off all cgroups but those that are `wanted`.
+    #[inline(never)]
     fn keep(&mut self, wanted: &dyn Fn(&str) -> bool) {
         self.list.retain_mut(|followed| {
             let stays = wanted(&followed.path);
@@ -192,6 +194,7 @@ impl Attached {
 }
 
 impl Followed {
+    #[inline(never)]
     fn look(&mut self, attached: &mut Attached) {
         let (tunnel, path) = (&self.tunnel, &self.path);
         let state = match attach(&mut self.service, path, self.programs) {

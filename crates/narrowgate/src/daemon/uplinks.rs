@@ -101,6 +101,7 @@ impl Uplinks {
     }
 
     /// Tells the providers what the kernel shows.
+    #[inline(never)]
     pub fn learn(&mut self, observed: &Observed, now: Time) {
         let links: Vec<Option<&Link>> = self.list.iter().map(|r| self.link_of(r, &observed.links)).gather();
         for (running, link) in self.list.iter_mut().zip(links) {
@@ -223,6 +224,7 @@ impl Uplinks {
     }
 
     /// Takes the facts over, and tells the log what is new.
+    #[inline(never)]
     fn collect(&mut self) {
         for running in &self.list {
             let Some(provider) = &running.provider else { continue };
@@ -237,6 +239,7 @@ impl Uplinks {
 
 impl Running {
     /// Takes notice of where the device is, and of what it is called if that is another name.
+    #[inline(never)]
     fn follow(&mut self, link: Option<&Link>) {
         self.index = link.map(|l| l.index);
         let called = link.map(|l| &l.name).filter(|name| **name != self.config.device);

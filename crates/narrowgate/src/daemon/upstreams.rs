@@ -40,6 +40,7 @@ impl Ways {
     }
 
     /// Whom this resolver asks, the first first, and what its process is told.
+    #[inline(never)]
     pub fn upstreams(
         &mut self,
         config: &Config,
@@ -111,6 +112,7 @@ impl Ways {
 }
 
 /// Sentences for `status` where a nameserver in `/etc/resolv.conf` has no route: its queries fail before any redirect sees them.
+#[inline(never)]
 pub fn stub_without_route() -> Vec<String> {
     let text = narrowgate_sys::fs::read("/etc/resolv.conf").unwrap_or_default();
     let mut sentences = Vec::new();

@@ -35,6 +35,7 @@ struct Asked {
 
 impl Peers {
     /// Asks for those of these tunnels, and of no others, and reads what is answered.
+    #[inline(never)]
     pub fn ask(&mut self, tunnels: &[&Tunnel], listen: Option<SocketAddr>, now: Time) {
         self.list.retain(|asked| tunnels.iter().any(|t| t.name == asked.tunnel && t.peers == asked.peers));
         for tunnel in tunnels {
@@ -78,6 +79,7 @@ impl Peers {
 }
 
 impl Asked {
+    #[inline(never)]
     fn step(&mut self, listen: Option<SocketAddr>, now: Time) {
         let mut buffer = [0; 512];
         while let Some(socket) = &self.socket {
@@ -120,6 +122,7 @@ impl Asked {
         }
     }
 
+    #[inline(never)]
     fn questions(&self, listen: SocketAddr) -> io::Result<(OwnedFd, usize)> {
         let socket = strict::socket_to(listen)?;
         let mut sent = 0;

@@ -60,6 +60,7 @@ impl Scripts {
     }
 
     /// Buries the one that has ended, kills the one that takes too long, starts the next.
+    #[inline(never)]
     pub fn step(&mut self, now: Time) {
         if let Some(running) = &mut self.running {
             let ended = match running.child.try_wait() {
@@ -122,6 +123,7 @@ impl Scripts {
     }
 
     /// What is to be run, in the reverse order of names.
+    #[inline(never)]
     fn list(&mut self) -> Vec<PathBuf> {
         let mut names = fs::names_in(&self.dir).unwrap_or_default();
         narrowgate_model::sort::sort(&mut names);
