@@ -119,8 +119,14 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
 /// # Errors
 /// Those of readlink(2).
 pub fn read_link(path: impl AsRef<Path>) -> io::Result<PathBuf> {
-    Ok(PathBuf::from_vec(rustix::fs::readlink(path.as_ref(), Vec::new())?.into_bytes()))
+    let mut bytes = vec![0; PATH_MAX];
+    let len = rustix::fs::readlinkat_raw(CWD, path.as_ref(), bytes.as_mut_slice())?;
+    bytes.truncate(len);
+    Ok(PathBuf::from_vec(bytes))
 }
+
+/// As long as a link's text can be, its end included.
+const PATH_MAX: usize = libc::PATH_MAX as usize;
 
 /// The names in a directory, but `.` and `..`, in no order. Where it cannot be read any further, those until then.
 ///

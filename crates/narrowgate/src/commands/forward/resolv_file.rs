@@ -60,7 +60,7 @@ impl AsFd for ResolvFile {
 fn nameservers(text: &str) -> Vec<Server> {
     let mut servers = Vec::new();
     for line in text.lines() {
-        let line = &line[..line.bytes().position(|b| matches!(b, b'#' | b';')).unwrap_or(line.len())];
+        let line = line.split(['#', ';']).next().unwrap_or_default();
         let mut words = line.split_whitespace();
         let (Some("nameserver"), Some(word)) = (words.next(), words.next()) else { continue };
         match word.parse::<Server>() {
