@@ -105,6 +105,7 @@ fn twins(config: &Config, marked_at: u32, foreign: &[&Rule], rules: &mut Vec<Rul
 
 /// The twins of a rule, to stand at `priority`; `behind` our rule for the mark or not. False if its group has to be passed
 /// through as it is.
+#[inline(never)]
 fn add_twins(
     config: &Config,
     priority: u32,

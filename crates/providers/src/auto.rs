@@ -7,7 +7,7 @@
 
 #[cfg(any(feature = "networkd", feature = "networkmanager"))]
 use crate::foreign::is_ours;
-use crate::{Places, Provider};
+use crate::{Places, Provider, tell};
 use alloc::{borrow::ToOwned, boxed::Box, string::String, vec::Vec};
 use core::time::Duration;
 use narrowgate_model::config::{ProviderKind, Uplink};
@@ -307,8 +307,11 @@ impl Provider for Auto {
     }
 
     fn describe(&self, now: Time) -> Vec<(String, String)> {
-        let mut out = vec![("chosen".to_owned(), self.why.clone())];
-        out.extend(self.chosen().map(|p| p.describe(now)).unwrap_or_default());
+        let mut out = Vec::new();
+        tell(&mut out, "chosen", self.why.clone());
+        if let Some(chosen) = self.chosen() {
+            out.append(&mut chosen.describe(now));
+        }
         out
     }
 }

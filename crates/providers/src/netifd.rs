@@ -273,6 +273,7 @@ impl Provider for Netifd {
 }
 
 /// The names in all files of a directory, in the order of the files' names, one a line.
+#[inline(never)]
 fn listed(dir: &narrowgate_sys::path::Path) -> Vec<String> {
     let mut files = narrowgate_sys::fs::names_in(dir).unwrap_or_default();
     narrowgate_model::sort::sort(&mut files);

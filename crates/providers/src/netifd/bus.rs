@@ -316,7 +316,8 @@ impl Line {
         Ok(())
     }
 
-    /// Whether something came.
+    /// Whether something came. The buffer is in no other frame than this.
+    #[inline(never)]
     fn receive(&mut self) -> Result<bool, Lost> {
         let mut buffer = [0; CHUNK];
         match rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::empty()) {
