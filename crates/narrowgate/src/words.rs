@@ -1,6 +1,7 @@
 //! The words behind a command, one after the other: `--name VALUE`, `--name=VALUE`, letters behind one dash, `--`, and what is no option.
 
 use alloc::string::String;
+use core::fmt;
 use narrowgate_sys::path::{Path, PathBuf};
 
 /// What is still to be read.
@@ -14,6 +15,8 @@ pub struct Words<'a> {
     option: String,
     /// There was a `--`.
     no_more: bool,
+    /// The command's word, for what is said of mistakes.
+    command: &'static str,
 }
 
 /// One of them.
@@ -25,9 +28,9 @@ pub enum Word<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// At the first of these.
-    pub fn new(words: &'a [PathBuf]) -> Words<'a> {
-        Words { rest: words, letters: &[], inline: None, option: String::new(), no_more: false }
+    /// At the first of these, which stand behind the word `command`.
+    pub fn new(command: &'static str, words: &'a [PathBuf]) -> Words<'a> {
+        Words { rest: words, letters: &[], inline: None, option: String::new(), no_more: false, command }
     }
 
     /// The next one.
@@ -36,7 +39,9 @@ impl<'a> Words<'a> {
     /// The option before had a value and takes none.
     pub fn next(&mut self) -> Result<Option<Word<'a>>, String> {
         if let Some(value) = self.inline {
-            return Err(format!("unexpected argument for option '{}': {value:?}", self.option));
+            return Err(
+                self.wrong(format_args!("unexpected argument for option '{}': {value:?}", self.option))
+            );
         }
         if let Some((letter, more)) = self.letters.split_first() {
             self.letters = more;
@@ -84,7 +89,7 @@ impl<'a> Words<'a> {
             return Ok(value);
         }
         let Some((word, rest)) = self.rest.split_first() else {
-            return Err(format!("missing argument for option '{}'", self.option));
+            return Err(self.wrong(format_args!("missing argument for option '{}'", self.option)));
         };
         self.rest = rest;
         Ok(word)
@@ -96,7 +101,9 @@ impl<'a> Words<'a> {
     /// There is none, or it is no UTF-8.
     pub fn text(&mut self) -> Result<&'a str, String> {
         let value = self.value()?;
-        value.to_str().ok_or_else(|| format!("{} {}: not UTF-8", self.option, value.display()))
+        value
+            .to_str()
+            .ok_or_else(|| self.wrong(format_args!("{} {}: not UTF-8", self.option, value.display())))
     }
 
     /// All that are left, whatever they look like.
@@ -107,9 +114,15 @@ impl<'a> Words<'a> {
     /// That the word read last is none that the command knows.
     pub fn unexpected(&self, word: &Word<'_>) -> String {
         match word {
-            Word::Option => format!("invalid option '{}'", self.option),
-            Word::Other(word) => format!("unexpected argument {word:?}"),
+            Word::Option => self.wrong(format_args!("invalid option '{}'", self.option)),
+            Word::Other(word) => self.wrong(format_args!("unexpected argument {word:?}")),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wrong(&self, what: fmt::Arguments<'_>) -> String {
+        format!("{what}; see narrowgate {} --help", self.command)
     }
 }
 
@@ -120,7 +133,7 @@ mod tests {
     /// The words as they are understood, where `--x`, `-x` take no value and `--v` does.
     fn read(line: &[&str]) -> Result<Vec<String>, String> {
         let args: Vec<PathBuf> = line.iter().map(PathBuf::from).collect();
-        let (mut words, mut read) = (Words::new(&args), Vec::new());
+        let (mut words, mut read) = (Words::new("x", &args), Vec::new());
         while let Some(word) = words.next()? {
             match word {
                 Word::Option if words.option() == "--v" => read.push(format!("v={}", words.text()?)),
@@ -154,10 +167,10 @@ mod tests {
             (&["--x=1", "-y"], "unexpected argument for option '--x': \"1\""),
             (&["--x=1"], "unexpected argument for option '--x': \"1\""),
         ] {
-            assert_eq!(read(line).unwrap_err(), message);
+            assert_eq!(read(line).unwrap_err(), format!("{message}; see narrowgate x --help"));
         }
         let args = ["--v".into(), PathBuf::from(Path::from_bytes(b"\xff"))];
-        let mut words = Words::new(&args);
+        let mut words = Words::new("x", &args);
         assert!(matches!(words.next(), Ok(Some(Word::Option))));
         assert!(words.text().is_err());
     }

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use narrowgate_kernel::cgroup::{self, Programs};
+use narrowgate_model::join;
 use narrowgate_sys::cgroup::{Group, Tree};
 use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_sys::process::ExitCode;
@@ -70,19 +71,12 @@ pub fn gluon_wan(name: &'static str, args: &[PathBuf]) -> ExitCode {
 }
 
 /// Why a command was not started, in one line: the thing, the cause and the mend.
-#[derive(Debug)]
-struct Refusal(String);
+type Refusal = String;
 
 #[cold]
 #[inline(never)]
 fn refuse(why: fmt::Arguments<'_>) -> Refusal {
-    Refusal(why.to_string())
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+    why.to_string()
 }
 
 fn run(options: &Options) -> Result<ExitCode, Refusal> {
@@ -121,7 +115,7 @@ fn by_cgroup(options: &Options, identity: &Identity) -> Result<ExitCode, Refusal
     let group = enter(&programs)?;
     if options.verbose {
         let (path, mark) = (group.path().display(), or(mark.as_ref().map(|mark| mark as _), "none"));
-        let dns = if dns.is_empty() { "as it is".to_owned() } else { dns.join(" and ") };
+        let dns = if dns.is_empty() { "as it is".to_owned() } else { join(&dns, " and ") };
         say("exec", format_args!("via cgroup {path}, mark {mark}, DNS to {dns}"));
     }
     let code = identity.assume().map(|()| start("exec", &options.command, &[]));

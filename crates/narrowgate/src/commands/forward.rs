@@ -10,7 +10,7 @@ use arguments::{Arguments, Source};
 use core::fmt::Display;
 use narrowgate_forwarder::engine::{Limits, Set, UplinkState, Upstreams};
 use narrowgate_forwarder::parent::{Event, Listener, Resolver, resolve};
-use narrowgate_model::{Gather, Mark, Server};
+use narrowgate_model::{Gather, Mark, Server, join};
 use narrowgate_sys::eprintln;
 use narrowgate_sys::path::PathBuf;
 use narrowgate_sys::process::ExitCode;
@@ -141,7 +141,7 @@ fn say_servers(upstreams: &Upstreams) {
             log::warn!("forward: {}; queries wait", set.detail);
         } else {
             let servers: Vec<String> = set.servers.iter().map(ToString::to_string).gather();
-            log::info!("forward: servers {}", servers.join(", "));
+            log::info!("forward: servers {}", join(&servers, ", "));
         }
     }
 }

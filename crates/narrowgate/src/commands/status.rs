@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::time::Duration;
-use narrowgate_model::Gather;
+use narrowgate_model::{Gather, join};
 use narrowgate_sys::eprintln;
 use narrowgate_sys::path::{Path, PathBuf};
 use narrowgate_sys::process::ExitCode;
@@ -149,8 +149,8 @@ fn table(report: &Report) -> String {
         if resolver.restarts > 0 {
             let _ = write!(out, ", restarted {}x", resolver.restarts);
         }
-        let _ = writeln!(out, ")\n  listens   {}", resolver.listen.join(" "));
-        let servers = resolver.servers.join(" ");
+        let _ = writeln!(out, ")\n  listens   {}", join(&resolver.listen, " "));
+        let servers = join(&resolver.servers, " ");
         let _ = writeln!(out, "  asks      {}", if servers.is_empty() { "nobody yet" } else { &servers });
         if let Some(lacks) = &resolver.lacks {
             let _ = writeln!(out, "  sandbox   no {lacks} in this kernel");

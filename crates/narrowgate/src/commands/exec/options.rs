@@ -91,8 +91,8 @@ impl Options {
 /// Reads the arguments into `options`; whether help is wanted in place of a command. The first one that is no option begins the command.
 #[inline(never)]
 pub(super) fn parse(args: &[PathBuf], options: &mut Options) -> Result<bool, Refusal> {
-    let mut words = Words::new(args);
-    while let Some(word) = words.next().map_err(usage)? {
+    let mut words = Words::new("exec", args);
+    while let Some(word) = words.next()? {
         if let Word::Other(program) = word {
             options.command.push(program.clone());
             options.command.extend_from_slice(words.rest());
@@ -100,10 +100,10 @@ pub(super) fn parse(args: &[PathBuf], options: &mut Options) -> Result<bool, Ref
         }
         let text = match words.option() {
             "--library" => {
-                options.library = Some(words.value().map_err(usage)?.into());
+                options.library = Some(words.value()?.into());
                 continue;
             }
-            name if VALUE_OPTIONS.contains(&name) => words.text().map_err(usage)?,
+            name if VALUE_OPTIONS.contains(&name) => words.text()?,
             _ => "",
         };
         match words.option() {
@@ -121,7 +121,7 @@ pub(super) fn parse(args: &[PathBuf], options: &mut Options) -> Result<bool, Ref
                 })?)
             }
             "--resolver" => resolver(text, &mut options.resolvers)?,
-            _ => return Err(usage(words.unexpected(&word))),
+            _ => return Err(words.unexpected(&word)),
         }
     }
     let refusal = if options.command.is_empty() {
@@ -131,7 +131,7 @@ pub(super) fn parse(args: &[PathBuf], options: &mut Options) -> Result<bool, Ref
     } else {
         return Ok(false);
     };
-    Err(refuse(format_args!("{refusal}")))
+    Err(refusal.to_owned())
 }
 
 fn via(text: &str) -> Result<Via, Refusal> {
@@ -160,10 +160,6 @@ fn resolver(text: &str, resolvers: &mut Vec<SocketAddr>) -> Result<(), Refusal> 
     Err(refuse(format_args!("--resolver {text}: {wrong}")))
 }
 
-fn usage(error: String) -> Refusal {
-    refuse(format_args!("usage: {error}; see narrowgate exec --help"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,7 +170,7 @@ mod tests {
         match parse(&args, &mut options) {
             Ok(false) => Ok(options),
             Ok(true) => Err("help".into()),
-            Err(refusal) => Err(refusal.0),
+            Err(refusal) => Err(refusal),
         }
     }
 

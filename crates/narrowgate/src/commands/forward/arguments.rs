@@ -34,10 +34,10 @@ impl Arguments {
         let mut listen: Vec<SocketAddr> = Vec::new();
         let mut servers: Vec<Server> = Vec::new();
         let (mut mark, mut file, mut cache) = (None, None, 0);
-        let mut words = Words::new(args);
+        let mut words = Words::new("forward", args);
         while let Some(word) = words.next()? {
             if let Word::Other(_) = word {
-                return Err(format!("{}; see --help", words.unexpected(&word)));
+                return Err(words.unexpected(&word));
             }
             let text = match words.option() {
                 "--listen" | "--mark" | "--server" | "--cache" => words.text()?,
@@ -45,7 +45,7 @@ impl Arguments {
                     file = Some(PathBuf::from(words.value()?));
                     continue;
                 }
-                name => return Err(format!("no option {name}; see --help")),
+                _ => return Err(words.unexpected(&word)),
             };
             let (mark_error, server_error);
             let why: &dyn Display = match words.option() {
