@@ -101,7 +101,7 @@ impl Kept {
     /// What `status` says of a peer.
     pub fn describe(&self, name: &str) -> Option<String> {
         let addresses: Vec<String> = find(&self.peers, name).iter().map(IpAddr::to_string).gather();
-        (!addresses.is_empty()).then(|| addresses.join(" "))
+        (!addresses.is_empty()).then(|| narrowgate_model::join(&addresses, " "))
     }
 
     /// Why the file could not be written.

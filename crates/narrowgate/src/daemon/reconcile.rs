@@ -139,7 +139,7 @@ impl Reconciler {
             if self.settled.as_ref().is_some_and(|good| self.plan(&desired, good, at).is_empty()) {
                 self.counts.healed += plan.len() as u64;
                 let what: Vec<String> = plan.iter().map(policy::describe).gather();
-                self.tell_healed(what.join("; "), at);
+                self.tell_healed(narrowgate_model::join(&what, "; "), at);
             } else {
                 // Whatever comes of it, the kernel is not as it was in order before: a cable that flaps while we are at it is nobody's doing.
                 self.settled = None;

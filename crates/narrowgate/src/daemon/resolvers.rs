@@ -162,7 +162,7 @@ impl Resolvers {
             all.push_str(if all.is_empty() { "resolver " } else { ", resolver " });
             all.push_str(&running.config.name);
             all.push_str(" listens on ");
-            all.push_str(&running.listens().join(" "));
+            all.push_str(&narrowgate_model::join(&running.listens(), " "));
         }
         all
     }
