@@ -238,7 +238,7 @@ fn word(row: usize) -> &'static str {
 /// What is said where the device is nobody else's.
 fn nobody(device: &str) -> String {
     let asked: Vec<_> = MANAGERS.iter().map(|(kind, _)| kind.as_str()).gather();
-    let asked = asked.join(", ");
+    let asked = narrowgate_model::join(&asked, ", ");
     match cfg!(feature = "builtin") {
         true => format!("nobody else manages {device} (asked: {asked})"),
         false => format!(

@@ -105,7 +105,10 @@ impl Source for Hook {
     fn describe(&self, out: &mut Vec<(String, String)>) {
         let names: Vec<&str> = self.files.iter().map(|(name, _)| name.as_str()).collect();
         if !names.is_empty() {
-            out.push(("handed".to_owned(), format!("{} by {}", names.join(" "), self.manager())));
+            out.push((
+                "handed".to_owned(),
+                format!("{} by {}", narrowgate_model::join(&names, " "), self.manager()),
+            ));
         }
     }
 

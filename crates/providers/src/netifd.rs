@@ -178,7 +178,11 @@ impl Manager for Netifd {
         let names: Vec<_> = self.known.iter().filter(ours).map(|i| i.name.as_str()).gather();
         match names.is_empty() {
             true => Claim::None,
-            false => Claim::Managed(format!("netifd has {} as interface {}", self.device, names.join(", "))),
+            false => Claim::Managed(format!(
+                "netifd has {} as interface {}",
+                self.device,
+                narrowgate_model::join(&names, ", ")
+            )),
         }
     }
 
