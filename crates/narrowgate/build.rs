@@ -12,8 +12,10 @@ fn main() {
     }
     println!("cargo:rustc-link-arg-bins=-Wl,-T,{script}");
     println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-    // Relative relocations in a bit map (glibc 2.36, musl 1.2.4).
-    println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    // Relative relocations in a bit map (glibc 2.36). A musl before 1.2.4 does not know it, and says nothing of that but crashes.
+    if std::env::var("CARGO_CFG_TARGET_ENV").as_deref() != Ok("musl") {
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
     // Functions that are the same to the byte, once. GNU ld does not know it.
     if linker_takes(FOLD) {
         println!("cargo:rustc-link-arg-bins={FOLD}");
