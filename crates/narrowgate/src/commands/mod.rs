@@ -48,7 +48,10 @@ pub const TABLE: &[Command] = &[
                The resolv-file is watched; it may come late and be replaced.\n",
         value_options: &["--listen", "--mark", "--server", "--resolv-file", "--cache"],
         stops_at_word: false,
-        run: |_, args| forward::main(args),
+        run: |_, args| {
+            crate::logger::init();
+            forward::main(args)
+        },
     },
     Command {
         name: "exec",
