@@ -65,10 +65,13 @@ mod without_std {
     /// The C library's memory.
     struct Memory;
 
+    /// At least, with every C library.
+    const MALLOC_ALIGNS_TO: usize = 2 * size_of::<usize>();
+
     // SAFETY: malloc(3) and its like give memory for any type of C's, posix_memalign(3) what wants more than that; free(3) takes either.
     unsafe impl GlobalAlloc for Memory {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-            if layout.align() <= align_of::<libc::max_align_t>() {
+            if layout.align() <= MALLOC_ALIGNS_TO {
                 // SAFETY: any number may be asked for.
                 return unsafe { libc::malloc(layout.size()) }.cast();
             }
@@ -86,7 +89,7 @@ mod without_std {
         }
 
         unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-            if layout.align() <= align_of::<libc::max_align_t>() {
+            if layout.align() <= MALLOC_ALIGNS_TO {
                 // SAFETY: any numbers may be asked for.
                 return unsafe { libc::calloc(layout.size(), 1) }.cast();
             }
@@ -100,7 +103,7 @@ mod without_std {
         }
 
         unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-            if layout.align() <= align_of::<libc::max_align_t>() {
+            if layout.align() <= MALLOC_ALIGNS_TO {
                 // SAFETY: it is from malloc(3), whose alignment will do.
                 return unsafe { libc::realloc(place.cast(), size) }.cast();
             }
