@@ -78,14 +78,6 @@ pub fn current_exe() -> io::Result<PathBuf> {
     crate::fs::read_link("/proc/self/exe")
 }
 
-/// The directory that relative paths begin at.
-///
-/// # Errors
-/// ENOENT: it was removed.
-pub fn current_dir() -> io::Result<PathBuf> {
-    Ok(PathBuf::from_vec(rustix::process::getcwd(Vec::new())?.into_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +89,6 @@ mod tests {
         }
         assert_eq!(var_os("NARROWGATE_NO_SUCH_VARIABLE"), None);
         assert_eq!(current_exe().unwrap().to_str(), std::env::current_exe().unwrap().to_str());
-        assert_eq!(current_dir().unwrap().to_str(), std::env::current_dir().unwrap().to_str());
     }
 
     #[test]

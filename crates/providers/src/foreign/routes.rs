@@ -1,12 +1,12 @@
 //! The kernel's routes over a device, but for our own and its own: what a foreign manager has put there.
 
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 use narrowgate_model::facts::{Origin, Preference, RouteFact};
 use narrowgate_model::sort::sort_by_key;
 use narrowgate_model::{PROTOCOL, Prefix};
 use narrowgate_sys::io;
-use narrowgate_sys::netlink::{Protocol, Socket};
+use narrowgate_sys::netlink::{Protocol, Put, Socket, attributes, ip};
 
 /// A route with the table it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,13 +25,9 @@ pub fn read(index: u32, origin: Origin) -> io::Result<Vec<Found>> {
     let mut socket = Socket::open(Protocol::Route)?;
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        let mut request = [0; RTMSG_LEN + 8];
-        let (header, oif) = request.split_at_mut(RTMSG_LEN);
-        header.iter_mut().take(1).for_each(|byte| *byte = family);
-        let [i0, i1, i2, i3] = index.to_ne_bytes();
-        let [l0, l1] = 8u16.to_ne_bytes();
-        let [t0, t1] = RTA_OIF.to_ne_bytes();
-        oif.copy_from_slice(&[l0, l1, t0, t1, i0, i1, i2, i3]);
+        let mut request = vec![family];
+        request.resize(RTMSG_LEN, 0);
+        request.put_number(RTA_OIF, index);
         match socket.dump(RTM_GETROUTE, &request) {
             Ok(dump) => dump.messages().for_each(|m| decode(m.body, index, origin, &mut found)),
             Err(error) if family == AF_INET6 && error.errno == EAFNOSUPPORT => {}
@@ -126,30 +122,13 @@ fn multipath(mut bytes: &[u8]) -> Vec<Hop> {
     hops
 }
 
-/// Attributes with their types; ends early at one that is cut off.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    core::iter::from_fn(move || {
-        let [l0, l1, t0, t1] = *bytes.first_chunk::<4>()?;
-        let len = usize::from(u16::from_ne_bytes([l0, l1]));
-        let value = bytes.get(4..len)?;
-        bytes = bytes.get(aligned(len)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([t0, t1]), value))
-    })
-}
-
 fn aligned(len: usize) -> usize {
     len.next_multiple_of(4)
 }
 
+/// Of just four bytes.
 fn number(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_ne_bytes)
-}
-
-fn ip(value: &[u8]) -> Option<IpAddr> {
-    match value.len() {
-        4 => value.first_chunk().map(|b: &[u8; 4]| Ipv4Addr::from(*b).into()),
-        _ => value.try_into().ok().map(|b: [u8; 16]| Ipv6Addr::from(b).into()),
-    }
 }
 
 /// `ICMPV6_ROUTER_PREF_*`
@@ -182,6 +161,7 @@ const EAFNOSUPPORT: i32 = 97;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::net::Ipv6Addr;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let len = u16::try_from(4 + value.len()).unwrap();
